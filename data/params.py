@@ -1,0 +1,152 @@
+"""The typed, frozen view of params.yaml; an unknown, missing or mistyped key is an error."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from data.errors import EvergreenError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Train(_Section):
+    """Which past is learned from, and how."""
+
+    as_of: str
+    first_period: str
+    holdout_periods: Annotated[int, Field(ge=1)]
+    minimum_periods: Annotated[int, Field(ge=2)]
+    out_of_fold_blocks: Annotated[int, Field(ge=2)]
+    seed: int
+
+
+class XGBoost(_Section):
+    """Passed to `XGBClassifier` as they are."""
+
+    n_estimators: Annotated[int, Field(ge=1)]
+    max_depth: Annotated[int, Field(ge=1)]
+    learning_rate: Annotated[float, Field(gt=0)]
+    min_child_weight: Annotated[float, Field(ge=0)]
+    subsample: Annotated[float, Field(gt=0, le=1)]
+    colsample_bytree: Annotated[float, Field(gt=0, le=1)]
+    reg_lambda: Annotated[float, Field(ge=0)]
+
+
+class Logistic(_Section):
+    """The linear candidate."""
+
+    C: Annotated[float, Field(gt=0)]
+    max_iter: Annotated[int, Field(ge=1)]
+
+
+class Decision(_Section):
+    """What an error costs; the threshold follows from it (Elkan 2001)."""
+
+    cost_false_positive: Annotated[float, Field(gt=0)]
+    cost_false_negative: Annotated[float, Field(gt=0)]
+
+
+class Gates(_Section):
+    """When a challenger may serve; log loss in nats, intervals over bootstrapped days."""
+
+    beat_base_rate_by: float
+    beat_logistic_by: float
+    champion_margin: Annotated[float, Field(ge=0)]
+    parity_rows: Annotated[int, Field(ge=1)]
+    parity_tolerance: Annotated[float, Field(gt=0)]
+    confidence: Annotated[float, Field(gt=0.5, lt=1)]
+    bootstrap_samples: Annotated[int, Field(ge=100)]
+    minimum_rows: Annotated[int, Field(ge=1)]
+
+
+class Monitor(_Section):
+    """When a period is unusual."""
+
+    bins: Annotated[int, Field(ge=2)]
+    minimum_rows: Annotated[int, Field(ge=1)]
+    minimum_label_coverage: Share
+    excluded_share_limit: Share
+
+
+class Governor(_Section):
+    """When an alarm is worth a retrain; counted in periods."""
+
+    consecutive_alarms: Annotated[int, Field(ge=1)]
+    cooldown_periods: Annotated[int, Field(ge=0)]
+    maximum_age_periods: Annotated[int, Field(ge=1)]
+
+
+class Canary(_Section):
+    """How a release is tried before it takes traffic."""
+
+    smoke_rows: Annotated[int, Field(ge=1)]
+    smoke_tolerance: Annotated[float, Field(gt=0)]
+
+
+class Demo(_Section):
+    """What `make demo` replays."""
+
+    first_train: str
+    last_period: str
+    rows_per_request: Annotated[int, Field(ge=1, le=1000)]
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    problem: str
+    train: Train
+    xgboost: XGBoost
+    logistic: Logistic
+    decision: Decision
+    gates: Gates
+    monitor: Monitor
+    governor: Governor
+    release: Canary
+    demo: Demo
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        EvergreenError: naming every key that is unknown, missing or has a wrong value.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text())
+    except FileNotFoundError as error:
+        raise EvergreenError(f"{path} is missing: run from a checkout that has it") from error
+    except yaml.YAMLError as error:
+        raise EvergreenError(f"{path} is not valid YAML: {error}") from error
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, e['loc'])) or 'the file'}: {_say(e)}" for e in error.errors()
+        ]
+        raise EvergreenError(f"{path}: " + "; ".join(problems)) from error
+
+
+def _say(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return f"unknown key{_nearest(error['loc'])}"
+    if error["type"] == "missing":
+        return "missing key: give it a value"
+    return f"{error['msg']} (is {error['input']!r})"
+
+
+def _nearest(location: tuple[str | int, ...]) -> str:
+    """Whatever known key looks most like the misspelt one."""
+    import difflib
+
+    model: type[BaseModel] = Params
+    for part in location[:-1]:
+        model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
+    close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
+    return f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(model.model_fields)})"

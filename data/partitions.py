@@ -1,0 +1,119 @@
+"""The raw partitions on disk, and the sha256 that is checked before one is parsed.
+
+`data/raw/` holds, for each period, `<period>.parquet` (key and request fields of every event),
+`<period>.labels.parquet` (what became of them, delivered later), and one manifest.json for all.
+"""
+
+import io
+import json
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from data.digests import MANIFEST, canonical_json, sha256_file, write_atomically
+from data.errors import EvergreenError
+from data.periods import Period
+
+ROWS, LABELS = ".parquet", ".labels.parquet"
+
+
+@dataclass(frozen=True)
+class Partitions:
+    """The folder of raw partitions, `data/raw`."""
+
+    folder: Path
+
+    def periods(self) -> list[Period]:
+        """Every period whose rows are there, in order."""
+        names = [name for name in self.manifest() if not name.endswith(LABELS)]
+        return sorted(Period.parse(name.removesuffix(ROWS)) for name in names)
+
+    def has_labels(self, period: Period) -> bool:
+        return f"{period}{LABELS}" in self.manifest()
+
+    def rows(self, period: Period) -> pd.DataFrame:
+        return self._read(period, ROWS)
+
+    def labels(self, period: Period) -> pd.DataFrame:
+        return self._read(period, LABELS)
+
+    def manifest(self) -> dict[str, Any]:
+        """File name -> sha256 and number of rows."""
+        try:
+            content: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise EvergreenError(
+                f"{self.folder / MANIFEST} is not readable ({error}): restore it with `git tag -l "
+                "'data-*'` and `dvc get . data/raw --rev TAG`"
+            ) from error
+        return content
+
+    def fingerprint(self, periods: list[Period]) -> dict[str, str]:
+        """sha256 of every file of these periods: what a model was trained on."""
+        manifest = self.manifest()
+        names = [f"{period}{suffix}" for period in periods for suffix in (ROWS, LABELS)]
+        return {name: manifest[name]["sha256"] for name in names if name in manifest}
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Held while a partition is added; one writer at a time."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock", timeout=60)
+
+    def write(self, period: Period, frame: pd.DataFrame, suffix: str) -> bool:
+        """Add a partition; True if it is new, False if the very same is there already.
+
+        A damaged or lost file of the same content is restored. Call it under `lock`.
+
+        Raises:
+            EvergreenError: if the period is there with other content: partitions are immutable.
+        """
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False, compression="zstd")
+        manifest, path = self.manifest(), self.folder / f"{period}{suffix}"
+        write_atomically(path.with_name(f".{path.name}.new"), buffer.getvalue())
+        new = path.with_name(f".{path.name}.new")
+        digest, known = sha256_file(new), manifest.get(path.name)
+        if known and known["sha256"] != digest:
+            new.unlink()
+            raise EvergreenError(
+                f"{path} is there with other content ({known['rows']} rows; this batch has "
+                f"{len(frame)}), and partitions are immutable: nothing was written"
+            )
+        new.replace(path)
+        if known:
+            return False
+        manifest[path.name] = {"sha256": digest, "rows": len(frame)}
+        write_atomically(self.folder / MANIFEST, canonical_json(manifest))
+        return True
+
+    def verify(self, period: Period, suffix: str) -> Path:
+        """The path of a partition whose bytes are those that were ingested.
+
+        Raises:
+            EvergreenError: if it is absent, half-written or changed, with the way to mend it.
+        """
+        path, known = (
+            self.folder / f"{period}{suffix}",
+            self.manifest().get(f"{period}{suffix}"),
+        )
+        mend = f"run `evergreen ingest {period}`"
+        if known is None:
+            state = "was never finished" if path.exists() else "has not been ingested"
+            raise EvergreenError(f"{path} {state}: {mend}")
+        if not path.exists():
+            raise EvergreenError(f"{path} is lost, though the manifest has it: {mend} to restore it")
+        if sha256_file(path) != known["sha256"]:
+            raise EvergreenError(
+                f"{path} is damaged: its sha256 is not the one in {MANIFEST} (truncated or changed "
+                f"after ingest). Nothing was read from it; {mend} to restore it"
+            )
+        return path
+
+    def _read(self, period: Period, suffix: str) -> pd.DataFrame:
+        return pd.read_parquet(self.verify(period, suffix))

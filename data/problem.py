@@ -1,0 +1,68 @@
+"""What a problem has to say about itself. A new problem is one such value and params.yaml."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pandas as pd
+
+from data.errors import EvergreenError
+from data.features import Feature
+from data.fields import Field
+from data.periods import Frequency, Period
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A binary classification problem whose data arrives in periods.
+
+    Attributes:
+        name: a short slug; registered model and endpoint carry it.
+        frequency: how long a period is.
+        event_time: the timestamp field that says when the decision is due, in the problem's clock.
+        fields: every raw field of a request, known at the moment of decision.
+        features: what the model sees, declared over `fields`.
+        target: what the positive class is called, also in the endpoint's answer.
+        label_delay: time from the event until its label is known.
+        slices: fields by whose values quality is watched.
+        periods: names of the periods that the source can deliver, in order.
+        read: period -> batch as the source delivers it, outcomes included.
+        prepare: batch -> `key` and `fields`, one row for each event; joins happen here.
+        outcomes: batch -> columns `key`, `label` (0, 1 or missing) and `excluded` (why an event has
+            no label ever, or missing); None where the batch has no outcomes.
+    """
+
+    name: str
+    frequency: Frequency
+    event_time: str
+    fields: tuple[Field, ...]
+    features: tuple[Feature, ...]
+    target: str
+    label_delay: timedelta
+    slices: tuple[str, ...]
+    periods: Callable[[], list[str]]
+    read: Callable[[Period], pd.DataFrame]
+    prepare: Callable[[pd.DataFrame], pd.DataFrame]
+    outcomes: Callable[[pd.DataFrame], pd.DataFrame | None]
+
+
+def load_problem(path: str) -> Problem:
+    """The problem at `module:NAME`.
+
+    Raises:
+        EvergreenError: if there is none.
+    """
+    module, _, name = path.partition(":")
+    try:
+        problem = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise EvergreenError(
+            f"params.yaml: problem {path!r} cannot be loaded ({error}); write module:NAME, such as "
+            "data.churn:PROBLEM, with a module that can be imported from the checkout"
+        ) from error
+    if not isinstance(problem, Problem):
+        raise EvergreenError(
+            f"params.yaml: {path!r} is a {type(problem).__name__}, not a data.problem.Problem"
+        )
+    return problem

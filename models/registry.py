@@ -1,0 +1,136 @@
+"""Model versions and the aliases `challenger`, `champion` and `previous` in MLflow.
+
+MLflow moves an alias without looking at who holds it, so that two writers both "succeed". Every
+move here holds a lock and names the champion that it expects.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from filelock import FileLock
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from data.errors import EvergreenError
+from models.tracking import ARTIFACT, Tracking
+
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One registered model version."""
+
+    number: str
+    digest: str
+    run_id: str
+    source: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The versions of one model; `lock` is held while aliases move."""
+
+    tracking: Tracking
+    lock: Path
+
+    @property
+    def name(self) -> str:
+        return self.tracking.model
+
+    def register(self, run_id: str, digest: str, tags: Mapping[str, str]) -> Version:
+        """The version with this digest: a new one, or the one that is there already."""
+        client = self._client()
+        for found in self.versions():
+            if found.digest == digest:
+                return found
+        source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
+        made = client.create_model_version(
+            self.name, source, run_id, tags={"digest": digest, **tags}
+        )
+        return _version(made)
+
+    def versions(self) -> list[Version]:
+        """All versions, oldest first."""
+        found = self._client().search_model_versions(f"name='{self.name}'")
+        return sorted(map(_version, found), key=lambda version: int(version.number))
+
+    def get(self, number: str) -> Version:
+        """The version of that number.
+
+        Raises:
+            EvergreenError: if there is none.
+        """
+        try:
+            return _version(self._client().get_model_version(self.name, number))
+        except MlflowException as error:
+            known = ", ".join(version.number for version in self.versions()) or "none"
+            raise EvergreenError(
+                f"{self.name} has no version {number!r} (there are: {known})"
+            ) from error
+
+    def alias(self, alias: str) -> Version | None:
+        """The version that holds an alias, if any."""
+        try:
+            return _version(self._client().get_model_version_by_alias(self.name, alias))
+        except MlflowException:
+            return None
+
+    def tag(self, version: Version, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client().set_model_version_tag(self.name, version.number, key, value)
+
+    def challenge(self, version: Version) -> None:
+        """Give a version that passed its gates the alias `challenger`."""
+        self._client().set_registered_model_alias(self.name, CHALLENGER, version.number)
+
+    def promote(self, version: Version, expected: str | None) -> None:
+        """Make a version champion; the champion before it becomes `previous`.
+
+        Args:
+            expected: number of the champion that it was judged against, None if there was none.
+
+        Raises:
+            EvergreenError: if another version became champion in the meantime; nothing moves.
+        """
+        client = self._client()
+        with FileLock(self.lock, timeout=60):
+            current = self.alias(CHAMPION)
+            number = current.number if current else None
+            if number == version.number:
+                return
+            if number != expected:
+                raise EvergreenError(
+                    f"version {version.number} was judged against champion {expected}, but the "
+                    f"champion is {number} now: judge it again with `evergreen train`"
+                )
+            if current:
+                client.set_registered_model_alias(self.name, PREVIOUS, current.number)
+            client.set_registered_model_alias(self.name, CHAMPION, version.number)
+            challenger = self.alias(CHALLENGER)
+            if challenger and challenger.number == version.number:
+                client.delete_registered_model_alias(self.name, CHALLENGER)
+
+    def folder(self, version: Version) -> Path:
+        """A local copy of the version's artefact; verify it before loading."""
+        self._client()
+        return Path(mlflow.artifacts.download_artifacts(version.source))
+
+    def _client(self) -> MlflowClient:
+        client = self.tracking.client()
+        try:
+            client.get_registered_model(self.name)
+        except MlflowException:
+            client.create_registered_model(self.name)
+        return client
+
+
+def _version(version: ModelVersion) -> Version:
+    tags = dict(version.tags)
+    return Version(
+        str(version.version), tags.get("digest", ""), str(version.run_id), str(version.source), tags
+    )

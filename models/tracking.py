@@ -1,0 +1,82 @@
+"""A training run in MLflow: parameters, data, metrics, pictures and the artefact."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pandas as pd
+from matplotlib.figure import Figure
+from mlflow.tracking import MlflowClient
+
+from models.gates import GateReport
+
+ARTIFACT = "artefact"
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """Where runs and model versions are kept.
+
+    Attributes:
+        uri: the tracking and registry store, such as `sqlite:////…/mlflow.db`.
+        artifacts: the folder of run artefacts; used when the experiment is first made.
+        model: the registered model's and the experiment's name.
+    """
+
+    uri: str
+    artifacts: Path
+    model: str
+
+    def client(self) -> MlflowClient:
+        """A client of this store; `mlflow.*` calls in this process go there too."""
+        mlflow.set_tracking_uri(self.uri)
+        mlflow.set_registry_uri(self.uri)
+        return MlflowClient(self.uri, self.uri)
+
+    def experiment(self) -> str:
+        """The id of the model's experiment, made when it is not there."""
+        client = self.client()
+        found = client.get_experiment_by_name(self.model)
+        if found is not None:
+            return str(found.experiment_id)
+        return str(client.create_experiment(self.model, self.artifacts.absolute().as_uri()))
+
+
+def log_training(
+    tracking: Tracking,
+    *,
+    name: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    tags: Mapping[str, str],
+    holdout: pd.DataFrame,
+    figures: Mapping[str, Figure],
+    artifact: Path,
+    gates: GateReport,
+) -> str:
+    """Log one training run as finished; its run id."""
+    experiment = tracking.experiment()
+    with mlflow.start_run(experiment_id=experiment, run_name=name, tags=dict(tags)) as run:
+        mlflow.log_params(flatten(params))
+        mlflow.log_metrics(dict(metrics))
+        data = mlflow.data.from_pandas(holdout, name="holdout", digest=tags["snapshot"][:36])
+        mlflow.log_input(data, context="evaluation")
+        for title, figure in figures.items():
+            mlflow.log_figure(figure, f"plots/{title}.png")
+        mlflow.log_dict(gates.to_json(), "gates.json")
+        mlflow.log_text(gates.to_markdown(), "gates.md")
+        mlflow.log_artifacts(str(artifact), ARTIFACT)
+        return str(run.info.run_id)
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

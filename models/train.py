@@ -1,0 +1,164 @@
+"""From matured rows to trained candidates; the same function runs under DVC, Prefect and a shell."""
+
+import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from xgboost import XGBClassifier
+
+from data import features, reference, windows
+from data.contracts import KEY
+from data.errors import EvergreenError, stop_on_error
+from data.features import Category, Feature
+from data.params import Params, load_params
+from data.partitions import Partitions
+from data.periods import parse_as_of
+from data.problem import Problem, load_problem
+from data.reference import Reference
+from data.windows import Labelled, Windows
+
+BASE_RATE, LOGISTIC, XGBOOST = "base_rate", "logistic", "xgboost"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, what it saw, and how every candidate scores the untouched holdout."""
+
+    windows: Windows
+    features: tuple[Feature, ...]
+    model: XGBClassifier
+    base_rate: float
+    threshold: float
+    reference: Reference
+    fingerprint: Mapping[str, str]
+    train_rows: int
+    missing_labels: int
+    holdout: Labelled
+    holdout_scores: Mapping[str, np.ndarray]
+
+    def holdout_table(self) -> pd.DataFrame:
+        """One row per holdout event: key, day, label and each candidate's probability."""
+        held = self.holdout
+        return pd.DataFrame(
+            {KEY: held.keys, "day": held.day, "label": held.label, **self.holdout_scores}
+        )
+
+
+def train(problem: Problem, partitions: Partitions, params: Params, as_of: datetime) -> Trained:
+    """Train every candidate on what was known at `as_of` and score the held-out periods.
+
+    Raises:
+        EvergreenError: if a period or its labels are missing, or one class is absent.
+    """
+    chosen = windows.select(partitions, problem, as_of, params.train)
+    past = windows.load(partitions, problem, list(chosen.train), as_of)
+    held = windows.load(partitions, problem, list(chosen.holdout), as_of)
+    if not 0 < past.label.sum() < len(past):
+        raise EvergreenError(
+            f"training needs both outcomes of {problem.target!r}, but all {len(past)} labelled rows "
+            f"from {chosen.train[0]} to {chosen.train[-1]} have the same: check the labels"
+        )
+    fitted = features.fit(problem.features, past.columns, past.label)
+    matrix = features.transform(fitted, past.columns)
+    held_matrix = features.transform(fitted, held.columns)
+    model = fit_xgboost(matrix, past.label, params)
+    base_rate = float(past.label.mean())
+    linear = fit_logistic(fitted, matrix, past.label, params)
+    return Trained(
+        windows=chosen,
+        features=fitted,
+        model=model,
+        base_rate=base_rate,
+        threshold=decision_threshold(params),
+        reference=reference.build(
+            [feature.name for feature in fitted],
+            matrix,
+            out_of_fold_scores(problem, past, params),
+            past.period,
+            params.monitor.bins,
+        ),
+        fingerprint=partitions.fingerprint(chosen.periods),
+        train_rows=len(past),
+        missing_labels=past.missing,
+        holdout=held,
+        holdout_scores={
+            BASE_RATE: np.full(len(held), base_rate),
+            LOGISTIC: linear.predict_proba(held_matrix)[:, 1],
+            XGBOOST: model.predict_proba(held_matrix)[:, 1].astype(np.float64),
+        },
+    )
+
+
+def fit_xgboost(matrix: np.ndarray, label: np.ndarray, params: Params) -> XGBClassifier:
+    """Gradient boosting; histogram trees give the same bytes for any number of threads."""
+    model = XGBClassifier(
+        **params.xgboost.model_dump(), tree_method="hist", random_state=params.train.seed
+    )
+    return model.fit(matrix, label)
+
+
+def fit_logistic(
+    fitted: tuple[Feature, ...], matrix: np.ndarray, label: np.ndarray, params: Params
+) -> Pipeline:
+    """The linear candidate: categories one-hot, numbers imputed (flagged) and standardised."""
+    categories = [i for i, feature in enumerate(fitted) if isinstance(feature, Category)]
+    numbers = [i for i in range(len(fitted)) if i not in categories]
+    encode = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), categories),
+        (make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), numbers),
+    )
+    settings = params.logistic.model_dump()
+    return make_pipeline(encode, LogisticRegression(**settings)).fit(matrix, label)
+
+
+def out_of_fold_scores(problem: Problem, past: Labelled, params: Params) -> np.ndarray:
+    """Probability of each training row, shape (n,), from a model that did not see its periods.
+
+    The folds are blocks of consecutive periods; features are fitted anew for each.
+    """
+    scores = np.empty(len(past))
+    names = sorted(set(past.period))
+    for block in np.array_split(names, min(params.train.out_of_fold_blocks, len(names))):
+        out = np.isin(past.period.astype(str), block)
+        rest, left_out = past.take(~out), past.take(out)
+        fitted = features.fit(problem.features, rest.columns, rest.label)
+        model = fit_xgboost(features.transform(fitted, rest.columns), rest.label, params)
+        scores[out] = model.predict_proba(features.transform(fitted, left_out.columns))[:, 1]
+    return scores
+
+
+def decision_threshold(params: Params) -> float:
+    """Where a positive decision costs as much as a negative one (Elkan 2001, equation 2)."""
+    positive, negative = params.decision.cost_false_positive, params.decision.cost_false_negative
+    return positive / (positive + negative)
+
+
+def main() -> None:
+    """The DVC stage: train as of params.yaml and leave the artefact and the holdout's scores."""
+    from models import artifact
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--raw", type=Path, default=Path("data/raw"))
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    params = load_params(arguments.params)
+    problem = load_problem(params.problem)
+    as_of = parse_as_of(params.train.as_of, problem.label_delay)
+    trained = train(problem, Partitions(arguments.raw), params, as_of)
+    digest = artifact.write(trained, problem, params, arguments.out / "model")
+    trained.holdout_table().to_parquet(arguments.out / "holdout.parquet", index=False)
+    print(f"model {digest} from {trained.train_rows} rows as of {as_of:%Y-%m-%d %H:%M}")
+
+
+if __name__ == "__main__":
+    stop_on_error(main)

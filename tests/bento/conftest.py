@@ -1,0 +1,124 @@
+"""A small synthetic problem, so that nothing here depends on the default one."""
+
+import json
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import features
+from data.digests import seal
+from data.features import CalendarPart, Category, HistoricalRate, Numeric, Ratio
+from data.fields import Field
+
+FIELDS = (
+    Field("ordered_at", "timestamp", "local time of the shop"),
+    Field("shop", "text", "where it was bought"),
+    Field("kind", "text", "what it is", values=("book", "toy")),
+    Field("price", "number", "in euro", minimum=0, maximum=500),
+    Field("weight", "number", "in kg; unknown for some", nullable=True, minimum=0, maximum=50),
+    Field("pieces", "integer", "in the parcel", minimum=1, maximum=9),
+)
+SPECS = (
+    CalendarPart("hour", "ordered_at", "hour"),
+    CalendarPart("weekday", "ordered_at", "weekday"),
+    Category("shop", "shop"),
+    Category("kind", "kind"),
+    HistoricalRate("shop_rate", "shop", strength=20.0),
+    Numeric("price", "price"),
+    Numeric("weight", "weight"),
+    Ratio("piece_price", "price", "pieces"),
+)
+
+
+def make_columns(n: int, seed: int) -> dict[str, np.ndarray]:
+    random = np.random.default_rng(seed)
+    start = np.datetime64("2024-03-01T00:00:00", "us")
+    weight = random.uniform(0, 50, n).round(2)
+    weight[random.random(n) < 0.2] = np.nan
+    return {
+        "ordered_at": start + random.integers(0, 90 * 86400, n).astype("timedelta64[s]"),
+        "shop": random.choice(["north", "south", "west"], n).astype(object),
+        "kind": random.choice(["book", "toy"], n).astype(object),
+        "price": random.uniform(0, 500, n).round(2),
+        "weight": weight,
+        "pieces": random.integers(1, 10, n).astype(np.float64),
+    }
+
+
+def make_rows(columns: dict[str, np.ndarray]) -> list[dict]:
+    """Columns as JSON rows."""
+    rows = []
+    for i in range(len(columns["price"])):
+        weight = columns["weight"][i]
+        rows.append(
+            {
+                "ordered_at": columns["ordered_at"][i].astype(datetime).isoformat(),
+                "shop": columns["shop"][i],
+                "kind": columns["kind"][i],
+                "price": float(columns["price"][i]),
+                "weight": None if np.isnan(weight) else float(weight),
+                "pieces": int(columns["pieces"][i]),
+            }
+        )
+    return rows
+
+
+def make_artefact(folder: Path, seed: int) -> Path:
+    """A sealed artefact as models/artifact.py writes it."""
+    import xgboost
+    from onnxmltools import convert_xgboost
+    from onnxmltools.convert.common.data_types import FloatTensorType
+
+    columns = make_columns(800, seed)
+    chance = 0.1 + 0.5 * (columns["kind"] == "toy") + 0.3 * (columns["price"] > 250)
+    label = (np.random.default_rng(seed + 1).random(800) < chance).astype(np.int8)
+    fitted = features.fit(SPECS, columns, label)
+    matrix = features.transform(fitted, columns)
+    model = xgboost.XGBClassifier(n_estimators=20, max_depth=3, n_jobs=1, random_state=seed)
+    model.fit(matrix, label)
+    onnx = convert_xgboost(
+        model, initial_types=[("features", FloatTensorType([None, matrix.shape[1]]))]
+    )
+    golden = {name: values[:20] for name, values in columns.items()}
+    probabilities = model.predict_proba(features.transform(fitted, golden))[:, 1]
+    contract = {
+        "problem": "parcels",
+        "target": "returned",
+        "threshold": 0.4,
+        "base_rate": float(label.mean()),
+        "event_time": "ordered_at",
+        "fields": [field.to_json() for field in FIELDS],
+        "features": features.to_json(fitted),
+    }
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(onnx.SerializeToString())
+    (folder / "contract.json").write_text(json.dumps(contract))
+    (folder / "golden.json").write_text(
+        json.dumps({"rows": make_rows(golden), "probabilities": list(map(float, probabilities))})
+    )
+    seal(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_artefact(tmp_path_factory.mktemp("artefacts") / "first", seed=1)
+
+
+@pytest.fixture(scope="session")
+def second_artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_artefact(tmp_path_factory.mktemp("artefacts") / "second", seed=2)
+
+
+@pytest.fixture
+def row() -> dict:
+    return {
+        "ordered_at": (datetime(2024, 4, 1) + timedelta(hours=9)).isoformat(),
+        "shop": "north",
+        "kind": "toy",
+        "price": 19.9,
+        "weight": None,
+        "pieces": 2,
+    }
