@@ -132,7 +132,9 @@ def _refusal(text: str) -> RequestError:
 def _row_type(fields: Sequence[Field]) -> type[msgspec.Struct]:
     key = (KEY, Annotated[str, msgspec.Meta(max_length=KEY_LENGTH)] | None, None)
     columns: list[Any] = [
-        (field.name, _type_of(field) | None, None) if field.nullable else (field.name, _type_of(field))
+        (field.name, _type_of(field) | None, None)
+        if field.nullable
+        else (field.name, _type_of(field))
         for field in fields
     ]
     return msgspec.defstruct("Row", [key, *columns], kw_only=True, forbid_unknown_fields=True)

@@ -1,4 +1,4 @@
-"""`/predict`, `/version` and `/metrics`: an ASGI middleware that answers before BentoML's own stack.
+"""`/predict`, `/version` and `/metrics`, answered by an ASGI middleware of the BentoML service.
 
 BentoML's request path costs several times what a prediction costs, and its metrics are labelled by
 raw path; health checks and the OpenAPI document stay its own.
@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import orjson
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
 
 from bento.contract import KEY, Decoder, RequestError
 from bento.metrics import Metrics
@@ -42,13 +42,19 @@ class Identity:
 class Answerer:
     """From the bytes of a request to the bytes of its answer, logged in between."""
 
-    def __init__(self, predictor: Predictor, log: PredictionLog, identity: Identity) -> None:
+    def __init__(
+        self,
+        predictor: Predictor,
+        log: PredictionLog,
+        identity: Identity,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
         self._predictor = predictor
         self._log = log
         self._identity = identity
         self._decoder = Decoder(predictor.contract.fields)
         self._vocabularies = predictor.vocabularies()
-        self.metrics = Metrics(identity.model_version, self._vocabularies)
+        self.metrics = Metrics(identity.model_version, self._vocabularies, registry)
 
     def version(self) -> bytes:
         return orjson.dumps(
@@ -147,7 +153,7 @@ class Endpoint:
         elif path == "/version":
             await _respond(send, 200, self._answerer.version())
         elif path == "/metrics":
-            await _respond(send, 200, generate_latest(), CONTENT_TYPE_LATEST)
+            await _respond(send, 200, self._answerer.metrics.text(), CONTENT_TYPE_LATEST)
         else:
             await self._app(scope, receive, send)
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from bento.pidfile import hold
 from bento.slots import SLOTS, Serving, Slot
 from data.digests import write_atomically
 from data.errors import EvergreenError, stop_on_error
@@ -30,7 +31,7 @@ global
     maxconn 2000
     nbthread 1
     hard-stop-after 30s
-    tune.bufsize 65536  # a request can be retried on another server while it fits into the buffer
+    tune.bufsize 65536  # the largest request that can be sent again to another server
 
 defaults
     mode http
@@ -42,12 +43,15 @@ defaults
     timeout http-request 10s
     timeout http-keep-alive 60s
     option redispatch 1
-    option splice-auto
+    # Only a request that is here as a whole can be sent again to another server.
+    option http-buffer-request
     retries 4
     retry-on conn-failure empty-response 503
     default-server inter 500ms fastinter 200ms downinter 300ms fall 2 rise 1
     http-error status 413 content-type application/json string '{too_large}'
+    http-error status 502 content-type application/json string '{lost}'
     http-error status 503 content-type application/json string '{unavailable}' hdr retry-after 1
+    http-error status 504 content-type application/json string '{lost}'
 
 frontend gateway
     bind {host}:{port}
@@ -134,7 +138,9 @@ def render(serving: Serving, state: State) -> str:
         servers.append(f"    server {slot} {address} weight {state.weights[slot]}")
         allowed = "" if state.backs_up(slot) else " disabled"
         # A weight of 0 is no failover: each slot stands in once more, as a backup.
-        backups.append(f"    server {slot}-backup {address} no-check track serving/{slot} backup{allowed}")
+        backups.append(
+            f"    server {slot}-backup {address} no-check track serving/{slot} backup{allowed}"
+        )
     return TEMPLATE.format(
         state=STATE,
         admin=serving.admin_socket.resolve(),
@@ -145,6 +151,7 @@ def render(serving: Serving, state: State) -> str:
         green=serving.green_port,
         servers="\n".join(servers),
         backups="\n".join(backups),
+        lost=json.dumps({"error": "the model gave no answer: try again"}),
         too_large=json.dumps({"error": f"the body is larger than {MAX_BODY} bytes", "path": "$"}),
         unavailable=json.dumps({"error": "no model is serving: try again in a second"}),
     )
@@ -154,8 +161,9 @@ def apply(serving: Serving, state: State) -> None:
     """Record a state and set it on the running gateway.
 
     Raises:
-        EvergreenError: if the gateway does not take it; the record then holds from its next start.
+        EvergreenError: if the gateway does not answer; nothing is recorded then.
     """
+    command(serving, "show version")
     write_atomically(serving.folder / STATE, json.dumps(asdict(state), indent=2))
     write_atomically(serving.folder / CONFIGURATION, render(serving, state))
     # Raise weights before lowering any, so that no moment is without a server.
@@ -214,19 +222,21 @@ def run(serving: Serving) -> None:
     path = serving.folder / CONFIGURATION
     write_atomically(path, render(serving, load(serving)))
     program = str(binary())
+    hold(serving.folder / "gateway.pid", program, str(path))
     os.execv(program, [program, "-db", "-f", str(path)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Run the gateway (called by supervisord).")
     parser.add_argument("command", choices=["run"])
-    parser.add_argument("--folder", type=Path, required=True)
+    for name in ("--folder", "--supervisor-socket"):
+        parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--host", required=True)
     for name in ("--port", "--blue-port", "--green-port"):
         parser.add_argument(name, type=int, required=True)
     given = parser.parse_args()
-    unused = Path("unused")  # the gateway never talks to supervisord
-    run(Serving(given.folder, given.port, given.blue_port, given.green_port, unused, given.host))
+    ports = (given.port, given.blue_port, given.green_port)
+    run(Serving(given.folder, *ports, given.supervisor_socket, given.host))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,11 @@ class Package:
 
 @dataclass(frozen=True)
 class Order:
-    """What the build's subprocess is told; all of it goes into the tag."""
+    """What the build's subprocess is told.
+
+    Attributes:
+        code: digest of the packed sources and the requirements.
+    """
 
     artefact: str
     digest: str
@@ -197,7 +201,9 @@ def _run(order: Order, store: Path) -> Path:
             timeout=BUILD_TIMEOUT,
         )
     except subprocess.TimeoutExpired as error:
-        raise EvergreenError(f"building {order.tag} took over {BUILD_TIMEOUT} s: try again") from error
+        raise EvergreenError(
+            f"building {order.tag} took over {BUILD_TIMEOUT} s: try again"
+        ) from error
     if done.returncode:
         tail = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise EvergreenError(f"building {order.tag} failed: {tail}")

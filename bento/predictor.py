@@ -61,9 +61,15 @@ class Predictor:
         return cls(contract, digest, session)
 
     def probabilities(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """The positive class's probability of each row, without any fallback."""
+        """The positive class's probability of each row, without any fallback.
+
+        Raises:
+            ValueError: if the model gives a number that is no probability.
+        """
         matrix = np.array([self._features(row) for row in rows], dtype=np.float32)
         (found,) = self._session.run([PROBABILITIES], {self._input: matrix})
+        if not np.isfinite(found).all():
+            raise ValueError("not finite")
         values: list[float] = found[:, 1].tolist()
         return values
 

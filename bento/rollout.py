@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from bento import client, gateway, supervisor
 from bento.gateway import Release, State
 from bento.package import Package
-from bento.slots import SLOTS, Serving, Slot, install, restore
+from bento.pidfile import holder
+from bento.slots import SLOTS, Serving, Slot, install, restore, unpack
 from data.errors import EvergreenError
 
 READY_TIMEOUT = 60.0
@@ -42,6 +43,7 @@ class Status:
 
 @contextmanager
 def _only_one(serving: Serving) -> Iterator[None]:
+    serving.folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(serving.folder / "rollout.lock", timeout=0):
             yield
@@ -74,21 +76,26 @@ def deploy(
     Raises:
         EvergreenError: naming what failed.
     """
+    if not golden_rows[:smoke_rows]:
+        raise EvergreenError(f"{package.tag} has no golden rows to be tested with: train it again")
     with _only_one(serving):
         before = gateway.load(serving)
         slot = before.idle
-        during = before.with_slot(slot, None)
-        gateway.apply(serving, replace(during, weights={**before.weights, slot: 0}))
-        supervisor.stop(serving.supervisor_socket, slot)
-        install(serving, slot, package)
         release = Release(package.version, package.digest, package.tag)
+        unpack(serving, slot, package)
+        emptied = replace(before.with_slot(slot, None), weights={**before.weights, slot: 0})
+        gateway.apply(serving, emptied)
+        supervisor.stop(serving.supervisor_socket, slot)
+        install(serving, slot)
         try:
             _start(serving, slot, release)
-            _smoke(serving, slot, release, golden_rows[:smoke_rows], golden_probabilities, tolerance)
-        except EvergreenError as error:
-            _put_back(serving, slot, before)
-            raise EvergreenError(f"{package.tag} is not released: {error}") from error
-        gateway.apply(serving, during.with_slot(slot, release))
+            _smoke(
+                serving, slot, release, golden_rows[:smoke_rows], golden_probabilities, tolerance
+            )
+        except Exception as error:
+            left = _put_back(serving, slot, before)
+            raise EvergreenError(f"{package.tag} is not released: {error}{left}") from error
+        gateway.apply(serving, emptied.with_slot(slot, release))
         return slot
 
 
@@ -100,6 +107,26 @@ def switch(serving: Serving, slot: Slot) -> State:
     """
     with _only_one(serving):
         return _switch(serving, gateway.load(serving), slot)
+
+
+def shift(serving: Serving, slot: Slot, percent: int) -> State:
+    """Give a deployed slot a share of the traffic; the active one keeps the rest.
+
+    Raises:
+        EvergreenError: if the slot is the active one, is empty, or does not answer.
+    """
+    with _only_one(serving):
+        state = gateway.load(serving)
+        if state.active is None or slot == state.active or not 0 <= percent < FULL_WEIGHT:
+            raise EvergreenError(
+                f"{percent} % for slot {slot} is no canary: name the slot that is not active "
+                f"(active: {state.active}) and a share of 0 to 99; `switch` moves everything"
+            )
+        _must_answer(serving, state, slot)
+        weights = {slot: percent, state.active: FULL_WEIGHT - percent}
+        state = replace(state, weights=weights)
+        gateway.apply(serving, state)
+        return state
 
 
 def rollback(serving: Serving) -> State:
@@ -121,14 +148,13 @@ def resume(serving: Serving) -> State:
     """Start the slots that the state names, after the whole stack was down.
 
     Raises:
-        EvergreenError: if the active slot does not come up.
+        EvergreenError: if a slot does not come up; the active one is started first.
     """
     with _only_one(serving):
         state = gateway.load(serving)
         for slot in sorted(SLOTS, key=lambda slot: slot != state.active):
             if release := state.slots[slot]:
                 _start(serving, slot, release)
-        gateway.apply(serving, state)
         return state
 
 
@@ -140,48 +166,59 @@ def status(serving: Serving) -> Status:
         endpoint = reply.value if reply.status == 200 else None
     except EvergreenError:
         endpoint = None
-    return Status(state, endpoint, _difference(state, endpoint))
+    return Status(state, endpoint, _difference(serving, state, endpoint))
 
 
-def _difference(state: State, endpoint: dict[str, Any] | None) -> str | None:
+def _difference(serving: Serving, state: State, endpoint: dict[str, Any] | None) -> str | None:
     release = state.slots[state.active] if state.active else None
+    tag = endpoint.get("bento") if endpoint else None
     if release is None:
-        return None if endpoint is None else f"{endpoint.get('bento')} serves, though none should"
-    if endpoint is None:
+        return None if tag is None else f"{tag} serves, though none should"
+    if tag is None:
         return f"{release.tag} should serve, but the gateway has no answer"
-    if endpoint.get("bento") != release.tag:
-        return f"{release.tag} should serve, but {endpoint.get('bento')} does"
-    return None
+    if tag not in {held.tag for s, held in state.slots.items() if held and state.weights[s]}:
+        return f"{release.tag} should serve, but {tag} does"
+    faults = {s: _fault(serving.slot_url(s), held) for s, held in state.slots.items() if held}
+    return next((f"slot {s}: {fault}" for s, fault in faults.items() if fault), None)
 
 
 def _switch(serving: Serving, state: State, slot: Slot) -> State:
-    release = state.slots[slot]
-    if release is None:
-        raise EvergreenError(f"slot {slot} is empty: deploy a version into it first")
-    if (fault := _fault(serving.slot_url(slot), release)) is not None:
-        raise EvergreenError(f"slot {slot} takes no traffic: {fault}")
+    release = _must_answer(serving, state, slot)
     since = release.since or datetime.now(UTC).isoformat(timespec="seconds")
     state = state.with_slot(slot, replace(release, since=since))
     weights = {name: FULL_WEIGHT if name == slot else 0 for name in SLOTS}
     state = replace(state, active=slot, weights=weights)
     gateway.apply(serving, state)
+    _wait(lambda: _fault(serving.url, release), GATEWAY_TIMEOUT)
     return state
+
+
+def _must_answer(serving: Serving, state: State, slot: Slot) -> Release:
+    """The release that a slot holds and answers as, seen through the gateway."""
+    release = state.slots[slot]
+    if release is None:
+        raise EvergreenError(f"slot {slot} is empty: deploy a version into it first")
+    if (fault := _fault(serving.url, release, {"x-slot": slot})) is not None:
+        raise EvergreenError(f"slot {slot} takes no traffic: {fault}")
+    return release
 
 
 def _start(serving: Serving, slot: Slot, release: Release) -> None:
     """Start a slot and wait until it answers, itself and behind the gateway."""
     supervisor.start(serving.supervisor_socket, slot)
     _wait(lambda: _slot_fault(serving, slot, release), READY_TIMEOUT)
-    headers = {"x-slot": slot}
-    _wait(lambda: _fault(serving.url, release, headers), GATEWAY_TIMEOUT)
+    _wait(lambda: _fault(serving.url, release, {"x-slot": slot}), GATEWAY_TIMEOUT)
 
 
 def _slot_fault(serving: Serving, slot: Slot, release: Release) -> str | None:
-    word = supervisor.state(serving.supervisor_socket, slot)
+    word, pid = supervisor.state(serving.supervisor_socket, slot)
+    ending = f"{serving.log(slot)} ends with\n{_tail(serving, slot)}"
     if word in supervisor.FAILED:
-        raise EvergreenError(f"slot {slot} is {word}; {serving.log(slot)} ends with\n{_tail(serving, slot)}")
+        raise EvergreenError(f"slot {slot} is {word}; {ending}")
+    if holder(serving.pidfile(slot)) != pid:  # a predecessor may still be the one that answers
+        return f"slot {slot} has not started; {ending}"
     fault = _fault(serving.slot_url(slot), release)
-    return fault and f"{fault}; {serving.log(slot)} ends with\n{_tail(serving, slot)}"
+    return fault and f"{fault}; {ending}"
 
 
 def _fault(url: str, release: Release, headers: dict[str, str] | None = None) -> str | None:
@@ -240,13 +277,17 @@ def _judge(
         )
 
 
-def _put_back(serving: Serving, slot: Slot, before: State) -> None:
-    """The slot as it was before a failed deploy."""
+def _put_back(serving: Serving, slot: Slot, before: State) -> str:
+    """The slot as it was before a failed deploy; what to add to the error if that fails, too."""
     supervisor.stop(serving.supervisor_socket, slot)
     restore(serving, slot)
     if release := before.slots[slot]:
-        _start(serving, slot, release)
+        try:
+            _start(serving, slot, release)
+        except EvergreenError as error:
+            return f"; slot {slot} is left empty, for {release.tag} does not start again ({error})"
     gateway.apply(serving, before)
+    return ""
 
 
 def _tail(serving: Serving, slot: Slot, lines: int = 8) -> str:

@@ -24,7 +24,7 @@ def serve(bento: Path, host: str, port: int) -> None:
     bound = bind(host, port)
     from _bentoml_impl.loader import load
 
-    # is_main=False would accept pickled bodies, which is remote code execution.
+    # is_main=False would deserialize code that a request carries.
     app = load(str(bento)).to_asgi(is_main=True)
     config = uvicorn.Config(
         app,

@@ -6,7 +6,7 @@ Imported only where the bento's arguments are known: in its build and in its slo
 import gc
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import bentoml
 from bentoml.models import BentoModel
@@ -90,7 +90,7 @@ class Evergreen:
 
     model = MODEL
 
-    @bentoml.api(route="/predict")
+    @bentoml.api(route="/predict")  # type: ignore[untyped-decorator]
     async def predict(self, row: Row, /) -> Answer:
         """Probability and decision for one row; a list of up to 1000 rows is answered by a list.
 
@@ -100,4 +100,5 @@ class Evergreen:
         raise EvergreenError("/predict is answered by bento.endpoint: serve through bento.server")
 
 
-Evergreen.add_asgi_middleware(Endpoint, load=load)
+service = cast("bentoml.Service[Evergreen]", Evergreen)
+service.add_asgi_middleware(Endpoint, load=load)

@@ -5,21 +5,18 @@ then becomes the packed server: the code that serves is the code in the bento.
 """
 
 import argparse
-import fcntl
 import os
 import shlex
 import shutil
 import sys
 import tarfile
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-import psutil
-
 from bento.package import ARTEFACT, Package, check
+from bento.pidfile import hold
 from bento.prediction_log import slot_file
 from data.digests import verify
 from data.errors import EvergreenError, stop_on_error
@@ -27,9 +24,9 @@ from data.errors import EvergreenError, stop_on_error
 Slot = Literal["blue", "green"]
 SLOTS: tuple[Slot, ...] = get_args(Slot)
 GATEWAY = "gateway"
+CURRENT, FRESH, PREVIOUS = "bento", "bento.new", "bento.previous"
 # AF_UNIX takes 107 bytes, and both daemons first bind a longer temporary name.
 SOCKET_LIMIT = 90
-STALE_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
@@ -44,6 +41,10 @@ class Serving:
     host: str = "127.0.0.1"
 
     def __post_init__(self) -> None:
+        if not self.host.startswith("127."):
+            raise EvergreenError(f"{self.host} is not loopback: the endpoint has no keys yet")
+        if not self.folder.is_absolute():
+            raise EvergreenError(f"the serving folder {self.folder} has to be an absolute path")
         for socket in (self.supervisor_socket, self.admin_socket):
             if len(os.fsencode(socket)) > SOCKET_LIMIT:
                 raise EvergreenError(
@@ -71,20 +72,22 @@ class Serving:
     def home(self, slot: Slot) -> Path:
         return self.folder / "slots" / slot
 
+    def pidfile(self, slot: Slot) -> Path:
+        return self.home(slot) / "pid"
+
     def log(self, slot: Slot) -> Path:
         """What the slot's process prints."""
         return self.folder / "slots" / f"{slot}.log"
 
 
-def install(serving: Serving, slot: Slot, package: Package) -> None:
-    """Unpack a package into a slot that does not run; what was there can be put back.
+def unpack(serving: Serving, slot: Slot, package: Package) -> None:
+    """Put a package beside what the slot holds; a running slot does not notice.
 
     Raises:
         EvergreenError: if the archive is not the one that was built.
     """
     check(package)
-    home = serving.home(slot)
-    fresh, current, previous = home / "bento.new", home / "bento", home / "bento.previous"
+    fresh = serving.home(slot) / FRESH
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     with tarfile.open(package.path) as archive:
@@ -92,18 +95,23 @@ def install(serving: Serving, slot: Slot, package: Package) -> None:
     (artefact,) = fresh.glob(f"models/*/*/{ARTEFACT}")
     if verify(artefact) != package.digest:
         raise EvergreenError(f"{package.path} does not hold the artefact {package.digest[:16]}")
-    shutil.rmtree(previous, ignore_errors=True)
-    if current.exists():
-        current.rename(previous)
-    fresh.rename(current)
+
+
+def install(serving: Serving, slot: Slot) -> None:
+    """Let what was unpacked take the place of what the stopped slot held; `restore` undoes it."""
+    home = serving.home(slot)
+    shutil.rmtree(home / PREVIOUS, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        (home / CURRENT).rename(home / PREVIOUS)
+    (home / FRESH).rename(home / CURRENT)
 
 
 def restore(serving: Serving, slot: Slot) -> None:
     """Put back what the slot held before the last `install`; nothing if it was empty."""
     home = serving.home(slot)
-    shutil.rmtree(home / "bento", ignore_errors=True)
-    if (home / "bento.previous").exists():
-        (home / "bento.previous").rename(home / "bento")
+    shutil.rmtree(home / CURRENT, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        (home / PREVIOUS).rename(home / CURRENT)
 
 
 def programs(serving: Serving, checkout: Path) -> str:
@@ -111,25 +119,31 @@ def programs(serving: Serving, checkout: Path) -> str:
     place = ["--folder", str(serving.folder.resolve()), "--host", serving.host]
     ports = ["--blue-port", str(serving.blue_port), "--green-port", str(serving.green_port)]
     run = [sys.executable, "-m", "bento.gateway", "run", *place]
+    run += ["--supervisor-socket", str(serving.supervisor_socket)]
     run += ["--port", str(serving.gateway_port), *ports]
     log = serving.folder.resolve() / "gateway.log"
-    sections = [_section(GATEWAY, run, checkout, log, autostart=True)]
+    sections = [_section(GATEWAY, run, checkout, log, autostart=True, settled=1)]
     for slot in SLOTS:
         run = [sys.executable, "-m", "bento.slots", "run", *place]
         run += ["--slot", slot, "--port", str(serving.port(slot))]
-        sections.append(_section(slot, run, checkout, serving.log(slot).resolve(), autostart=False))
+        log = serving.log(slot).resolve()
+        # A slot that dies while it loads its model has to be seen as failed, not as running.
+        sections.append(_section(slot, run, checkout, log, autostart=False, settled=10))
     return "\n".join(sections)
 
 
-def _section(name: str, command: list[str], checkout: Path, log: Path, autostart: bool) -> str:
+def _section(
+    name: str, command: list[str], checkout: Path, log: Path, *, autostart: bool, settled: int
+) -> str:
+    """One program; `settled` is the number of seconds after which it counts as started."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = {
         "command": shlex.join(command),
         "directory": str(checkout.resolve()),
         "autostart": str(autostart).lower(),
         "autorestart": "true",
-        "startsecs": "1",
-        "startretries": "5",
+        "startsecs": str(settled),
+        "startretries": "60",
         "stopsignal": "TERM",
         "stopwaitsecs": "15",
         "redirect_stderr": "true",
@@ -144,10 +158,10 @@ def _section(name: str, command: list[str], checkout: Path, log: Path, autostart
 def run(folder: Path, slot: Slot, host: str, port: int) -> None:
     """Become the server of a slot; does not return."""
     home = folder / "slots" / slot
-    bento = home / "bento"
+    bento = home / CURRENT
     if not bento.is_dir():
         raise EvergreenError(f"slot {slot} is empty ({bento}): deploy a package into it first")
-    _hold(home)
+    hold(home / "pid", "bento.server", str(bento))
     environment = {
         **{k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONSAFEPATH")},
         # One home for each slot: BentoML clears shared folders when it starts.
@@ -160,46 +174,6 @@ def run(folder: Path, slot: Slot, host: str, port: int) -> None:
     command = [sys.executable, "-m", "bento.server", "--bento", str(bento)]
     os.chdir(bento / "src")
     os.execve(sys.executable, [*command, "--host", host, "--port", str(port)], environment)
-
-
-def _hold(home: Path) -> None:
-    """Lock the slot for the life of this process, ending a stale holder.
-
-    After a killed supervisord its slots live on; a successor would otherwise fail to bind for ever.
-    """
-    home.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(home / "pid", os.O_RDWR | os.O_CREAT, 0o600)
-    end = time.monotonic() + STALE_TIMEOUT
-    while not _locked(descriptor):
-        if time.monotonic() > end:
-            raise EvergreenError(f"{home / 'pid'} stays locked: end the process that holds it")
-        _end_stale(home, os.pread(descriptor, 20, 0))
-        time.sleep(0.05)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-    os.set_inheritable(descriptor, True)  # the lock goes with the process through exec
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _end_stale(home: Path, pid: bytes) -> None:
-    """End the process, if it is one of ours in this slot and not a stranger with its number."""
-    if not pid.isdigit():
-        return
-    with suppress(psutil.Error):
-        process = psutil.Process(int(pid))
-        if str(home / "bento") in process.cmdline() and "bento.server" in process.cmdline():
-            process.terminate()
-            try:
-                process.wait(STALE_TIMEOUT / 2)
-            except psutil.TimeoutExpired:
-                process.kill()
 
 
 def main() -> None:

@@ -22,9 +22,10 @@ def stop(socket: Path, program: str) -> None:
     _call(socket, "stopProcess", program, True, accept=Faults.NOT_RUNNING)
 
 
-def state(socket: Path, program: str) -> str:
-    """supervisord's word for it: STOPPED, STARTING, RUNNING, BACKOFF, EXITED, FATAL, …"""
-    return str(_call(socket, "getProcessInfo", program)["statename"])
+def state(socket: Path, program: str) -> tuple[str, int]:
+    """supervisord's word for it (STOPPED, STARTING, RUNNING, BACKOFF, …) and the pid, or 0."""
+    info = _call(socket, "getProcessInfo", program)
+    return str(info["statename"]), int(info["pid"])
 
 
 def _call(socket: Path, method: str, *arguments: Any, accept: int | None = None) -> Any:

@@ -88,9 +88,9 @@ def _table(name: str) -> pd.DataFrame:
 @cache
 def _schedule() -> pd.DataFrame:
     table = _table("flights.csv.zip")
-    date = pd.to_datetime(table[["year", "month", "day"]])
-    monday = date - pd.to_timedelta(date.dt.weekday, unit="D")
-    return table.assign(week=monday.dt.strftime("%G-W%V"))
+    calendar = table[["year", "month", "day"]].drop_duplicates()
+    weeks = pd.to_datetime(calendar).dt.strftime("%G-W%V")
+    return table.merge(calendar.assign(week=weeks), on=["year", "month", "day"])
 
 
 def periods() -> list[str]:

@@ -48,21 +48,21 @@ class Problem:
 
 
 def load_problem(path: str) -> Problem:
-    """The problem at `module:NAME`.
+    """The `PROBLEM` of the module at a path such as `data/churn.py`, relative to the checkout.
 
     Raises:
         EvergreenError: if there is none.
     """
-    module, _, name = path.partition(":")
+    module = path.removesuffix(".py").replace("/", ".")
     try:
-        problem = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
+        problem = getattr(importlib.import_module(module), "PROBLEM")  # noqa: B009
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise EvergreenError(
-            f"params.yaml: problem {path!r} cannot be loaded ({error}); write module:NAME, such as "
-            "data.churn:PROBLEM, with a module that can be imported from the checkout"
+            f"params.yaml: problem {path!r} cannot be loaded ({error}); name a file of the checkout "
+            "that defines PROBLEM, such as data/churn.py"
         ) from error
     if not isinstance(problem, Problem):
         raise EvergreenError(
-            f"params.yaml: {path!r} is a {type(problem).__name__}, not a data.problem.Problem"
+            f"{path}: PROBLEM is a {type(problem).__name__}, not a data.problem.Problem"
         )
     return problem

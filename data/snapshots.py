@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from filelock import FileLock
 
 from data.errors import EvergreenError
@@ -91,24 +93,25 @@ class Snapshots:
         for path in self.raw.iterdir():
             if not path.name.startswith("."):
                 os.link(path, copy / path.name)
-        self._dvc("add", "--quiet", "data/raw")
-        self._dvc("push", "--quiet", "data/raw")
-        return (self.workspace / "data" / "raw.dvc").read_text()
+        try:
+            with Repo(str(self.workspace)) as repo:
+                repo.add(str(copy))
+                repo.push()
+        except DvcException as error:
+            raise EvergreenError(f"DVC could not record {self.raw}: {error}") from error
+        return copy.with_suffix(".dvc").read_text()
 
     def _prepare(self) -> None:
         """A DVC workspace without git, with the checkout's configuration, cache and remote."""
         if not (self.workspace / ".dvc").exists():
-            self._dvc("init", "--no-scm", "--quiet")
+            Repo.init(str(self.workspace), no_scm=True).close()
         source = self.checkout / ".dvc"
         for name in ("config", "config.local"):
             if (source / name).exists():
                 lines = (source / name).read_text().splitlines()
                 text = "\n".join(_absolute(line, source) for line in lines)
+                text = text.replace("[core]", "[core]\n    no_scm = True")
                 (self.workspace / ".dvc" / name).write_text(text + "\n")
-
-    def _dvc(self, *arguments: str) -> str:
-        command = ["python", "-m", "dvc", "--cd", str(self.workspace), *arguments]
-        return _run(command, "DVC")
 
     def _tag(self, tag: str, pointer: str, message: str) -> None:
         """Commit the pointer through an index of its own and tag the commit."""
@@ -133,7 +136,13 @@ class Snapshots:
         optional: bool = False,
     ) -> str:
         command = ["git", "-C", str(self.checkout), *arguments]
-        return _run(command, "git", text=text, env=env, optional=optional)
+        done = subprocess.run(
+            command, input=text, capture_output=True, text=True, env={**os.environ, **(env or {})}
+        )
+        if done.returncode and not optional:
+            said = done.stderr.strip() or f"exit {done.returncode}"
+            raise EvergreenError(f"git could not `{' '.join(arguments[:3])} …`: {said}")
+        return done.stdout.strip()
 
 
 def _absolute(line: str, base: Path) -> str:
@@ -142,30 +151,3 @@ def _absolute(line: str, base: Path) -> str:
     if name.strip() in ("dir", "url") and value.startswith(".."):
         return f"{name}{separator}{(base / value).resolve()}"
     return line
-
-
-def _run(
-    command: list[str],
-    tool: str,
-    *,
-    text: str | None = None,
-    env: dict[str, str] | None = None,
-    optional: bool = False,
-) -> str:
-    """Output of a command.
-
-    Raises:
-        EvergreenError: with the tool's own words if it fails.
-    """
-    if command[0] == "python":
-        import sys
-
-        command = [sys.executable, *command[1:]]
-    done = subprocess.run(
-        command, input=text, capture_output=True, text=True, env={**os.environ, **(env or {})}
-    )
-    if done.returncode and not optional:
-        words = (done.stderr or done.stdout).strip().splitlines()
-        said = words[-1] if words else f"exit {done.returncode}"
-        raise EvergreenError(f"{tool} could not `{' '.join(command[1:6])} …`: {said}")
-    return done.stdout.strip()

@@ -45,9 +45,8 @@ class Registry:
     def register(self, run_id: str, digest: str, tags: Mapping[str, str]) -> Version:
         """The version with this digest: a new one, or the one that is there already."""
         client = self._client()
-        for found in self.versions():
-            if found.digest == digest:
-                return found
+        if found := self.find(digest):
+            return found
         source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
         made = client.create_model_version(
             self.name, source, run_id, tags={"digest": digest, **tags}
@@ -58,6 +57,10 @@ class Registry:
         """All versions, oldest first."""
         found = self._client().search_model_versions(f"name='{self.name}'")
         return sorted(map(_version, found), key=lambda version: int(version.number))
+
+    def find(self, digest: str) -> Version | None:
+        """The version of that digest, if there is one."""
+        return next((version for version in self.versions() if version.digest == digest), None)
 
     def get(self, number: str) -> Version:
         """The version of that number.

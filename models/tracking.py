@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
-import pandas as pd
-from matplotlib.figure import Figure
 from mlflow.tracking import MlflowClient
 
-from models.gates import GateReport
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from models.gates import GateReport
 
 ARTIFACT = "artefact"
 
@@ -51,17 +53,20 @@ def log_training(
     params: Mapping[str, Any],
     metrics: Mapping[str, float],
     tags: Mapping[str, str],
-    holdout: pd.DataFrame,
-    figures: Mapping[str, Figure],
+    holdout: "pd.DataFrame",
+    figures: "Mapping[str, Figure]",
     artifact: Path,
-    gates: GateReport,
+    gates: "GateReport",
 ) -> str:
     """Log one training run as finished; its run id."""
     experiment = tracking.experiment()
     with mlflow.start_run(experiment_id=experiment, run_name=name, tags=dict(tags)) as run:
         mlflow.log_params(flatten(params))
         mlflow.log_metrics(dict(metrics))
-        data = mlflow.data.from_pandas(holdout, name="holdout", digest=tags["snapshot"][:36])
+        # as float, or MLflow warns that integers cannot be missing
+        data = mlflow.data.from_pandas(
+            holdout.astype({"label": float}), name="holdout", digest=tags["snapshot"][:36]
+        )
         mlflow.log_input(data, context="evaluation")
         for title, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{title}.png")

@@ -1,0 +1,182 @@
+"""The command line. Exit code 0: done; 1: an error with its cause; 2: wrong usage; 3: refused by a gate."""
+
+import json
+import os
+import sys
+from enum import StrEnum
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from data.errors import EvergreenError
+from flows.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
+)
+console = Console(soft_wrap=True)
+REFUSED = 3
+
+
+class What(StrEnum):
+    """Which part of a period to ingest."""
+
+    ALL = "all"
+    ROWS = "rows"
+    LABELS = "labels"
+
+
+AsOf = Annotated[
+    str | None, typer.Option(help="A period (2013-W08) or a timestamp; default: the newest.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command()
+def up() -> None:
+    """Start Prefect, MLflow, the gateway and the slots on loopback."""
+    from flows import stack
+
+    settings = _settings()
+    stack.up(settings, console.print)
+    _print_addresses(settings)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `up` started, and nothing else."""
+    from flows import stack
+
+    stack.down(_settings())
+    console.print("the stack is down; its state is kept")
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Say what serves, and what should."""
+    from flows.status import overview, render
+
+    found = overview(_settings())
+    if as_json:
+        print(json.dumps(found))
+    else:
+        console.print(render(found))
+
+
+@app.command()
+def ingest(
+    period: Annotated[str, typer.Argument(help="Such as 2013-W05.")],
+    from_file: Annotated[
+        Path | None, typer.Option("--from", help="A parquet or CSV batch.", show_default=False)
+    ] = None,
+    what: Annotated[What, typer.Option(help="Its rows, its labels, or all.")] = What.ALL,
+) -> None:
+    """Add a period to data/raw after its contract, and version it."""
+    path = str(from_file.absolute()) if from_file else None
+    _start("ingest", period=period, from_file=path, what=what.value)
+
+
+@app.command()
+def train(as_of: AsOf = None) -> None:
+    """Train and judge a challenger; nothing serves because of it."""
+    _start("train", as_of=as_of)
+
+
+@app.command()
+def release(
+    version: Annotated[
+        str | None, typer.Argument(help="Its number; default: the challenger.")
+    ] = None,
+) -> None:
+    """Package a judged version, smoke-test it, and move the traffic to it."""
+    _start("release", version=version)
+
+
+@app.command()
+def retrain(
+    as_of: AsOf = None, cause: Annotated[str, typer.Option(help="Why.")] = "asked for"
+) -> None:
+    """Train, judge, and release if it passes."""
+    _start("retrain", as_of=as_of, cause=cause)
+
+
+@app.command()
+def monitor(
+    period: Annotated[str | None, typer.Argument(help="Default: the newest with labels.")] = None,
+) -> None:
+    """Watch a period: drift, real quality, and whether a retrain is due."""
+    _start("monitor", period=period)
+
+
+@app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept with the version taken back.")],
+) -> None:
+    """Move the traffic back to the version that served before."""
+    _start("rollback", reason=reason)
+
+
+@app.command()
+def demo() -> None:
+    """Live a model's whole life on the problem's own data; run again, it goes on or shows it."""
+    from flows.demo import run_demo
+
+    run_demo(_settings(), console)
+
+
+@app.command()
+def clean() -> None:
+    """Stop the stack and delete all state: var/, data/raw and the snapshots' tags."""
+    from flows.clean import clean as wipe
+
+    wipe(_settings(), console.print)
+
+
+def _settings() -> Settings:
+    """Settings, told to this process before any library reads its own."""
+    settings = Settings.read(os.environ)
+    os.environ.update(settings.child_environment())
+    # Flow logs go to the server; the terminal shows what the command itself says.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    return settings
+
+
+def _start(name: str, **parameters: Any) -> None:
+    """Run a flow, seen in the UI if the stack is up, and by itself if it is not."""
+    settings = _settings()
+    from flows import stack
+    from flows.steps import Outcome, as_flow
+
+    function = getattr(import_module(f"flows.{name}"), name)
+    if stack.is_up(settings):
+        with console.status(f"{name} …"):
+            outcome: Outcome = as_flow(function, **parameters)
+        console.print(outcome.message, markup=False, highlight=False)
+    else:
+        outcome = function.fn(**parameters)
+    if not outcome.done:
+        raise typer.Exit(REFUSED)
+
+
+def _print_addresses(settings: Settings) -> None:
+    for title, service in (("Prefect", "prefect"), ("MLflow", "mlflow"), ("endpoint", "gateway")):
+        path = "/predict" if service == "gateway" else ""
+        console.print(f"{title:9} {settings.url(service)}{path}", highlight=False)
+
+
+def main() -> None:
+    """Entry point; an `EvergreenError` is one line on stderr."""
+    try:
+        app()
+    except EvergreenError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""`make demo`: one whole life of a model, week by week, on the problem's own data.
+
+Each step looks whether it is done already, so that a second run goes on where the first one stopped,
+or shows what came of it.
+"""
+
+import json
+import shlex
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterName
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.sorting import FlowRunSort
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from data.contracts import to_columns
+from data.errors import EvergreenError
+from data.periods import Period, parse_as_of, span
+from data.windows import load
+from flows import stack
+from flows.governor import Action
+from flows.ingest import ingest
+from flows.monitor import monitor, reports
+from flows.project import Project
+from flows.retrain import retrain
+from flows.settings import Settings
+from flows.steps import as_flow
+from flows.story import Week, chart, gain, table
+from flows.traffic import send
+from models import artifact
+from models.artifact import to_requests
+from models.quality import measure
+from models.registry import CHAMPION
+
+RETRAIN_SECONDS = 300
+
+
+def run_demo(settings: Settings, console: Console) -> None:
+    """Bring the stack up and replay the periods that params.yaml names.
+
+    Raises:
+        EvergreenError: if a step fails; run it again after mending the cause.
+    """
+    began = time.monotonic()
+    if not stack.is_up(settings):
+        stack.up(settings, console.print)
+    project = Project.open(settings)
+    first = Period.parse(project.params.demo.first_train)
+    last = Period.parse(project.params.demo.last_period)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        _first_model(project, first, progress)
+        weeks = span(first.next(), last)
+        task = progress.add_task("weeks served and watched", total=len(weeks))
+        for period in weeks:
+            _live(project, period, progress)
+            progress.advance(task)
+    _summary(project, console)
+    console.print(f"done in {time.monotonic() - began:.0f} s", highlight=False)
+
+
+def _first_model(project: Project, first: Period, progress: Progress) -> None:
+    """Ingest the first periods and release version 1."""
+    past = span(Period.parse(project.params.train.first_period), first)
+    task = progress.add_task(f"first {len(past)} periods ingested", total=len(past))
+    for period in past:
+        _ingest(project, period, "all")
+        progress.advance(task)
+    if project.registry.alias(CHAMPION) is None:
+        task = progress.add_task("trained, judged, registered, released", total=1)
+        outcome = as_flow(retrain, as_of=first.name, cause="first model")
+        if not outcome.done:
+            raise EvergreenError(outcome.message)
+        progress.advance(task)
+        progress.console.print(outcome.message, highlight=False)
+
+
+def _ingest(project: Project, period: Period, what: str) -> None:
+    """The flow, unless the partition is there and whole."""
+    partitions = project.partitions
+    here = period in partitions.periods()
+    if what == "rows" and here:
+        partitions.rows(period)
+    elif what != "rows" and here and partitions.has_labels(period):
+        partitions.rows(period), partitions.labels(period)
+    else:
+        as_flow(ingest, period=period.name, what=what)
+
+
+def _live(project: Project, period: Period, progress: Progress) -> None:
+    """One period: its rows, its traffic, its labels, its report, and a retrain if one is due."""
+    if _is_over(project, period):
+        return
+    _ingest(project, period, "rows")
+    task = progress.add_task(f"{period}: requests", total=len(project.partitions.rows(period)))
+    sent = send(project, period, lambda rows: progress.advance(task, rows))
+    progress.update(task, total=sent, completed=sent, visible=False)
+    _ingest(project, period, "labels")
+    before, started = project.registry.alias(CHAMPION), datetime.now(UTC)
+    outcome = as_flow(monitor, period=period.name)
+    progress.console.print(outcome.message, highlight=False)
+    if _report(project, period)["decision"]["action"] == Action.RETRAIN:
+        task = progress.add_task(f"{period}: retrain started by the event", total=1)
+        run = _await_retrain(started)
+        progress.update(task, completed=1, visible=False)
+        after = project.registry.alias(CHAMPION)
+        number = after.number if after else "none"
+        changed = before is None or number != before.number
+        said = f"version {number} serves" if changed else "the champion keeps serving"
+        progress.console.print(f"{period}: run {run.name!r} {run.state_name}: {said}")
+
+
+def _is_over(project: Project, period: Period) -> bool:
+    """Whether the period has its report, and no retrain that it asked for was cut off."""
+    found = [r for r in reports(project) if r["period"] == period.name]
+    if not found:
+        return False
+    asked = found[0]["decision"]["action"] == Action.RETRAIN
+    newest = project.registry.versions()[-1]
+    return not asked or newest.number != found[0]["version"]
+
+
+def _report(project: Project, period: Period) -> dict[str, dict[str, str]]:
+    return next(r for r in reports(project) if r["period"] == period.name)
+
+
+def _await_retrain(since: datetime) -> FlowRun:
+    """The run that the automation starts, when it has ended.
+
+    Raises:
+        EvergreenError: if none starts, it fails, or it takes too long.
+    """
+    deadline = time.monotonic() + RETRAIN_SECONDS
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=["retrain"]))
+    state = "has not been started"
+    with get_client(sync_client=True) as client:
+        while time.monotonic() < deadline:
+            runs = client.read_flow_runs(
+                deployment_filter=wanted, sort=FlowRunSort.EXPECTED_START_TIME_DESC, limit=20
+            )
+            started = [r for r in runs if r.created and r.created >= since and not r.auto_scheduled]
+            for run in started:
+                state = f"is {run.state_name}"
+                if run.state and run.state.is_final():
+                    return _completed(run)
+            time.sleep(1)
+    raise EvergreenError(
+        f"the retrain {state} after {RETRAIN_SECONDS} s: look at it in the Prefect UI and at "
+        "var/logs/worker.log, then run the demo again"
+    )
+
+
+def _completed(run: FlowRun) -> FlowRun:
+    if run.state and not run.state.is_completed():
+        raise EvergreenError(f"the retrain {run.name!r} is {run.state_name}: {run.state.message}")
+    return run
+
+
+def _summary(project: Project, console: Console) -> None:
+    """The table, the gain, the chart, the addresses and a request that works."""
+    found = reports(project)
+    weeks = [Week.of(report, _first_version(project, report)) for report in found]
+    console.print(table(weeks, project.problem.frequency))
+    if said := gain(weeks):
+        console.print(said, highlight=False)
+    path = project.settings.home / "demo" / "chart.png"
+    chart(weeks, f"{project.problem.name}: served, watched, retrained", path)
+    settings = project.settings
+    links = {
+        "chart": path.as_uri(),
+        "Prefect UI": settings.url("prefect"),
+        "MLflow UI": settings.url("mlflow"),
+        "endpoint": f"{settings.url('gateway')}/predict",
+    }
+    for name, target in links.items():
+        console.print(f"{name:11} [link={target}]{target}[/link]", highlight=False)
+    console.print(f"\ntry it:\n{_curl(project, weeks[-1].period)}", markup=False, highlight=False)
+
+
+def _first_version(project: Project, report: dict[str, object]) -> tuple[float, float]:
+    """ROC-AUC and log loss of version 1 on a period's labelled rows."""
+    period = Period.parse(str(report["period"]))
+    model = artifact.load(project.registry.folder(project.registry.get("1")))
+    as_of = parse_as_of(period.name, project.problem.label_delay)
+    rows = load(project.partitions, project.problem, [period], as_of)
+    quality = measure(rows.label, model.score(rows.columns))
+    return quality.roc_auc or np.nan, quality.log_loss
+
+
+def _curl(project: Project, period: str) -> str:
+    """A request with a real row."""
+    rows = project.partitions.rows(Period.parse(period)).head(1)
+    (row,) = to_requests(to_columns(rows, project.problem.fields), project.problem.fields)
+    url = f"{project.settings.url('gateway')}/predict"
+    return f"curl -s {url} -H 'content-type: application/json' -d {shlex.quote(json.dumps(row))}"

@@ -1,0 +1,70 @@
+"""Is what the monitor saw worth a retrain? A pure decision; `flows.monitor` acts on it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from data.drift import Verdict
+from data.params import Governor
+from data.periods import Period, span
+
+
+class Action(StrEnum):
+    """What to do about a period."""
+
+    RETRAIN = "retrain"
+    WAIT = "wait"
+    INVESTIGATE = "investigate"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to do, and why."""
+
+    action: Action
+    reason: str
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What one period's monitor said of the champion's data."""
+
+    period: Period
+    drift: Verdict
+    trouble: str | None
+
+
+def decide(history: Sequence[Watched], learned_until: Period, params: Governor) -> Decision:
+    """The decision after the last period of `history`.
+
+    Args:
+        history: verdicts about the present champion, oldest first; the last one is new.
+        learned_until: the newest period that the champion was trained or judged on.
+        params: limits, counted in periods.
+    """
+    now = history[-1]
+    age = len(span(learned_until.next(), now.period))
+    if now.trouble:
+        return Decision(Action.INVESTIGATE, f"a retrain would not help: {now.trouble}")
+    if now.drift is Verdict.UNKNOWN:
+        return Decision(Action.INVESTIGATE, "drift could not be judged")
+    if age >= params.maximum_age_periods:
+        return Decision(Action.RETRAIN, f"the champion is {age} periods old")
+    run = _alarms_running(history)
+    if run < params.consecutive_alarms:
+        needed = params.consecutive_alarms
+        reason = f"{run} of {needed} alarms running" if run else "no more drift than is usual"
+        return Decision(Action.WAIT, reason)
+    if age <= params.cooldown_periods:
+        return Decision(Action.WAIT, f"drift, but the champion is only {age} periods old")
+    return Decision(Action.RETRAIN, f"drift alarm {run} periods running")
+
+
+def _alarms_running(history: Sequence[Watched]) -> int:
+    """Length of the unbroken run of alarms that ends with the last period."""
+    count, expected = 0, history[-1].period
+    for watched in reversed(history):
+        if watched.drift is not Verdict.ALARM or watched.period != expected:
+            break
+        count, expected = count + 1, expected.previous()
+    return count

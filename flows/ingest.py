@@ -1,0 +1,49 @@
+"""A period's batch comes in and becomes a snapshot."""
+
+from pathlib import Path
+from typing import Literal
+
+from prefect import flow
+
+from data.ingest import Ingested, deliver, read_file
+from data.ingest import ingest as add
+from data.periods import Period
+from flows.project import Project
+from flows.steps import Outcome, step
+
+What = Literal["all", "rows", "labels"]
+
+
+def run_ingest(
+    project: Project, period: str, from_file: str | None = None, what: What = "all"
+) -> Ingested:
+    """Add a period from the problem's source or from a file, then record the snapshot."""
+    chosen = Period.parse(period)
+    batch = read_file(Path(from_file)) if from_file else deliver(project.problem, chosen)
+    done = step(
+        add,
+        project.problem,
+        project.partitions,
+        chosen,
+        batch,
+        rows=what != "labels",
+        labels=what != "rows",
+        source=from_file or "the source's batch",
+    )
+    print(done.message)
+    name = chosen.name if what != "labels" else f"{chosen.name}-labels"
+    snapshot = step(project.snapshots.record, name)
+    print(f"snapshot {snapshot.tag}")
+    return done
+
+
+@flow(name="ingest", flow_run_name="ingest {period} · {what}", log_prints=True)
+def ingest(period: str, from_file: str | None = None, what: What = "all") -> Outcome:
+    """Add one period to data/raw after its contract, and version it.
+
+    Args:
+        period: such as 2013-W05.
+        from_file: a parquet or CSV batch; without it the problem's own source delivers.
+        what: its rows, its labels (which arrive later), or all.
+    """
+    return Outcome(run_ingest(Project.open(), period, from_file, what).message)

@@ -1,0 +1,100 @@
+"""One problem in one checkout, with the stores that belong to it."""
+
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from data.digests import digest_of, sha256_file
+from data.errors import EvergreenError
+from data.params import Params, load_params
+from data.partitions import Partitions
+from data.periods import Period, parse_as_of
+from data.problem import Problem, load_problem
+from data.snapshots import Snapshots
+from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from models.registry import Registry
+
+
+@dataclass(frozen=True)
+class Project:
+    """Everything that a step needs, opened from the settings."""
+
+    settings: Settings
+    params: Params
+    problem: Problem
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> "Project":
+        """The project of this checkout.
+
+        Raises:
+            EvergreenError: if params.yaml or the problem is wrong.
+        """
+        settings = settings or Settings.read(os.environ)
+        os.environ.update(settings.child_environment())
+        params = load_params(settings.checkout / "params.yaml")
+        return cls(settings, params, load_problem(params.problem))
+
+    @property
+    def partitions(self) -> Partitions:
+        return Partitions(self.settings.checkout / "data" / "raw")
+
+    @property
+    def snapshots(self) -> Snapshots:
+        checkout, home = self.settings.checkout, self.settings.home
+        return Snapshots(checkout, self.partitions.folder, home / "snapshots")
+
+    @cached_property
+    def registry(self) -> "Registry":
+        """Opened when it is first asked for: MLflow takes seconds to import."""
+        from models.registry import Registry
+        from models.tracking import Tracking
+
+        home = self.settings.home / "mlflow"
+        home.mkdir(parents=True, exist_ok=True)
+        tracking = Tracking(self.settings.tracking_uri, home / "artifacts", self.problem.name)
+        return Registry(tracking, home / "promotion.lock")
+
+    def newest_labelled(self) -> Period:
+        """The newest period whose labels are there.
+
+        Raises:
+            EvergreenError: if there is none.
+        """
+        partitions = self.partitions
+        labelled = [period for period in partitions.periods() if partitions.has_labels(period)]
+        if not labelled:
+            raise EvergreenError(
+                f"no period with labels is in {partitions.folder}: run `evergreen ingest "
+                f"{self.params.train.first_period}` first"
+            )
+        return labelled[-1]
+
+    def as_of(self, text: str | None) -> str:
+        """`text` if it is a moment of logical time, the newest labelled period without one."""
+        if text is None:
+            return self.newest_labelled().name
+        parse_as_of(text, self.problem.label_delay)
+        return text
+
+    def lineage(self) -> dict[str, str]:
+        """Tags that say which code, data and parameters are used."""
+        checkout = self.settings.checkout
+        snapshot = self.snapshots.latest()
+        dirty = self._git("status", "--porcelain", "--untracked-files=no")
+        return {
+            "git_sha": self._git("rev-parse", "--verify", "--quiet", "HEAD") or "none",
+            "git_dirty": str(bool(dirty)).lower(),
+            "snapshot": snapshot.md5 if snapshot else "none",
+            "snapshot_tag": snapshot.tag if snapshot else "none",
+            "params": digest_of(self.params.model_dump())[:16],
+            "lock": sha256_file(checkout / "requirements.lock")[:16],
+        }
+
+    def _git(self, *arguments: str) -> str:
+        command = ["git", "-C", str(self.settings.checkout), *arguments]
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,110 @@
+"""The environment: where state lives, which ports are used, and what child processes are told."""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import data
+from bento.slots import SOCKET_LIMIT, Serving
+from data.errors import EvergreenError
+
+HOST = "127.0.0.1"
+PORTS = {"prefect": 4200, "mlflow": 5000, "gateway": 3000, "blue": 3001, "green": 3002}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Read once from the environment; everything else is told.
+
+    Attributes:
+        checkout: the folder that holds params.yaml and data/raw.
+        home: the root of all state, `var/` or EVERGREEN_HOME.
+        ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
+    """
+
+    checkout: Path
+    home: Path
+    ports: Mapping[str, int]
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Settings":
+        """Settings from environment variables.
+
+        Raises:
+            EvergreenError: if a port is not one.
+        """
+        checkout = Path(data.__file__).parents[1]
+        home = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
+        ports = {service: _port(service, environment) for service in PORTS}
+        if len(set(ports.values())) < len(ports):
+            raise EvergreenError(f"two services have the same port: {ports}; set them apart")
+        return cls(checkout, home, ports)
+
+    def url(self, service: str) -> str:
+        return f"http://{HOST}:{self.ports[service]}"
+
+    @property
+    def runtime(self) -> Path:
+        """Where sockets lie: in the home, or in a short folder if its path is too long for them."""
+        folder = self.home / "run"
+        if len(os.fsencode(folder / "supervisor.sock")) <= SOCKET_LIMIT:
+            return folder
+        name = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"evergreen-{name}"
+
+    @property
+    def serving(self) -> Serving:
+        return Serving(
+            folder=self.home / "serving",
+            gateway_port=self.ports["gateway"],
+            blue_port=self.ports["blue"],
+            green_port=self.ports["green"],
+            supervisor_socket=self.runtime / "supervisor.sock",
+            host=HOST,
+        )
+
+    def child_environment(self) -> dict[str, str]:
+        """What every child process is told: paths, addresses, and no telemetry."""
+        ports = {f"EVERGREEN_{s.upper()}_PORT": str(port) for s, port in self.ports.items()}
+        return {
+            **ports,
+            "EVERGREEN_HOME": str(self.home),
+            "PYTHONPATH": str(self.checkout),
+            "DO_NOT_TRACK": "1",
+            "BENTOML_DO_NOT_TRACK": "true",
+            "DVC_NO_ANALYTICS": "1",
+            "DVC_SITE_CACHE_DIR": str(self.home / "dvc" / "site"),
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+            "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "MPLBACKEND": "Agg",
+            "MPLCONFIGDIR": str(self.home / "cache" / "matplotlib"),
+            "PREFECT_HOME": str(self.home / "prefect"),
+            "PREFECT_API_URL": f"{self.url('prefect')}/api",
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
+            # Leases in memory would end long runs when the server restarts.
+            "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+                "prefect.server.concurrency.lease_storage.filesystem"
+            ),
+            # The second UI asks a host outside this machine.
+            "PREFECT_SERVER_UI_V2_ENABLED": "false",
+            "PREFECT_WORKER_QUERY_SECONDS": "2",
+        }
+
+    @property
+    def tracking_uri(self) -> str:
+        return f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
+
+
+def _port(service: str, environment: Mapping[str, str]) -> int:
+    name = f"EVERGREEN_{service.upper()}_PORT"
+    text = environment.get(name) or str(PORTS[service])
+    if not text.isdecimal() or not 1024 <= int(text) <= 65535:
+        raise EvergreenError(f"{name}={text!r} is not a port: use a number from 1024 to 65535")
+    return int(text)

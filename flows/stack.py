@@ -1,0 +1,269 @@
+"""The local stack: Prefect server and worker, MLflow, gateway and slots, under one supervisord."""
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+from filelock import FileLock
+
+from bento import client, rollout, slots, supervisor
+from data.digests import write_atomically
+from data.errors import EvergreenError
+from flows.settings import HOST, Settings
+
+POOL = "evergreen"
+STACK = "EVERGREEN_STACK"
+START_SECONDS = 90
+
+
+def is_up(settings: Settings) -> bool:
+    """Whether this home's supervisord answers."""
+    try:
+        supervisor.state(settings.serving.supervisor_socket, "prefect")
+    except EvergreenError:
+        return False
+    return True
+
+
+def up(settings: Settings, say: Callable[[str], None] = print) -> None:
+    """Start everything on loopback, and register deployments and automations.
+
+    Raises:
+        EvergreenError: if it is up already, a port is taken, or a part does not come up.
+    """
+    if is_up(settings):
+        raise EvergreenError(
+            "the stack is up already: `evergreen status` shows it, `evergreen down` stops it"
+        )
+    _end_orphans(settings, say)
+    _check_ports(settings)
+    _prepare(settings)
+    try:
+        _start(settings, say)
+    except BaseException:
+        if is_up(settings):
+            down(settings)
+        raise
+
+
+def _start(settings: Settings, say: Callable[[str], None]) -> None:
+    say("starting Prefect server, gateway and MLflow")
+    _launch(settings)
+    _wait_for(settings, "prefect", f"{settings.url('prefect')}/api/health")
+    _run_tool(settings, "prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
+    _program(settings, "worker")
+    say("registering deployments and automations")
+    _run_tool(settings, "prefect", "--no-prompt", "deploy", "--all")
+    _wait_for(settings, "mlflow", f"{settings.url('mlflow')}/health")
+    rollout.resume(settings.serving)
+
+
+def down(settings: Settings) -> None:
+    """Stop the programs of this home, and nothing else.
+
+    Raises:
+        EvergreenError: if the stack is not up.
+    """
+    pidfile = _pidfile(settings)
+    if not is_up(settings):
+        raise EvergreenError(
+            f"the stack is not up (nothing answers at {settings.serving.supervisor_socket}): "
+            "nothing was stopped"
+        )
+    process = psutil.Process(int(pidfile.read_text()))
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=60)
+    except psutil.TimeoutExpired as error:
+        raise EvergreenError(f"supervisord ({process.pid}) does not stop: see its log") from error
+
+
+def _pidfile(settings: Settings) -> Path:
+    return settings.home / "run" / "supervisord.pid"
+
+
+def _prepare(settings: Settings) -> None:
+    """Folders, the gateway's configuration, supervisord's, and MLflow's database."""
+    for folder in ("run", "logs", "mlflow", "serving", "dvc/remote"):
+        (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    settings.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(settings.home / "run" / "supervisord.conf", _configuration(settings))
+    configure_dvc(settings)
+
+
+def configure_dvc(settings: Settings) -> None:
+    """Point DVC's cache and remote to the home where it is not the default one."""
+    local = settings.checkout / ".dvc" / "config.local"
+    if settings.home == settings.checkout / "var":
+        local.unlink(missing_ok=True)
+        return
+    lines = f"[cache]\n    dir = {settings.home / 'dvc' / 'cache'}\n"
+    lines += f"['remote \"local\"']\n    url = {settings.home / 'dvc' / 'remote'}\n"
+    write_atomically(local, lines)
+
+
+def _configuration(settings: Settings) -> str:
+    run, serving = settings.home / "run", settings.serving
+    socket = serving.supervisor_socket
+    head = (
+        f"[supervisord]\nlogfile={settings.home / 'logs' / 'supervisord.log'}\n"
+        f"pidfile={run / 'supervisord.pid'}\nchildlogdir={settings.home / 'logs'}\n"
+        f"directory={settings.checkout}\n\n"
+        f"[unix_http_server]\nfile={socket}\nchmod=0700\n\n"
+        f"[rpcinterface:supervisor]\n"
+        f"supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n"
+    )
+    ports = settings.ports
+    prefect = ["server", "start", "--host", HOST, "--port", str(ports["prefect"])]
+    worker = ["worker", "start", "--pool", POOL, "--type", "process"]
+    mlflow = ["server", "--backend-store-uri", settings.tracking_uri, "--workers", "1"]
+    mlflow += ["--host", HOST, "--port", str(ports["mlflow"])]
+    programs = [
+        _section(settings, "prefect", ["-m", "prefect", *prefect], True),
+        _section(settings, "worker", ["-m", "prefect", *worker], False),
+        _section(settings, "mlflow", ["-m", "mlflow", *mlflow], False),
+    ]
+    return "\n".join([head, *programs, slots.programs(serving, settings.checkout)])
+
+
+def _section(settings: Settings, name: str, arguments: list[str], autostart: bool) -> str:
+    command = shlex.join([sys.executable, *arguments]).replace("%", "%%")
+    log = settings.home / "logs" / f"{name}.log"
+    return (
+        f"[program:{name}]\ncommand={command}\ndirectory={settings.checkout}\n"
+        f"autostart={str(autostart).lower()}\nautorestart=true\nstartsecs=2\nstopwaitsecs=20\n"
+        f"stopasgroup=true\nkillasgroup=true\nredirect_stderr=true\nstdout_logfile={log}\n"
+        f"stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=2\n"
+    )
+
+
+def _launch(settings: Settings) -> None:
+    """supervisord, and MLflow once its database is there: its first start races with clients."""
+    configuration = str(settings.home / "run" / "supervisord.conf")
+    command = [sys.executable, "-m", "supervisor.supervisord", "-c", configuration]
+    done = subprocess.run(command, capture_output=True, text=True, env=_environment(settings))
+    if done.returncode:
+        raise EvergreenError(f"supervisord does not start: {done.stderr.strip()}")
+    _wait(lambda: None if is_up(settings) else "supervisord does not answer", 15)
+    _upgrade_mlflow(settings)
+    _program(settings, "mlflow")
+
+
+def _upgrade_mlflow(settings: Settings) -> None:
+    from models.tracking import Tracking
+
+    with FileLock(settings.home / "mlflow" / "upgrade.lock"):
+        Tracking(settings.tracking_uri, settings.home / "mlflow" / "artifacts", "-").client()
+        if not (settings.home / "mlflow" / "mlflow.db").exists():
+            _run_tool(settings, "mlflow", "db", "upgrade", settings.tracking_uri)
+
+
+def _program(settings: Settings, name: str) -> None:
+    supervisor.start(settings.serving.supervisor_socket, name)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """A mark of the home goes along, by which `up` knows what a killed stack left behind."""
+    return {**os.environ, **settings.child_environment(), STACK: str(settings.home)}
+
+
+def _run_tool(settings: Settings, *arguments: str) -> None:
+    """Run one of the stack's own command lines.
+
+    Raises:
+        EvergreenError: with its last words if it fails.
+    """
+    command = [sys.executable, "-m", *arguments]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        env=_environment(settings),
+        cwd=settings.checkout,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip()[-800:]
+        raise EvergreenError(f"`{' '.join(arguments[:3])}` failed: {said}")
+
+
+def _wait_for(settings: Settings, service: str, url: str) -> None:
+    log = settings.home / "logs" / f"{service}.log"
+
+    def trouble() -> str | None:
+        try:
+            status = client.get(url).status
+        except EvergreenError as error:
+            return f"{error}"
+        return None if status == 200 else f"{url} answers {status}"
+
+    try:
+        _wait(trouble, START_SECONDS)
+    except EvergreenError as error:
+        raise EvergreenError(f"{service} does not come up: {error}; its log is {log}") from error
+
+
+def _wait(trouble: Callable[[], str | None], seconds: float) -> None:
+    """Until nothing is wrong.
+
+    Raises:
+        EvergreenError: with what is wrong still, when the time has run out.
+    """
+    deadline = time.monotonic() + seconds
+    while (found := trouble()) is not None:
+        if time.monotonic() > deadline:
+            raise EvergreenError(found)
+        time.sleep(0.2)
+
+
+def _check_ports(settings: Settings) -> None:
+    """No port of ours may be somebody else's.
+
+    Raises:
+        EvergreenError: naming the port, who listens there if that can be seen, and the way out.
+    """
+    listening = {
+        connection.laddr.port: connection.pid
+        for connection in psutil.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    for service, port in settings.ports.items():
+        if port in listening:
+            raise EvergreenError(
+                f"port {port} of {service} is taken by {_who(listening[port])}: end it, or choose "
+                f"another with EVERGREEN_{service.upper()}_PORT; nothing was started"
+            )
+
+
+def _who(pid: int | None) -> str:
+    try:
+        return f"{psutil.Process(pid).name()} (pid {pid})" if pid else "another user's process"
+    except psutil.Error:
+        return f"pid {pid}"
+
+
+def _end_orphans(settings: Settings, say: Callable[[str], None]) -> None:
+    """End what a killed supervisord of this home left behind; nobody else's processes."""
+    orphans = [process for process in psutil.process_iter() if _is_ours(process, settings)]
+    for process in orphans:
+        say(f"ending {process.name()} (pid {process.pid}), left behind by an earlier stack")
+        process.terminate()
+    _, alive = psutil.wait_procs(orphans, timeout=10)
+    for process in alive:
+        process.kill()
+    _pidfile(settings).unlink(missing_ok=True)
+
+
+def _is_ours(process: psutil.Process, settings: Settings) -> bool:
+    """A program of this home whose supervisord is gone: it now belongs to init."""
+    try:
+        ours = process.environ().get(STACK) == str(settings.home)
+        return ours and process.pid != os.getpid()
+    except psutil.Error:
+        return False

@@ -1,0 +1,74 @@
+"""What serves and what should, for a terminal or a script."""
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bento import rollout
+from bento.slots import SLOTS
+from flows import stack
+from flows.project import Project
+from flows.settings import Settings
+from models.registry import CHALLENGER, CHAMPION, PREVIOUS
+
+
+def overview(settings: Settings) -> dict[str, Any]:
+    """Aliases, slots, the endpoint's own answer, addresses, and what does not fit."""
+    project = Project.open(settings)
+    serving = rollout.status(settings.serving)
+    aliases = {
+        alias: version.number if (version := project.registry.alias(alias)) else None
+        for alias in (CHAMPION, CHALLENGER, PREVIOUS)
+    }
+    state = serving.state
+    up = stack.is_up(settings)
+    active = state.slots[state.active] if state.active else None
+    problems = [serving.problem] if serving.problem and up else []
+    if up and active and active.version != aliases[CHAMPION]:
+        problems.append(
+            f"version {active.version} serves, but the champion is {aliases[CHAMPION]}: run "
+            f"`evergreen release {aliases[CHAMPION]}`"
+        )
+    return {
+        "up": up,
+        "aliases": aliases,
+        "active": state.active,
+        "slots": {
+            slot: asdict(release) if (release := state.slots[slot]) else None for slot in SLOTS
+        },
+        "weights": dict(state.weights),
+        "endpoint": serving.endpoint,
+        "problems": problems,
+        "addresses": {
+            "prefect": settings.url("prefect"),
+            "mlflow": settings.url("mlflow"),
+            "endpoint": f"{settings.url('gateway')}/predict",
+        },
+    }
+
+
+def render(found: dict[str, Any]) -> RenderableType:
+    """The same as a person reads it."""
+    if not found["up"]:
+        return Text("the stack is down: `evergreen up` starts it")
+    slots = Table("slot", "version", "digest", "weight", "serves since")
+    for slot, release in found["slots"].items():
+        if release is None:
+            slots.add_row(slot, "empty", "", "", "")
+            continue
+        mark = " (active)" if slot == found["active"] else ""
+        slots.add_row(
+            f"{slot}{mark}",
+            release["version"],
+            release["digest"][:16],
+            str(found["weights"][slot]),
+            release["since"] or "never",
+        )
+    aliases = ", ".join(f"{name} {number or '-'}" for name, number in found["aliases"].items())
+    lines = [Text(f"aliases: {aliases}")]
+    lines += [Text(f"{name}: {address}") for name, address in found["addresses"].items()]
+    lines += [Text(f"problem: {problem}", style="bold red") for problem in found["problems"]]
+    return Group(slots, *lines)

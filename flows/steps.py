@@ -1,0 +1,67 @@
+"""How a plain function runs as a step: a Prefect task inside a flow run, itself anywhere else."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ParamSpec, TypeVar
+
+from prefect import Flow, task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.context import FlowRunContext, get_run_context
+from prefect.exceptions import MissingContextError
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a flow did, in a sentence; `done` is False where it was refused by a judgement."""
+
+    message: str
+    done: bool = True
+
+
+def in_flow() -> bool:
+    """Whether a flow run is under way in this context."""
+    return FlowRunContext.get() is not None
+
+
+def step(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a function, shown as a task where a flow run is under way."""
+    if not in_flow():
+        return function(*args, **kwargs)
+    name = function.__name__.strip("_").replace("_", " ")
+    return task(function, name=name, log_prints=True, cache_policy=None)(*args, **kwargs)
+
+
+def flow_run_id() -> str:
+    """The Prefect run that this is part of, or `none`."""
+    try:
+        context = get_run_context()
+    except MissingContextError:
+        return "none"
+    run = getattr(context, "flow_run", None)
+    return str(run.id) if run else "none"
+
+
+def show(key: str, markdown: str, description: str) -> None:
+    """Leave a page with the flow run, if there is one."""
+    if in_flow():
+        create_markdown_artifact(markdown, key=key, description=description)
+
+
+def link(key: str, url: str, text: str) -> None:
+    """Leave a link with the flow run, if there is one."""
+    if in_flow():
+        create_link_artifact(url, link_text=text, key=key)
+
+
+def as_flow(function: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Call a flow in this process.
+
+    It is watched by whoever started it, so that it needs no heartbeat (whose thread takes a second
+    to end).
+    """
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return function(*args, **kwargs)

@@ -1,0 +1,134 @@
+"""What the weeks of a replay came to: a table for the terminal, and the same as a picture."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from rich.table import Table
+
+
+@dataclass(frozen=True)
+class Week:
+    """One period of the replay; `first_*` is what version 1 answers for the same rows."""
+
+    period: str
+    version: str
+    rows: int
+    roc_auc: float
+    log_loss: float
+    first_roc_auc: float
+    first_log_loss: float
+    drift: float
+    drift_limit: float
+    verdict: str
+    action: str
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any], first: tuple[float, float]) -> "Week":
+        """From a monitor's report and version 1's ROC-AUC and log loss on the same rows."""
+        quality, drift = report["quality"]["quality"] or {}, report["drift"]
+        missing = float("nan")
+        return cls(
+            period=report["period"],
+            version=report["version"],
+            rows=report["served"],
+            roc_auc=quality.get("roc_auc", missing),
+            log_loss=quality.get("log_loss", missing),
+            first_roc_auc=first[0],
+            first_log_loss=first[1],
+            drift=missing if drift["statistic"] is None else drift["statistic"],
+            drift_limit=drift["limit"],
+            verdict=drift["verdict"],
+            action=report["decision"]["action"],
+        )
+
+
+def table(weeks: Sequence[Week], period: str) -> Table:
+    """One row for each period."""
+    shown = Table(period, "rows", "ROC-AUC", "log loss", "drift (limit)", "drift", "decision",
+                  "version", "ROC-AUC of v1")  # fmt: skip
+    for column in shown.columns[1:5]:
+        column.justify = "right"
+    for week in weeks:
+        later = "" if week.version == "1" else f"{week.first_roc_auc:.3f}"
+        shown.add_row(
+            week.period,
+            f"{week.rows:,}",
+            f"{week.roc_auc:.3f}",
+            f"{week.log_loss:.3f}",
+            f"{week.drift:.2f} ({week.drift_limit:.2f})",
+            week.verdict,
+            week.action,
+            week.version,
+            later,
+            style="bold" if week.action == "retrain" else None,
+        )
+    return shown
+
+
+def gain(weeks: Sequence[Week]) -> str | None:
+    """How the later versions compare with version 1 on the weeks that they served."""
+    later = [week for week in weeks if week.version != "1"]
+    if not later:
+        return None
+    mean = {
+        name: sum(getattr(week, name) for week in later) / len(later)
+        for name in ("roc_auc", "first_roc_auc", "log_loss", "first_log_loss")
+    }
+    return (
+        f"the {len(later)} periods after the retrain: ROC-AUC {mean['roc_auc']:.3f} "
+        f"(version 1 would have {mean['first_roc_auc']:.3f}), log loss {mean['log_loss']:.3f} "
+        f"({mean['first_log_loss']:.3f})"
+    )
+
+
+def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
+    """Quality and drift by period, versions as bands, alarms and retrains as marks."""
+    figure, (auc, loss, drift) = plt.subplots(
+        3, 1, figsize=(10, 8), sharex=True, layout="constrained"
+    )
+    places = range(len(weeks))
+    for axes in (auc, loss, drift):
+        _bands(axes, weeks)
+        axes.grid(axis="y", alpha=0.3)
+    for axes, name, label in ((auc, "roc_auc", "ROC-AUC"), (loss, "log_loss", "log loss")):
+        axes.plot(places, [getattr(w, name) for w in weeks], "o-", label="served")
+        first = [getattr(w, f"first_{name}") for w in weeks]
+        axes.plot(places, first, "s:", color="grey", label="version 1", zorder=1)
+        axes.set_ylabel(label)
+        axes.legend(loc="best")
+    drift.plot(places, [w.drift for w in weeks], "o-", color="tab:red", label="largest PSI")
+    limits = [w.drift_limit for w in weeks]
+    drift.step(places, limits, where="mid", color="black", linestyle="--", label="usual up to")
+    for place, week in enumerate(weeks):
+        if week.action == "retrain":
+            drift.annotate("retrain", (place, week.drift), xytext=(0, 8), ha="center",
+                           textcoords="offset points", weight="bold")  # fmt: skip
+    drift.set_ylabel("drift")
+    drift.margins(y=0.2)
+    drift.legend(loc="upper left")
+    drift.set_xticks(list(places), [w.period for w in weeks], rotation=45, ha="right")
+    figure.suptitle(title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _bands(axes: Axes, weeks: Sequence[Week]) -> None:
+    """A shade for each version, with its number at the top."""
+    start = 0
+    for place, week in enumerate(weeks):
+        if place + 1 < len(weeks) and weeks[place + 1].version == week.version:
+            continue
+        shade = 0.12 if int(week.version) % 2 == 0 else 0.0
+        axes.axvspan(start - 0.5, place + 0.5, color="tab:green", alpha=shade, zorder=0)
+        middle = (start + place) / 2
+        axes.text(middle, 0.97, f"version {week.version}", ha="center", va="top",
+                  transform=axes.get_xaxis_transform())  # fmt: skip
+        start = place + 1

@@ -1,0 +1,135 @@
+"""Train as of a moment, judge, log and register: a challenger, or a version tagged rejected."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import flow
+
+from data.periods import parse_as_of
+from flows.project import Project
+from flows.steps import Outcome, flow_run_id, link, show, step
+from models import artifact, evaluate, gates, tracking
+from models.artifact import Artifact
+from models.gates import GateReport
+from models.registry import CHAMPION, Registry, Version
+from models.train import Trained
+from models.train import train as fit
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A registered version and what the gates said of it."""
+
+    version: Version
+    passed: bool
+    reason: str
+
+    @property
+    def message(self) -> str:
+        state = "may serve" if self.passed else "is rejected"
+        return f"version {self.version.number} {state}: {self.reason}"
+
+
+def run_train(project: Project, as_of: str | None = None, cause: str = "asked for") -> Judged:
+    """Train, judge and register; a model that is registered already is not registered twice."""
+    chosen = project.as_of(as_of)
+    moment = parse_as_of(chosen, project.problem.label_delay)
+    print(f"training {project.problem.name} as of {chosen} ({cause})")
+    trained = step(fit, project.problem, project.partitions, project.params, moment)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "artefact"
+        digest = artifact.write(trained, project.problem, project.params, path)
+        if known := project.registry.find(digest):
+            print(f"version {known.number} is this very model ({digest[:16]})")
+            return _known(known)
+        champion = project.registry.alias(CHAMPION)
+        report = step(_judge, project, trained, artifact.load(path), champion)
+        show("gates", report.to_markdown(), f"Gates of the model as of {chosen}: {report.reason}")
+        run_id = step(_log, project, trained, path, report, chosen, cause)
+    judged = step(_register, project.registry, run_id, report, champion, chosen, cause)
+    link("mlflow-run", _run_url(project, run_id), f"MLflow run of version {judged.version.number}")
+    print(judged.message)
+    return judged
+
+
+def _known(version: Version) -> Judged:
+    passed = version.tags.get("gates") == "passed"
+    return Judged(version, passed, version.tags.get("reason", "registered before"))
+
+
+def _judge(
+    project: Project, trained: Trained, challenger: Artifact, champion: Version | None
+) -> GateReport:
+    held, params = trained.holdout, project.params
+    return gates.judge(
+        challenger,
+        held.columns,
+        held.label,
+        held.day,
+        trained.holdout_scores,
+        artifact.load(project.registry.folder(champion)) if champion else None,
+        params.gates,
+        params.train.seed,
+    )
+
+
+def _log(
+    project: Project, trained: Trained, path: Path, report: GateReport, as_of: str, cause: str
+) -> str:
+    """The MLflow run of this training; its id."""
+    held, scores = trained.holdout, trained.holdout_scores
+    importance = evaluate.importance(trained.model, [f.name for f in trained.features])
+    tags = {"as_of": as_of, "digest": report.digest, "cause": cause, "prefect_run": flow_run_id()}
+    return tracking.log_training(
+        project.registry.tracking,
+        name=f"train {as_of}",
+        params=artifact.model_params(project.params),
+        metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
+        tags={**project.lineage(), **tags},
+        holdout=trained.holdout_table(),
+        figures=evaluate.figures(held.label, scores, importance),
+        artifact=path,
+        gates=report,
+    )
+
+
+def _register(
+    registry: Registry,
+    run_id: str,
+    report: GateReport,
+    champion: Version | None,
+    as_of: str,
+    cause: str,
+) -> Judged:
+    tags = {
+        "as_of": as_of,
+        "cause": cause,
+        "gates": "passed" if report.passed else "rejected",
+        "reason": report.reason[:5000],
+        "judged_against": champion.number if champion else "none",
+        "prefect_run": flow_run_id(),
+    }
+    version = registry.register(run_id, report.digest, tags)
+    if report.passed:
+        registry.challenge(version)
+    return Judged(version, report.passed, report.reason)
+
+
+def _run_url(project: Project, run_id: str) -> str:
+    experiment = project.registry.tracking.experiment()
+    return f"{project.settings.url('mlflow')}/#/experiments/{experiment}/runs/{run_id}"
+
+
+@flow(name="train", flow_run_name="train {as_of}", log_prints=True)
+def train(as_of: str | None = None, cause: str = "asked for") -> Outcome:
+    """Train and judge a challenger; nothing serves because of it.
+
+    Args:
+        as_of: a period (2013-W08) or a timestamp; without it the newest labelled period.
+        cause: why, for the log.
+    """
+    judged = run_train(Project.open(), as_of, cause)
+    return Outcome(judged.message, judged.passed)
+
+

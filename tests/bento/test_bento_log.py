@@ -1,0 +1,90 @@
+"""The prediction log: what was acknowledged is there, what is torn does no harm."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from bento.prediction_log import PredictionLog, Record, read, slot_file
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def record(hour: int = 0, version: str = "1", probe: bool = False) -> Record:
+    moment = datetime(2024, 4, 1, hour)
+    return Record(
+        logged_at=datetime(2024, 4, 2, tzinfo=UTC),
+        request_id=f"r{hour}",
+        key=None,
+        event_time=moment,
+        model_version=version,
+        digest="d",
+        probability=0.25,
+        decision=False,
+        degraded=False,
+        probe=probe,
+        row={"ordered_at": moment, "shop": "north"},
+    )
+
+
+def test_records_come_back_filtered(tmp_path):
+    for slot in ("blue", "green"):
+        log = PredictionLog(slot_file(tmp_path, slot))
+        log.append([record(1), record(2, "2")])
+        log.append([record(3), record(3, probe=True)])
+        log.close()
+    found = list(read(tmp_path))
+    assert [r["request_id"] for r in found] == ["r1", "r2", "r3"] * 2
+    assert found[0]["event_time"] == datetime(2024, 4, 1, 1)
+    assert found[0]["row"] == {"ordered_at": "2024-04-01T01:00:00", "shop": "north"}
+    window = read(tmp_path, start=datetime(2024, 4, 1, 2), end=datetime(2024, 4, 1, 3))
+    assert [r["request_id"] for r in window] == ["r2", "r2"]
+    assert {r["model_version"] for r in read(tmp_path, model_version="2")} == {"2"}
+    assert len(list(read(tmp_path, probes=True))) == 8
+
+
+def test_nothing_logged_is_nothing_read(tmp_path):
+    assert list(read(tmp_path)) == []
+
+
+def test_a_torn_line_hides_only_itself(tmp_path):
+    path = slot_file(tmp_path, "blue")
+    log = PredictionLog(path)
+    log.append([record(1), record(2)])
+    log.close()
+    os.truncate(path, path.stat().st_size - 20)
+    assert [r["request_id"] for r in read(tmp_path)] == ["r1"]
+    log = PredictionLog(path)
+    log.append([record(3)])
+    log.close()
+    assert [r["request_id"] for r in read(tmp_path)] == ["r1", "r3"]
+
+
+def test_a_write_that_is_cut_short_is_an_error(tmp_path, monkeypatch):
+    log = PredictionLog(slot_file(tmp_path, "blue"))
+    monkeypatch.setattr(os, "write", lambda descriptor, data: len(data) - 1)
+    with pytest.raises(OSError, match="bytes of the prediction log"):
+        log.append([record()])
+
+
+def test_acknowledged_records_survive_a_kill(tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, 'tests/bento')\n"
+        "from pathlib import Path\n"
+        "from test_bento_log import record\n"
+        "from bento.prediction_log import PredictionLog, slot_file\n"
+        f"log = PredictionLog(slot_file(Path({str(tmp_path)!r}), 'blue'))\n"
+        "while True:\n    log.append([record(1)])\n    print('acknowledged', flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
+    )
+    seen = sum(1 for _ in (process.stdout.readline() for _ in range(500)))
+    process.send_signal(signal.SIGKILL)
+    seen += len(process.stdout.readlines())
+    process.wait()
+    assert len(list(read(tmp_path))) >= seen >= 500
