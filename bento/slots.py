@@ -54,8 +54,8 @@ class Serving:
 
     @property
     def admin_socket(self) -> Path:
-        """Where HAProxy takes commands."""
-        return self.folder / "gateway.sock"
+        """Where HAProxy takes commands: beside supervisord's, where paths are short enough."""
+        return self.supervisor_socket.with_name("gateway.sock")
 
     @property
     def url(self) -> str:

@@ -111,7 +111,8 @@ def _features(reference: Reference) -> list[Histogram]:
 
 
 def _total(histogram: Histogram) -> np.ndarray:
-    return np.asarray(histogram.counts).sum(axis=0)
+    total: np.ndarray = np.asarray(histogram.counts).sum(axis=0)
+    return total
 
 
 def _within(histogram: Histogram) -> list[float]:

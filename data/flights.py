@@ -7,12 +7,13 @@ departure is the schedule, the aircraft, and the weather at the origin an hour b
 from datetime import timedelta
 from functools import cache
 from importlib import metadata
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from data.errors import EvergreenError
-from data.features import CalendarPart, Category, HistoricalRate, Numeric
+from data.features import CalendarPart, Category, Feature, HistoricalRate, Numeric
 from data.fields import Field
 from data.periods import Period
 from data.problem import Problem
@@ -49,7 +50,9 @@ FIELDS = (
     Field("origin", "text", "airport of departure", values=("EWR", "JFK", "LGA")),
     Field("dest", "text", "airport of arrival"),
     Field("distance", "number", "miles between the airports", minimum=10, maximum=6000),
-    Field("aircraft_age", "number", "years since it was built", nullable=True, minimum=0, maximum=70),
+    Field(
+        "aircraft_age", "number", "years since it was built", nullable=True, minimum=0, maximum=70
+    ),
     Field("seats", "number", "seats of the aircraft", nullable=True, minimum=1, maximum=600),
     Field("temp", "number", "temperature, °F", nullable=True, minimum=-30, maximum=120),
     Field("dewp", "number", "dew point, °F", nullable=True, minimum=-40, maximum=100),
@@ -64,7 +67,7 @@ FIELDS = (
     Field("departures_day", "number", "scheduled there on that day", minimum=1, maximum=5000),
 )
 
-FEATURES = (
+FEATURES: tuple[Feature, ...] = (
     CalendarPart("scheduled_hour", "scheduled_departure", "hour"),
     CalendarPart("scheduled_minute", "scheduled_departure", "minute"),
     CalendarPart("weekday", "scheduled_departure", "weekday"),
@@ -120,7 +123,7 @@ def prepare(batch: pd.DataFrame) -> pd.DataFrame:
     departure = pd.to_datetime(rows[["year", "month", "day"]]) + pd.to_timedelta(
         rows["sched_dep_time"] // 100 * 60 + rows["sched_dep_time"] % 100, unit="min"
     )
-    by_day = [rows["origin"], departure.dt.date]
+    by_day: list[Any] = [rows["origin"], departure.dt.date]
     rows = rows.assign(
         key=_key(rows),
         scheduled_departure=departure.astype("datetime64[us]"),
@@ -135,10 +138,11 @@ def prepare(batch: pd.DataFrame) -> pd.DataFrame:
 
 
 def _key(batch: pd.DataFrame) -> pd.Series:
-    parts = [batch[name].astype(str) for name in ("carrier", "flight", "origin")]
-    day = pd.to_datetime(batch[["year", "month", "day"]]).dt.strftime("%Y-%m-%d")
-    minute = batch["sched_dep_time"].astype(int).map("{:04d}".format)
-    return day.str.cat([minute, *parts], sep="|")
+    key = pd.to_datetime(batch[["year", "month", "day"]]).dt.strftime("%Y-%m-%d")
+    key += "|" + batch["sched_dep_time"].astype(int).map("{:04d}".format)
+    for name in ("carrier", "flight", "origin"):
+        key += "|" + batch[name].astype(str)
+    return key
 
 
 def _weather() -> pd.DataFrame:
@@ -161,7 +165,9 @@ def outcomes(batch: pd.DataFrame) -> pd.DataFrame | None:
         return None
     delay = batch["arr_delay"].to_numpy(dtype=float)
     cancelled = batch["dep_time"].isna().to_numpy()
-    excluded = np.where(cancelled, "cancelled", np.where(np.isnan(delay), "diverted", None))
+    excluded = np.full(len(batch), None, dtype=object)
+    excluded[np.isnan(delay)] = "diverted"
+    excluded[cancelled] = "cancelled"
     late = np.where(np.isnan(delay), np.nan, delay >= LATE_MINUTES)
     return pd.DataFrame({"key": _key(batch), "label": late, "excluded": excluded})
 

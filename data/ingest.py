@@ -41,11 +41,10 @@ def read_file(path: Path) -> pd.DataFrame:
     Raises:
         EvergreenError: if it is neither, or cannot be read.
     """
-    readers = {".parquet": pd.read_parquet, ".csv": pd.read_csv}
-    if path.suffix not in readers:
+    if path.suffix not in (".parquet", ".csv"):
         raise EvergreenError(f"{path}: a batch comes as .parquet or .csv, not {path.suffix!r}")
     try:
-        return readers[path.suffix](path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
     except FileNotFoundError as error:
         raise EvergreenError(f"{path} is not there") from error
     except (OSError, ValueError) as error:

@@ -53,11 +53,12 @@ class Decision(_Section):
 
 
 class Gates(_Section):
-    """When a challenger may serve; log loss in nats, intervals over bootstrapped days."""
+    """When a challenger may serve; ROC-AUC, log loss (nats), intervals over bootstrapped days."""
 
     beat_base_rate_by: float
     beat_logistic_by: float
     champion_margin: Annotated[float, Field(ge=0)]
+    log_loss_margin: Annotated[float, Field(ge=0)]
     parity_rows: Annotated[int, Field(ge=1)]
     parity_tolerance: Annotated[float, Field(gt=0)]
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
@@ -149,4 +150,6 @@ def _nearest(location: tuple[str | int, ...]) -> str:
     for part in location[:-1]:
         model = model.model_fields[str(part)].annotation  # type: ignore[assignment]
     close = difflib.get_close_matches(str(location[-1]), model.model_fields, n=1)
-    return f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(model.model_fields)})"
+    return (
+        f": did you mean {close[0]!r}?" if close else f" (known: {', '.join(model.model_fields)})"
+    )

@@ -107,7 +107,9 @@ class Partitions:
             state = "was never finished" if path.exists() else "has not been ingested"
             raise EvergreenError(f"{path} {state}: {mend}")
         if not path.exists():
-            raise EvergreenError(f"{path} is lost, though the manifest has it: {mend} to restore it")
+            raise EvergreenError(
+                f"{path} is lost, though the manifest has it: {mend} to restore it"
+            )
         if sha256_file(path) != known["sha256"]:
             raise EvergreenError(
                 f"{path} is damaged: its sha256 is not the one in {MANIFEST} (truncated or changed "

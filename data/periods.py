@@ -67,7 +67,7 @@ class Period:
             start = datetime(numbers[0], numbers[1], 1)
             following = (start + timedelta(days=32)).replace(day=1)
             return cls(start, following, "{:04d}-{:02d}".format(*numbers))
-        start = datetime(*numbers)
+        start = datetime(numbers[0], numbers[1], numbers[2])
         return cls(start, start + timedelta(days=1), "{:04d}-{:02d}-{:02d}".format(*numbers))
 
     @property

@@ -58,8 +58,8 @@ def load_problem(path: str) -> Problem:
         problem = getattr(importlib.import_module(module), "PROBLEM")  # noqa: B009
     except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise EvergreenError(
-            f"params.yaml: problem {path!r} cannot be loaded ({error}); name a file of the checkout "
-            "that defines PROBLEM, such as data/churn.py"
+            f"params.yaml: problem {path!r} cannot be loaded ({error}); name a file of the "
+            "checkout that defines PROBLEM, such as data/churn.py"
         ) from error
     if not isinstance(problem, Problem):
         raise EvergreenError(

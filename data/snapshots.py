@@ -1,15 +1,17 @@
 """DVC versions of `data/raw`: each accepted change is a snapshot under a git tag.
 
-A snapshot is a commit that holds `data/raw.dvc` and nothing of the user's work: HEAD, index and work
-tree stay as they are, and `dvc get . data/raw --rev TAG` brings any of them back. `dvc add` runs in
-a workspace of its own that shares the repository's cache and remote, because a `.dvc` file beside
-the pipeline's own output would be the same data declared twice.
+A snapshot is a commit that holds `data/raw.dvc` and nothing of the user's work: HEAD, index and
+work tree stay as they are, and `dvc get . data/raw --rev TAG` brings any of them back. `dvc add`
+runs in a workspace of its own that shares the repository's cache and remote, because a `.dvc` file
+beside the pipeline's own output would declare the same data twice.
 """
 
+import io
 import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +106,8 @@ class Snapshots:
     def _prepare(self) -> None:
         """A DVC workspace without git, with the checkout's configuration, cache and remote."""
         if not (self.workspace / ".dvc").exists():
-            Repo.init(str(self.workspace), no_scm=True).close()
+            with redirect_stdout(io.StringIO()):  # its welcome is not ours
+                Repo.init(str(self.workspace), no_scm=True).close()
         source = self.checkout / ".dvc"
         for name in ("config", "config.local"):
             if (source / name).exists():

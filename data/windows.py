@@ -63,9 +63,7 @@ class Labelled:
         return len(self) / max(len(self) + self.missing, 1)
 
 
-def select(
-    partitions: Partitions, problem: Problem, as_of: datetime, params: Train
-) -> Windows:
+def select(partitions: Partitions, problem: Problem, as_of: datetime, params: Train) -> Windows:
     """The windows for `as_of`.
 
     Raises:
@@ -90,7 +88,7 @@ def select(
         )
     if unlabelled := [period for period in wanted if not partitions.has_labels(period)]:
         raise EvergreenError(
-            f"no labels of {unlabelled[0]} have arrived: run `evergreen ingest {unlabelled[0]}`, or "
+            f"no labels of {unlabelled[0]} have arrived: run `evergreen ingest {unlabelled[0]}` or "
             "choose an earlier as_of"
         )
     return Windows(as_of, tuple(wanted[:-holdout]), tuple(wanted[-holdout:]))

@@ -1,4 +1,8 @@
-"""The command line. Exit code 0: done; 1: an error with its cause; 2: wrong usage; 3: refused by a gate."""
+"""The command line.
+
+Exit codes are 0 (done), 1 (an error, with its cause on stderr), 2 (wrong usage) and 3 (a challenger
+was refused by its gates; the champion keeps serving).
+"""
 
 import json
 import os
@@ -29,6 +33,16 @@ class What(StrEnum):
     ALL = "all"
     ROWS = "rows"
     LABELS = "labels"
+
+
+@app.callback()
+def _environment() -> None:
+    """Tell this process its settings before any library reads its own."""
+    environment = Settings.read(os.environ).child_environment()
+    os.environ.update(environment)
+    Path(environment["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    # Flow logs go to the server; the terminal shows what the command itself says.
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 
 
 AsOf = Annotated[
@@ -138,12 +152,7 @@ def clean() -> None:
 
 
 def _settings() -> Settings:
-    """Settings, told to this process before any library reads its own."""
-    settings = Settings.read(os.environ)
-    os.environ.update(settings.child_environment())
-    # Flow logs go to the server; the terminal shows what the command itself says.
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    return settings
+    return Settings.read(os.environ)
 
 
 def _start(name: str, **parameters: Any) -> None:

@@ -1,7 +1,7 @@
 """`make demo`: one whole life of a model, week by week, on the problem's own data.
 
-Each step looks whether it is done already, so that a second run goes on where the first one stopped,
-or shows what came of it.
+Each step looks whether it is done already, so that a second run goes on where the first one
+stopped, or shows what came of it.
 """
 
 import json
@@ -23,7 +23,7 @@ from data.periods import Period, parse_as_of, span
 from data.windows import load
 from flows import stack
 from flows.governor import Action
-from flows.ingest import ingest
+from flows.ingest import What, ingest
 from flows.monitor import monitor, reports
 from flows.project import Project
 from flows.retrain import retrain
@@ -79,7 +79,7 @@ def _first_model(project: Project, first: Period, progress: Progress) -> None:
         progress.console.print(outcome.message, highlight=False)
 
 
-def _ingest(project: Project, period: Period, what: str) -> None:
+def _ingest(project: Project, period: Period, what: What) -> None:
     """The flow, unless the partition is there and whole."""
     partitions = project.partitions
     here = period in partitions.periods()

@@ -27,11 +27,12 @@ class Decision:
 
 @dataclass(frozen=True)
 class Watched:
-    """What one period's monitor said of the champion's data."""
+    """What one period's monitor said of the champion's data, and whether a retrain followed."""
 
     period: Period
     drift: Verdict
     trouble: str | None
+    retrained: bool = False
 
 
 def decide(history: Sequence[Watched], learned_until: Period, params: Governor) -> Decision:
@@ -57,7 +58,15 @@ def decide(history: Sequence[Watched], learned_until: Period, params: Governor) 
         return Decision(Action.WAIT, reason)
     if age <= params.cooldown_periods:
         return Decision(Action.WAIT, f"drift, but the champion is only {age} periods old")
+    if (since := _since_retrain(history)) is not None and since <= params.cooldown_periods:
+        return Decision(Action.WAIT, f"drift, but a retrain {since} periods ago did not help")
     return Decision(Action.RETRAIN, f"drift alarm {run} periods running")
+
+
+def _since_retrain(history: Sequence[Watched]) -> int | None:
+    """Periods since a retrain that left this champion in place; None if there was none."""
+    tried = [watched.period for watched in history[:-1] if watched.retrained]
+    return len(span(tried[-1].next(), history[-1].period)) if tried else None
 
 
 def _alarms_running(history: Sequence[Watched]) -> int:

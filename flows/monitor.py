@@ -100,9 +100,7 @@ def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
     return report
 
 
-def watch(
-    project: Project, period: Period, champion: Version, model: Artifact
-) -> MonitorReport:
+def watch(project: Project, period: Period, champion: Version, model: Artifact) -> MonitorReport:
     """The report on a period, without any effect."""
     rows = project.partitions.rows(period)
     logged = _logged(project, period, champion)
@@ -129,7 +127,7 @@ def watch(
 
 
 def _logged(project: Project, period: Period, champion: Version) -> pd.DataFrame:
-    """Key and probability of every event of the period that the champion answered, the last once."""
+    """Key and probability of every event of the period that the champion answered."""
     records = prediction_log.read(
         project.settings.serving.folder, period.start, period.end, champion.number
     )
@@ -197,7 +195,8 @@ def _history(project: Project, champion: Version, before: Period) -> list[Watche
         period = Period.parse(content["period"])
         if content["version"] == champion.number and period < before:
             verdict = Verdict(content["drift"]["verdict"])
-            found.append(Watched(period, verdict, content["trouble"]))
+            retrained = content["decision"]["action"] == Action.RETRAIN
+            found.append(Watched(period, verdict, content["trouble"], retrained))
     return found
 
 
@@ -242,5 +241,3 @@ def monitor(period: str | None = None) -> Outcome:
         period: such as 2013-W10; without it the newest labelled period.
     """
     return Outcome(run_monitor(Project.open(), period).message)
-
-

@@ -231,7 +231,7 @@ def _check_ports(settings: Settings) -> None:
     listening = {
         connection.laddr.port: connection.pid
         for connection in psutil.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN
+        if connection.status == psutil.CONN_LISTEN and connection.laddr
     }
     for service, port in settings.ports.items():
         if port in listening:

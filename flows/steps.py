@@ -6,6 +6,7 @@ from typing import ParamSpec, TypeVar
 
 from prefect import Flow, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext, get_run_context
 from prefect.exceptions import MissingContextError
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -32,7 +33,7 @@ def step(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     if not in_flow():
         return function(*args, **kwargs)
     name = function.__name__.strip("_").replace("_", " ")
-    return task(function, name=name, log_prints=True, cache_policy=None)(*args, **kwargs)
+    return task(name=name, log_prints=True, cache_policy=NO_CACHE)(function)(*args, **kwargs)
 
 
 def flow_run_id() -> str:

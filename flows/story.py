@@ -10,6 +10,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 
@@ -51,10 +52,11 @@ class Week:
 
 def table(weeks: Sequence[Week], period: str) -> Table:
     """One row for each period."""
-    shown = Table(period, "rows", "ROC-AUC", "log loss", "drift (limit)", "drift", "decision",
-                  "version", "ROC-AUC of v1")  # fmt: skip
-    for column in shown.columns[1:5]:
-        column.justify = "right"
+    shown = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for name in (period, "rows", "ROC-AUC", "log loss", "PSI", "limit", "drift", "decision",
+                 "model", "v1 AUC"):  # fmt: skip
+        number = name not in (period, "drift", "decision")
+        shown.add_column(name, justify="right" if number else "left", no_wrap=True)
     for week in weeks:
         later = "" if week.version == "1" else f"{week.first_roc_auc:.3f}"
         shown.add_row(
@@ -62,7 +64,8 @@ def table(weeks: Sequence[Week], period: str) -> Table:
             f"{week.rows:,}",
             f"{week.roc_auc:.3f}",
             f"{week.log_loss:.3f}",
-            f"{week.drift:.2f} ({week.drift_limit:.2f})",
+            f"{week.drift:.2f}",
+            f"{week.drift_limit:.2f}",
             week.verdict,
             week.action,
             week.version,
@@ -113,6 +116,7 @@ def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
     drift.set_ylabel("drift")
     drift.margins(y=0.2)
     drift.legend(loc="upper left")
+    drift.set_xlim(-0.5, len(weeks) - 0.5)
     drift.set_xticks(list(places), [w.period for w in weeks], rotation=45, ha="right")
     figure.suptitle(title)
     path.parent.mkdir(parents=True, exist_ok=True)

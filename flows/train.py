@@ -131,5 +131,3 @@ def train(as_of: str | None = None, cause: str = "asked for") -> Outcome:
     """
     judged = run_train(Project.open(), as_of, cause)
     return Outcome(judged.message, judged.passed)
-
-

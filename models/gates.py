@@ -11,7 +11,7 @@ from data.features import Columns
 from data.fields import Field
 from data.params import Gates
 from models.artifact import Artifact, serve_scores, to_rows
-from models.quality import Interval, block_bootstrap, log_losses
+from models.quality import Interval, auc_difference, block_bootstrap, log_losses
 from models.train import BASE_RATE, LOGISTIC, XGBOOST
 
 
@@ -55,9 +55,8 @@ class GateReport:
         lines = ["| gate | verdict | value | threshold | n | reason |", "|---|---|---|---|---|---|"]
         for v in self.verdicts:
             value = "" if v.value is None else f"{v.value:.2g}"
-            lines.append(
-                f"| {v.name} | {marks[v.passed]} | {value} | {v.threshold:.2g} | {v.n} | {v.reason} |"
-            )
+            cells = (v.name, marks[v.passed], value, f"{v.threshold:.2g}", str(v.n), v.reason)
+            lines.append(f"| {' | '.join(cells)} |")
         return "\n".join(lines)
 
 
@@ -81,37 +80,73 @@ def judge(
         params: thresholds.
         seed: of the bootstrap and of the parity rows.
     """
-    losses = {name: log_losses(label, values) for name, values in scores.items()}
-    own = losses[XGBOOST]
+    compared = _Comparison(label, scores[XGBOOST], day, params, seed)
     verdicts = [
-        _better("beats_base_rate", own - losses[BASE_RATE], day, -params.beat_base_rate_by, params, seed),
-        _better("beats_logistic", own - losses[LOGISTIC], day, -params.beat_logistic_by, params, seed),
+        compared.ranks_better("beats_base_rate", scores[BASE_RATE], params.beat_base_rate_by),
+        compared.ranks_better("beats_logistic", scores[LOGISTIC], params.beat_logistic_by),
     ]
+    baseline = scores[BASE_RATE]
     if champion is not None:
-        against = own - log_losses(label, champion.score(columns))
+        baseline = champion.score(columns)
         verdicts.append(
-            _better("not_worse_than_champion", against, day, params.champion_margin, params, seed)
+            compared.ranks_better("not_worse_than_champion", baseline, -params.champion_margin)
         )
+    verdicts.append(compared.loses_little("log_loss", baseline, params.log_loss_margin))
     verdicts.append(parity(challenger, columns, params, seed))
     return GateReport(challenger.digest, champion.digest if champion else None, tuple(verdicts))
 
 
-def _better(
-    name: str, difference: np.ndarray, day: np.ndarray, limit: float, params: Gates, seed: int
+@dataclass(frozen=True)
+class _Comparison:
+    """The challenger's probabilities on the holdout, to be set against another's."""
+
+    label: np.ndarray
+    score: np.ndarray
+    day: np.ndarray
+    params: Gates
+    seed: int
+
+    def ranks_better(self, name: str, other: np.ndarray, by: float) -> Verdict:
+        """The whole interval of the difference in ROC-AUC must lie above `by`.
+
+        Ranking is compared because the level of a week's rate is what no model here can know.
+        """
+        if unknown := self._too_little(name, by):
+            return unknown
+        interval = auc_difference(self.label, self.score, other, self.day, **self._draws())
+        return _verdict(name, "ROC-AUC", interval, by, len(self.label), interval.low >= by)
+
+    def loses_little(self, name: str, other: np.ndarray, margin: float) -> Verdict:
+        """The mean log loss may exceed the other's by at most `margin`."""
+        if unknown := self._too_little(name, margin):
+            return unknown
+        difference = log_losses(self.label, self.score) - log_losses(self.label, other)
+        interval = block_bootstrap(difference, self.day, **self._draws())
+        n, passed = len(self.label), interval.value <= margin
+        return _verdict(name, "log loss", interval, margin, n, passed)
+
+    def _draws(self) -> dict[str, Any]:
+        samples, confidence = self.params.bootstrap_samples, self.params.confidence
+        return {"samples": samples, "confidence": confidence, "seed": self.seed}
+
+    def _too_little(self, name: str, threshold: float) -> Verdict | None:
+        n, needed = len(self.label), self.params.minimum_rows
+        both = 0 < self.label.sum() < n
+        if n >= needed and both and len(np.unique(self.day)) > 1:
+            return None
+        reason = f"{name}: {n} rows cannot be judged ({needed}, both outcomes and two days needed)"
+        return Verdict(name, None, None, threshold, n, None, reason)
+
+
+def _verdict(
+    name: str, metric: str, interval: Interval, threshold: float, n: int, passed: bool
 ) -> Verdict:
-    """The challenger's log loss minus the other's, by day, must lie below `limit` as a whole."""
-    n = len(difference)
-    if n < params.minimum_rows or len(np.unique(day)) < 2:
-        reason = f"{name}: {n} rows are too few to judge, {params.minimum_rows} are needed"
-        return Verdict(name, None, None, limit, n, None, reason)
-    interval = block_bootstrap(difference, day, params.bootstrap_samples, params.confidence, seed)
-    passed = bool(interval.high <= limit)
-    reason = f"{name}: {_say(interval)}, {'within' if passed else 'not within'} {limit:+.4f}"
-    return Verdict(name, passed, interval.value, limit, n, (interval.low, interval.high), reason)
-
-
-def _say(interval: Interval) -> str:
-    return f"log loss {interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+    reason = (
+        f"{name}: {metric} {interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] "
+        f"against {threshold:+.4f}"
+    )
+    bounds = (interval.low, interval.high)
+    return Verdict(name, bool(passed), interval.value, threshold, n, bounds, reason)
 
 
 def parity(challenger: Artifact, columns: Columns, params: Gates, seed: int) -> Verdict:
@@ -122,7 +157,9 @@ def parity(challenger: Artifact, columns: Columns, params: Gates, seed: int) -> 
     gap = float(np.abs(served - expected).max()) if np.isfinite(served).all() else float("inf")
     passed = gap <= params.parity_tolerance
     reason = f"serving_parity: largest difference {gap:.1e} over {len(expected)} rows"
-    return Verdict("serving_parity", passed, gap, params.parity_tolerance, len(expected), None, reason)
+    return Verdict(
+        "serving_parity", passed, gap, params.parity_tolerance, len(expected), None, reason
+    )
 
 
 def disturbed(columns: Columns, fields: tuple[Field, ...], size: int, seed: int) -> Columns:
@@ -133,7 +170,9 @@ def disturbed(columns: Columns, fields: tuple[Field, ...], size: int, seed: int)
     """
     n = len(next(iter(columns.values())))
     if n == 0:
-        raise EvergreenError("the holdout has no rows: choose an as_of whose last period has labels")
+        raise EvergreenError(
+            "the holdout has no rows: choose an as_of whose last period has labels"
+        )
     generator = np.random.default_rng(seed)
     drawn = generator.integers(n, size=size)
     result = {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
+import mlflow.data
 from mlflow.tracking import MlflowClient
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def log_training(
         mlflow.log_params(flatten(params))
         mlflow.log_metrics(dict(metrics))
         # as float, or MLflow warns that integers cannot be missing
-        data = mlflow.data.from_pandas(
+        data = mlflow.data.from_pandas(  # type: ignore[attr-defined]
             holdout.astype({"label": float}), name="holdout", digest=tags["snapshot"][:36]
         )
         mlflow.log_input(data, context="evaluation")

@@ -1,4 +1,4 @@
-"""From matured rows to trained candidates; the same function runs under DVC, Prefect and a shell."""
+"""From matured rows to trained candidates; one function for DVC, Prefect and a shell."""
 
 import argparse
 from collections.abc import Mapping
@@ -64,7 +64,7 @@ def train(problem: Problem, partitions: Partitions, params: Params, as_of: datet
     held = windows.load(partitions, problem, list(chosen.holdout), as_of)
     if not 0 < past.label.sum() < len(past):
         raise EvergreenError(
-            f"training needs both outcomes of {problem.target!r}, but all {len(past)} labelled rows "
+            f"training needs both outcomes of {problem.target!r}, but all {len(past)} rows "
             f"from {chosen.train[0]} to {chosen.train[-1]} have the same: check the labels"
         )
     fitted = features.fit(problem.features, past.columns, past.label)
