@@ -28,6 +28,11 @@ def state(socket: Path, program: str) -> tuple[str, int]:
     return str(info["statename"]), int(info["pid"])
 
 
+def pid(socket: Path) -> int:
+    """The process id of supervisord itself, from its own mouth: a pid file can be stale."""
+    return int(_call(socket, "getPID"))
+
+
 def _call(socket: Path, method: str, *arguments: Any, accept: int | None = None) -> Any:
     transport = SupervisorTransport(None, None, f"unix://{socket}")
     try:
@@ -37,7 +42,7 @@ def _call(socket: Path, method: str, *arguments: Any, accept: int | None = None)
         if fault.faultCode == accept:
             return None
         raise EvergreenError(
-            f"supervisord refuses {method} of {arguments[0]} ({fault.faultString}): see its log"
+            f"supervisord refuses {method}{arguments} ({fault.faultString}): see its log"
         ) from fault
     except (OSError, http.client.HTTPException, xmlrpc.client.Error) as error:
         raise EvergreenError(

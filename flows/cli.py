@@ -131,8 +131,16 @@ def monitor(
 def rollback(
     reason: Annotated[str, typer.Option(help="Why; kept with the version taken back.")],
 ) -> None:
-    """Move the traffic back to the version that served before."""
-    _start("rollback", reason=reason)
+    """Move the traffic back to the version that served before, at once, then the aliases."""
+    from bento import rollout
+
+    settings = _settings()
+    state = rollout.rollback(settings.serving)
+    # The traffic has moved; what takes seconds to import comes now.
+    from flows.project import Project
+    from flows.rollback import settle
+
+    console.print(settle(Project.open(settings), state, reason).message, highlight=False)
 
 
 @app.command()

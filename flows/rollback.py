@@ -1,31 +1,30 @@
-"""Back to the version that served before."""
+"""Back to the version that served before: the traffic first, then the aliases."""
 
 from prefect import flow
 
 from bento import rollout
+from bento.gateway import State
 from data.errors import EvergreenError
 from flows.project import Project
 from flows.steps import Outcome, step
 from models.registry import CHAMPION
 
 
-def run_rollback(project: Project, reason: str) -> str:
-    """Move the traffic back first, then the aliases; the number that serves now.
+def settle(project: Project, state: State, reason: str) -> Outcome:
+    """Let the aliases follow the traffic, which was moved to `state.active` already.
 
     Raises:
-        EvergreenError: if no slot holds a version that has served before.
+        EvergreenError: if no slot is active.
     """
     champion = project.registry.alias(CHAMPION)
-    state = step(rollout.rollback, project.settings.serving)
     back = state.slots[state.active] if state.active else None
     if back is None:
         raise EvergreenError("the gateway names no active slot: run `evergreen release`")
     version = project.registry.get(back.version)
     project.registry.promote(version, champion.number if champion else None)
-    if champion:
+    if champion and champion.number != version.number:
         project.registry.tag(champion, {"rolled_back": reason})
-    print(f"version {version.number} serves again: {reason}")
-    return version.number
+    return Outcome(f"version {version.number} serves again: {reason}")
 
 
 @flow(name="rollback", flow_run_name="rollback · {reason}", log_prints=True)
@@ -35,4 +34,8 @@ def rollback(reason: str) -> Outcome:
     Args:
         reason: kept with the version that is taken back.
     """
-    return Outcome(f"version {run_rollback(Project.open(), reason)} serves again")
+    project = Project.open()
+    state = step(rollout.rollback, project.settings.serving)
+    outcome = step(settle, project, state, reason)
+    print(outcome.message)
+    return outcome

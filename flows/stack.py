@@ -70,13 +70,12 @@ def down(settings: Settings) -> None:
     Raises:
         EvergreenError: if the stack is not up.
     """
-    pidfile = _pidfile(settings)
     if not is_up(settings):
         raise EvergreenError(
             f"the stack is not up (nothing answers at {settings.serving.supervisor_socket}): "
             "nothing was stopped"
         )
-    process = psutil.Process(int(pidfile.read_text()))
+    process = psutil.Process(supervisor.pid(settings.serving.supervisor_socket))
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(timeout=60)

@@ -53,7 +53,8 @@ def overview(settings: Settings) -> dict[str, Any]:
 def render(found: dict[str, Any]) -> RenderableType:
     """The same as a person reads it."""
     if not found["up"]:
-        return Text("the stack is down: `evergreen up` starts it")
+        left = "; a gateway left behind still answers" if found["endpoint"] else ""
+        return Text(f"the stack is down{left}: `evergreen up` starts it")
     slots = Table("slot", "version", "digest", "weight", "serves since")
     for slot, release in found["slots"].items():
         if release is None:

@@ -52,7 +52,7 @@ class Week:
 
 def table(weeks: Sequence[Week], period: str) -> Table:
     """One row for each period."""
-    shown = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    shown = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
     for name in (period, "rows", "ROC-AUC", "log loss", "PSI", "limit", "drift", "decision",
                  "model", "v1 AUC"):  # fmt: skip
         number = name not in (period, "drift", "decision")
