@@ -1,0 +1,78 @@
+"""The planted problem on disk, for every room; state and telemetry stay inside the tests."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+os.environ.update(DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
+
+from data.ingest import ingest
+from data.params import Params, load_params
+from data.partitions import Partitions
+from data.periods import Period, span
+from data.problem import Problem
+from tests import planted
+
+ROOT = Path(__file__).parents[1]
+CHANGES = {
+    "train": {"first_period": "2024-W01", "as_of": "2024-W12", "minimum_periods": 4},
+    "xgboost": {
+        "n_estimators": 60,
+        "max_depth": 4,
+        "learning_rate": 0.15,
+        "min_child_weight": 2.0,
+        "colsample_bytree": 0.9,
+    },
+    "gates": {"minimum_rows": 300, "parity_rows": 500, "bootstrap_samples": 400},
+}
+
+
+def planted_params() -> Params:
+    """params.yaml as the planted problem wants it."""
+    content = load_params(ROOT / "params.yaml").model_dump()
+    content["problem"] = "tests/planted.py"
+    for section, values in CHANGES.items():
+        content[section] |= values
+    return Params.model_validate(content)
+
+
+def fill(
+    folder: Path, first: str, last: str, problem: Problem = planted.PROBLEM, labels: bool = True
+) -> Partitions:
+    """Partitions of the planted problem from `first` to `last`."""
+    partitions = Partitions(folder)
+    for period in span(Period.parse(first), Period.parse(last)):
+        ingest(problem, partitions, period, problem.read(period), labels=labels)
+    return partitions
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    return planted_params()
+
+
+@pytest.fixture(scope="session")
+def filled() -> Callable[..., Partitions]:
+    return fill
+
+
+@pytest.fixture
+def contents() -> Callable[[Path], dict[str, bytes]]:
+    """Every file of a folder with its bytes; lock files do not count."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        paths: Iterable[Path] = folder.rglob("*")
+        return {
+            str(p.relative_to(folder)): p.read_bytes()
+            for p in paths
+            if p.is_file() and p.name != ".lock"
+        }
+
+    return read
