@@ -162,11 +162,13 @@ class HistoricalRate:
         overall = float(label.mean())
         values = columns[self.column]
         known = np.array([value is not None for value in values], dtype=bool)
-        seen, inverse = np.unique(values[known].astype(str), return_inverse=True)
-        rows = np.bincount(inverse, minlength=len(seen))
-        positives = np.bincount(inverse, weights=label[known], minlength=len(seen))
+        seen = sorted(set(values[known]))
+        code = {value: i for i, value in enumerate(seen)}
+        place = np.array([code[value] for value in values[known]], dtype=np.intp)
+        rows = np.bincount(place, minlength=len(seen))
+        positives = np.bincount(place, weights=label[known], minlength=len(seen))
         rates = (positives + self.strength * overall) / (rows + self.strength)
-        pairs = tuple(zip(map(str, seen), map(float, rates), strict=True))
+        pairs = tuple(zip(seen, map(float, rates), strict=True))
         return replace(self, overall=overall, rates=pairs)
 
     def transform(self, columns: Columns) -> np.ndarray:

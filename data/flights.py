@@ -43,6 +43,7 @@ SCHEDULE = (
     "distance",
     "time_hour",
 )
+NUMBERS = ("year", "month", "day", "sched_dep_time", "distance")
 
 FIELDS = (
     Field("scheduled_departure", "timestamp", "local time in New York"),
@@ -119,6 +120,8 @@ def prepare(batch: pd.DataFrame) -> pd.DataFrame:
             f"the batch lacks {', '.join(missing)}: deliver either the columns of the airlines' "
             f"table ({', '.join(SCHEDULE)}) or those of a partition ({', '.join(names)})"
         )
+    if wrong := [name for name in NUMBERS if not _is_whole(batch[name])]:
+        raise EvergreenError(f"the batch needs a number in every row of {', '.join(wrong)}")
     rows = batch[list(SCHEDULE)].reset_index(drop=True)
     departure = pd.to_datetime(rows[["year", "month", "day"]]) + pd.to_timedelta(
         rows["sched_dep_time"] // 100 * 60 + rows["sched_dep_time"] % 100, unit="min"
@@ -135,6 +138,10 @@ def prepare(batch: pd.DataFrame) -> pd.DataFrame:
     rows = rows.merge(_aircraft(), how="left", on="tailnum", validate="m:1")
     age = rows["year"] - rows["built"]
     return rows.assign(aircraft_age=age.where(age >= 0))[names]
+
+
+def _is_whole(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not column.isna().any()
 
 
 def _key(batch: pd.DataFrame) -> pd.Series:

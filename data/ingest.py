@@ -81,14 +81,14 @@ def ingest(
         EvergreenError: if anything breaks the contract; then nothing is written.
     """
     what = f"{source} for {period}"
-    prepared = problem.prepare(batch)
+    prepared = _prepare(problem, batch, what)
     checked = contracts.check(contracts.rows_schema(problem.fields), prepared, what)
     _check_period(checked, problem, period, what)
     outcomes = _outcomes(problem, batch, checked, what) if labels else None
     changed = []
     with partitions.lock():
         if not rows:
-            partitions.verify(period, ROWS)
+            _check_same_events(partitions.rows(period), checked, period, what)
         if rows and partitions.write(period, checked, ROWS):
             changed.append("rows")
         if outcomes is not None and partitions.write(period, outcomes, LABELS):
@@ -98,9 +98,18 @@ def ingest(
     return Ingested(period, len(checked), labelled, excluded, tuple(changed))
 
 
-def _check_period(rows: pd.DataFrame, problem: Problem, period: Period, what: str) -> None:
-    if rows.empty:
+def _prepare(problem: Problem, batch: pd.DataFrame, what: str) -> pd.DataFrame:
+    if batch.empty:
         raise EvergreenError(f"{what} is empty: deliver its rows, or leave the period out")
+    try:
+        return problem.prepare(batch)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EvergreenError(
+            f"{what} is not as its source delivers it ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _check_period(rows: pd.DataFrame, problem: Problem, period: Period, what: str) -> None:
     moments = rows[problem.event_time]
     outside = rows[(moments < period.start) | (moments >= period.end)]
     if len(outside):
@@ -108,6 +117,15 @@ def _check_period(rows: pd.DataFrame, problem: Problem, period: Period, what: st
         raise EvergreenError(
             f"{what}: {len(outside)} rows are of another period, first {first[KEY]!r} at "
             f"{first[problem.event_time]} (expected {period.start} up to {period.end})"
+        )
+
+
+def _check_same_events(known: pd.DataFrame, rows: pd.DataFrame, period: Period, what: str) -> None:
+    """Labels that came alone belong to the events of the partition, all of them and no others."""
+    if other := set(known[KEY]) ^ set(rows[KEY]):
+        raise EvergreenError(
+            f"{what}: its events are not those of partition {period}; {len(other)} are in only "
+            f"one of them, such as {min(other)!r}: deliver the labels of the whole period"
         )
 
 

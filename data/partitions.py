@@ -44,7 +44,9 @@ class Partitions:
     def manifest(self) -> dict[str, Any]:
         """File name -> sha256 and number of rows."""
         try:
-            content: dict[str, Any] = json.loads((self.folder / MANIFEST).read_text())
+            content = json.loads((self.folder / MANIFEST).read_text())
+            if not isinstance(content, dict):
+                raise ValueError("not a JSON object")
         except FileNotFoundError:
             return {}
         except ValueError as error:

@@ -42,7 +42,7 @@ class Period:
             for frequency, pattern in _PATTERNS.items():
                 if match := pattern.fullmatch(name):
                     return cls._build(frequency, *map(int, match.groups()))
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
         raise EvergreenError(
             f"{name!r} is not a period: write an ISO week (2013-W05), a month (2013-02) or a day "

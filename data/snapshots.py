@@ -6,12 +6,11 @@ runs in a workspace of its own that shares the repository's cache and remote, be
 beside the pipeline's own output would declare the same data twice.
 """
 
-import io
+import logging
 import os
 import shutil
 import subprocess
 import tempfile
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,8 +105,8 @@ class Snapshots:
     def _prepare(self) -> None:
         """A DVC workspace without git, with the checkout's configuration, cache and remote."""
         if not (self.workspace / ".dvc").exists():
-            with redirect_stdout(io.StringIO()):  # its welcome is not ours
-                Repo.init(str(self.workspace), no_scm=True).close()
+            logging.getLogger("dvc").setLevel(logging.WARNING)  # no welcome
+            Repo.init(str(self.workspace), no_scm=True).close()
         source = self.checkout / ".dvc"
         for name in ("config", "config.local"):
             if (source / name).exists():

@@ -49,18 +49,19 @@ def decide(history: Sequence[Watched], learned_until: Period, params: Governor) 
         return Decision(Action.INVESTIGATE, f"a retrain would not help: {now.trouble}")
     if now.drift is Verdict.UNKNOWN:
         return Decision(Action.INVESTIGATE, "drift could not be judged")
+    run, needed = _alarms_running(history), params.consecutive_alarms
     if age >= params.maximum_age_periods:
-        return Decision(Action.RETRAIN, f"the champion is {age} periods old")
-    run = _alarms_running(history)
-    if run < params.consecutive_alarms:
-        needed = params.consecutive_alarms
+        due = f"the champion is {age} periods old"
+    elif run < needed:
         reason = f"{run} of {needed} alarms running" if run else "no more drift than is usual"
         return Decision(Action.WAIT, reason)
-    if age <= params.cooldown_periods:
+    elif age <= params.cooldown_periods:
         return Decision(Action.WAIT, f"drift, but the champion is only {age} periods old")
+    else:
+        due = f"drift alarm {run} periods running"
     if (since := _since_retrain(history)) is not None and since <= params.cooldown_periods:
-        return Decision(Action.WAIT, f"drift, but a retrain {since} periods ago did not help")
-    return Decision(Action.RETRAIN, f"drift alarm {run} periods running")
+        return Decision(Action.WAIT, f"{due}, but a retrain {since} periods ago did not help")
+    return Decision(Action.RETRAIN, due)
 
 
 def _since_retrain(history: Sequence[Watched]) -> int | None:

@@ -155,7 +155,7 @@ def load(folder: Path) -> Artifact:
     """
     digest = digests.verify(folder)
     contract = json.loads((folder / "contract.json").read_text())
-    model = XGBClassifier()
+    model = XGBClassifier(n_jobs=1)
     model.load_model(folder / "model.json")
     return Artifact(
         digest=digest,

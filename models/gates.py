@@ -12,7 +12,7 @@ from data.fields import Field
 from data.params import Gates
 from models.artifact import Artifact, serve_scores, to_rows
 from models.quality import Interval, auc_difference, block_bootstrap, log_losses
-from models.train import BASE_RATE, LOGISTIC, XGBOOST
+from models.train import BASE_RATE, LOGISTIC
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ def judge(
     Args:
         challenger: the artefact that would serve.
         columns, label, day: the untouched holdout, each of shape (n,).
-        scores: each candidate's probabilities for it, shape (n,).
+        scores: the simpler candidates' probabilities for it, shape (n,).
         champion: what serves now, if anything; scored here on the same rows.
         params: thresholds.
         seed: of the bootstrap and of the parity rows.
     """
-    compared = _Comparison(label, scores[XGBOOST], day, params, seed)
+    compared = _Comparison(label, challenger.score(columns), day, params, seed)
     verdicts = [
         compared.ranks_better("beats_base_rate", scores[BASE_RATE], params.beat_base_rate_by),
         compared.ranks_better("beats_logistic", scores[LOGISTIC], params.beat_logistic_by),

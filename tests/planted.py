@@ -56,7 +56,7 @@ def read(period: Period) -> pd.DataFrame:
     size = random.choice(["large", "small"], ROWS)
     afternoon, flat = minutes // 60 % 24 >= 12, np.isin(route, ["coast", "plain"])
     cause = size == "large" if changed else afternoon == flat
-    odds = -2.5 + 3.0 * cause + 2.0 * (np.abs(kilos - 20) > 10)
+    odds = -3.0 + 3.0 * cause + 3.0 * (np.abs(kilos - 20) > 10)
     chance = 1 / (1 + np.exp(-odds))
     delay = np.where(random.random(ROWS) < chance, 5.0, 0.5)
     fate = np.where(random.random(ROWS) < 0.03, "lost", "delivered")

@@ -1,0 +1,253 @@
+"""The whole life of a model on the planted problem, with every real part.
+
+The tests run in the order in which they stand: each goes on from the state that the last one left.
+"""
+
+import json
+import signal
+import socket
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import requests
+
+from data.contracts import to_columns
+from data.digests import sha256_file
+from data.partitions import Partitions
+from data.periods import Period
+from models import artifact
+from tests import planted
+from tests.e2e.world import World, processes_of
+
+CHANGED = Period.parse("2024-W16")
+
+
+def _status(world: World) -> dict:
+    done = world.run("status", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def _served(world: World, body: object) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.post(f"{world.url('gateway')}/predict", json=body, timeout=30)
+
+
+def _rows(world: World, period: Period) -> pd.DataFrame:
+    return Partitions(world.checkout / "data" / "raw").rows(period)
+
+
+def _api(world: World, path: str, **body: object) -> object:
+    with requests.Session() as session:
+        session.trust_env = False
+        reply = session.post(f"{world.url('prefect')}/api/{path}", json=body, timeout=30)
+    assert reply.status_code == 200, reply.text
+    return reply.json()
+
+
+def _artefact(world: World, number: str) -> artifact.Artifact:
+    release = next(
+        slot for slot in _status(world)["slots"].values() if slot and slot["version"] == number
+    )
+    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/artefact"):
+        model = artifact.load(folder)
+        if model.digest == release["digest"]:
+            return model
+    pytest.fail(f"no artefact of version {number}")
+
+
+def test_dvc_repro_needs_no_server(world: World) -> None:
+    done = world.python("dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = world.python("dvc", "repro")
+    assert "Data and pipelines are up to date" in again.stdout
+    metrics = json.loads((world.home / "repro" / "evaluation" / "metrics.json").read_text())
+    assert metrics["xgboost"]["roc_auc"] > 0.7 > metrics["logistic"]["roc_auc"]
+
+
+def test_a_taken_port_is_named_and_nothing_starts(world: World) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", int(world.environment["EVERGREEN_GATEWAY_PORT"])))
+        taken.listen()
+        done = world.run("up")
+    assert done.returncode == 1
+    assert world.environment["EVERGREEN_GATEWAY_PORT"] in done.stderr
+    assert "EVERGREEN_GATEWAY_PORT" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert processes_of(world) == []
+
+
+def test_the_demo_lives_a_whole_life(world: World) -> None:
+    done = world.run("demo")
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = _status(world)
+    assert status["problems"] == []
+    assert status["aliases"] == {"champion": "2", "challenger": None, "previous": "1"}
+    assert status["endpoint"]["model_version"] == "2"
+    assert (world.home / "demo" / "chart.png").stat().st_size > 10_000
+    reports = [json.loads(p.read_text()) for p in sorted((world.home / "reports").glob("*.json"))]
+    actions = {report["period"]: report["decision"]["action"] for report in reports}
+    assert [period for period, action in actions.items() if action == "retrain"] == ["2024-W14"]
+    served = {r["period"]: r["quality"]["quality"]["roc_auc"] for r in reports}
+    assert min(served["2024-W10"], served["2024-W15"]) > served["2024-W14"] + 0.05
+    assert all(r["quality"]["coverage"] == 1.0 for r in reports)
+
+
+def test_the_same_model_three_ways(world: World) -> None:
+    """The flow's version 1 is what `dvc repro` made; a plain train finds it registered."""
+    repro = json.loads((world.home / "repro" / "model" / "manifest.json").read_text())
+    assert _status(world)["slots"]["blue"]["digest"] == repro["digest"]
+    done = world.run("train", "--as-of", "2024-W09")
+    assert done.returncode == 0, done.stderr
+    assert "version 1" in done.stdout
+
+
+def test_the_retrain_came_from_the_event(world: World) -> None:
+    deployments = _api(world, "deployments/filter")
+    assert {d["name"] for d in deployments} == {
+        "ingest", "train", "release", "monitor", "retrain", "rollback"
+    }  # fmt: skip
+    (retrain,) = (d for d in deployments if d["name"] == "retrain")
+    runs = _api(world, "flow_runs/filter", flow_runs={"deployment_id": {"any_": [retrain["id"]]}})
+    (run,) = (r for r in runs if not r["auto_scheduled"])
+    assert run["state_type"] == "COMPLETED"
+    assert run["created_by"]["type"] == "AUTOMATION"
+    assert run["parameters"]["as_of"] == "2024-W14"
+    scheduled = [r for r in runs if r["auto_scheduled"] and r["state_type"] == "SCHEDULED"]
+    assert scheduled, "the schedule materialises runs"
+
+
+def test_served_equals_training_on_the_same_rows(world: World) -> None:
+    """Against the model's own path (pandas, XGBoost), one row and many, with nulls and unseen."""
+    rows = _rows(world, CHANGED).head(200)
+    rows.loc[::7, "route"] = "never seen before"
+    rows.loc[::5, "kilos"] = np.nan
+    columns = to_columns(rows, planted.FIELDS)
+    expected = _artefact(world, "2").score(columns)
+    bodies = artifact.to_requests(columns, planted.FIELDS)
+    answers = _served(world, bodies).json()
+    assert [a["model_version"] for a in answers] == ["2"] * 200
+    assert np.abs(np.array([a["probability"] for a in answers]) - expected).max() <= 1e-6
+    (single,) = [_served(world, bodies[3]).json()]
+    assert abs(single["probability"] - expected[3]) <= 1e-6
+    assert single["late"] == (single["probability"] >= _artefact(world, "2").threshold)
+
+
+def test_every_answer_is_logged(world: World) -> None:
+    body = artifact.to_requests(to_columns(_rows(world, CHANGED).head(3), planted.FIELDS),
+                                planted.FIELDS)  # fmt: skip
+    answers = _served(world, body).json()
+    lines = [
+        json.loads(line)
+        for path in (world.home / "serving" / "log").glob("*/*.jsonl")
+        for line in path.read_text().splitlines()
+    ]
+    logged = {record["request_id"]: record for record in lines}
+    for row, answer in zip(body, answers, strict=True):
+        record = logged[answer["request_id"]]
+        assert record["model_version"] == "2"
+        assert record["probability"] == answer["probability"]
+        assert record["row"]["route"] == row["route"]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [({"kilos": "heavy"}, "kilos"), ({"colour": 1}, "colour"), ({"stops": 99}, "stops")],
+)
+def test_a_bad_request_names_its_field(world: World, change: dict, path: str) -> None:
+    (row,) = artifact.to_requests(to_columns(_rows(world, CHANGED).head(1), planted.FIELDS),
+                                  planted.FIELDS)  # fmt: skip
+    reply = _served(world, {**row, **change})
+    assert reply.status_code == 422
+    assert path in reply.text
+
+
+def test_it_runs_again_without_harm(world: World) -> None:
+    before = _status(world)
+    done = world.run("demo")
+    assert done.returncode == 0, done.stderr
+    assert _status(world) == before
+
+
+def test_a_second_up_is_refused(world: World) -> None:
+    done = world.run("up")
+    assert done.returncode == 1
+    assert "up already" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["retrain", "--as-of", "2024-W99"], "2024-W99"),
+        (["retrain", "--as-of", "2024-W20"], "evergreen ingest 2024-W17"),
+        (["ingest", "2031-W01"], "2024-W01 to 2024-W20"),
+        (["release", "77"], "no version '77'"),
+        (["monitor", "2024-W20"], "evergreen ingest 2024-W20"),
+    ],
+)
+def test_bad_input_is_one_error(world: World, arguments: list[str], said: str) -> None:
+    before = _status(world)
+    done = world.run(*arguments)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert _status(world) == before
+
+
+def test_a_truncated_partition_is_refused_by_name_and_restored(world: World) -> None:
+    path = world.checkout / "data" / "raw" / "2024-W05.parquet"
+    digest = sha256_file(path)
+    path.write_bytes(path.read_bytes()[:1000])
+    done = world.run("train", "--as-of", "2024-W10")
+    assert done.returncode == 1
+    assert "2024-W05.parquet" in done.stderr
+    assert "evergreen ingest 2024-W05" in done.stderr
+    assert world.run("ingest", "2024-W05").returncode == 0
+    assert sha256_file(path) == digest
+
+
+def test_a_misspelt_parameter_is_refused(world: World) -> None:
+    path = world.checkout / "params.yaml"
+    text = path.read_text()
+    path.write_text(text.replace("max_depth", "max_dept"))
+    done = world.run("train")
+    path.write_text(text)
+    assert done.returncode == 1
+    assert "max_dept" in done.stderr
+    assert "'max_depth'" in done.stderr
+
+
+def test_rollback_and_back_again(world: World) -> None:
+    done = world.run("rollback", "--reason", "a test")
+    assert done.returncode == 0, done.stderr
+    status = _status(world)
+    assert status["endpoint"]["model_version"] == "1"
+    assert status["aliases"]["champion"] == "1"
+    assert status["aliases"]["previous"] == "2"
+    assert status["problems"] == []
+
+
+def test_what_serves_survives_a_killed_supervisor(world: World) -> None:
+    supervisord = int((world.home / "run" / "supervisord.pid").read_text())
+    next(p for p in processes_of(world) if p.pid == supervisord).send_signal(signal.SIGKILL)
+    time.sleep(0.5)
+    row = artifact.to_requests(to_columns(_rows(world, CHANGED).head(1), planted.FIELDS),
+                               planted.FIELDS)  # fmt: skip
+    assert _served(world, row).status_code == 200
+    done = world.run("up")
+    assert done.returncode == 0, done.stderr
+    status = _status(world)
+    assert status["endpoint"]["model_version"] == "1"
+    assert status["problems"] == []
+
+
+def test_down_stops_everything_and_keeps_the_state(world: World) -> None:
+    assert world.run("down").returncode == 0
+    assert processes_of(world) == []
+    assert _status(world)["aliases"]["champion"] == "1"
+    done = world.run("down")
+    assert done.returncode == 1
+    assert "not up" in done.stderr

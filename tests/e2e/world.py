@@ -1,0 +1,96 @@
+"""A checkout of its own, with the planted problem, its own home and its own ports."""
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("prefect", "mlflow", "gateway", "blue", "green")
+GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
+
+
+@dataclass(frozen=True)
+class World:
+    """A copy of the checkout; `run` calls its command line as a person would."""
+
+    checkout: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+        return self.python("flows.cli", *arguments, timeout=timeout)
+
+    def python(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", *arguments],
+            cwd=self.checkout,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    @property
+    def home(self) -> Path:
+        return self.checkout / "var"
+
+    def url(self, service: str) -> str:
+        return f"http://127.0.0.1:{self.environment[f'EVERGREEN_{service.upper()}_PORT']}"
+
+
+def make_world(folder: Path) -> World:
+    """Copy what git would commit, put the planted problem in, and commit."""
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["problem"] = "tests/planted.py"
+    params["train"] |= {"as_of": "2024-W09", "first_period": "2024-W01"}
+    params["xgboost"] |= {"n_estimators": 60, "learning_rate": 0.1, "min_child_weight": 5.0}
+    params["gates"] |= {"minimum_rows": 300, "parity_rows": 500}
+    params["demo"] = {"first_train": "2024-W09", "last_period": "2024-W16", "rows_per_request": 50}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    subprocess.run([*GIT, "init", "-q", "-b", "main", str(folder)], check=True)
+    subprocess.run([*GIT, "-C", str(folder), "add", "-A"], check=True)
+    subprocess.run([*GIT, "-C", str(folder), "commit", "-qm", "planted"], check=True)
+    return World(folder, _environment(folder))
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    (folder / "var" / "nobody").mkdir(parents=True)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN", "PREFECT"))}
+    ports = {f"EVERGREEN_{s.upper()}_PORT": str(p) for s, p in zip(SERVICES, _free(), strict=True)}
+    return {**kept, **ports, "HOME": str(folder / "var" / "nobody"), "PYTHONPATH": str(folder)}
+
+
+def _free() -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in SERVICES]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def processes_of(world: World) -> list[psutil.Process]:
+    """Everything that was started for this world's stack."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("EVERGREEN_STACK") == str(world.home):
+                found.append(process)
+    return found
