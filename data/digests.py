@@ -55,7 +55,7 @@ def verify(folder: Path) -> str:
     """
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
-        entries, digest = manifest["files"], manifest["digest"]
+        entries, digest = dict(manifest["files"]), manifest["digest"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EvergreenError(f"{folder}: no readable {MANIFEST} ({error})") from error
     for name, expected in entries.items():

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from data.contracts import to_columns
+from data.drift import Verdict
 from data.errors import EvergreenError
 from data.periods import Period, parse_as_of, span
 from data.windows import load
@@ -34,7 +35,7 @@ from flows.traffic import send
 from models import artifact
 from models.artifact import to_requests
 from models.quality import measure
-from models.registry import CHAMPION
+from models.registry import CHAMPION, Version
 
 RETRAIN_SECONDS = 300
 
@@ -101,17 +102,29 @@ def _live(project: Project, period: Period, progress: Progress) -> None:
     progress.update(task, total=sent, completed=sent, visible=False)
     _ingest(project, period, "labels")
     before, started = project.registry.alias(CHAMPION), datetime.now(UTC)
-    outcome = as_flow(monitor, period=period.name)
-    progress.console.print(outcome.message, highlight=False)
-    if _report(project, period)["decision"]["action"] == Action.RETRAIN:
-        task = progress.add_task(f"{period}: retrain started by the event", total=1)
-        run = _await_retrain(started)
-        progress.update(task, completed=1, visible=False)
-        after = project.registry.alias(CHAMPION)
-        number = after.number if after else "none"
-        changed = before is None or number != before.number
-        said = f"version {number} serves" if changed else "the champion keeps serving"
-        progress.console.print(f"{period}: run {run.name!r} {run.state_name}: {said}")
+    as_flow(monitor, period=period.name)
+    drift, decision = (_report(project, period)[part] for part in ("drift", "decision"))
+    if drift["verdict"] == Verdict.ALARM:
+        progress.console.print(f"{period}: alarm, {drift['reason']}", highlight=False)
+    if decision["action"] != Action.WAIT:
+        said = f"{period}: {decision['action']}, {decision['reason']}"
+        progress.console.print(said, highlight=False)
+    if decision["action"] == Action.RETRAIN:
+        _see_retrain(project, period, before, started, progress)
+
+
+def _see_retrain(
+    project: Project, period: Period, before: Version | None, since: datetime, progress: Progress
+) -> None:
+    """Wait for the run that the event starts, and say what serves then."""
+    task = progress.add_task(f"{period}: retrain started by the event", total=1)
+    run = _await_retrain(since)
+    progress.update(task, completed=1, visible=False)
+    after = project.registry.alias(CHAMPION)
+    changed = after is not None and (before is None or after.number != before.number)
+    said = f"version {after.number} serves" if after and changed else "the champion keeps serving"
+    line = f"{period}: run {run.name!r} {run.state_name}: {said}"
+    progress.console.print(line, highlight=False)
 
 
 def _is_over(project: Project, period: Period) -> bool:

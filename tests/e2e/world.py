@@ -75,7 +75,9 @@ def _environment(folder: Path) -> dict[str, str]:
     (folder / "var" / "nobody").mkdir(parents=True)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("EVERGREEN", "PREFECT"))}
     ports = {f"EVERGREEN_{s.upper()}_PORT": str(p) for s, p in zip(SERVICES, _free(), strict=True)}
-    return {**kept, **ports, "HOME": str(folder / "var" / "nobody"), "PYTHONPATH": str(folder)}
+    home = {"HOME": str(folder / "var" / "nobody"), "PYTHONPATH": str(folder)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, **ports, **home, "PATH": path}
 
 
 def _free() -> list[int]:
