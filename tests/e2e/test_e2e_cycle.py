@@ -197,6 +197,15 @@ def test_bad_input_is_one_error(world: World, arguments: list[str], said: str) -
     assert _status(world) == before
 
 
+def test_no_labels_and_no_answers_are_unknown_never_ok(world: World) -> None:
+    assert world.run("ingest", "2024-W17", "--what", "rows").returncode == 0
+    done = world.run("monitor", "2024-W17")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((world.home / "reports" / "2024-W17.json").read_text())
+    assert report["drift"]["verdict"] == report["quality"]["verdict"] == "UNKNOWN"
+    assert report["decision"]["action"] == "investigate"
+
+
 def test_a_truncated_partition_is_refused_by_name_and_restored(world: World) -> None:
     path = world.checkout / "data" / "raw" / "2024-W05.parquet"
     digest = sha256_file(path)
