@@ -152,6 +152,7 @@ def _key(batch: pd.DataFrame) -> pd.Series:
     return key
 
 
+@cache
 def _weather() -> pd.DataFrame:
     table = _table("weather.csv")
     moment = pd.to_datetime(table["time_hour"], utc=True)

@@ -8,6 +8,7 @@ import json
 import shlex
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 from prefect.client.orchestration import get_client
@@ -103,7 +104,7 @@ def _live(project: Project, period: Period, progress: Progress) -> None:
     _ingest(project, period, "labels")
     before, started = project.registry.alias(CHAMPION), datetime.now(UTC)
     as_flow(monitor, period=period.name)
-    drift, decision = (_report(project, period)[part] for part in ("drift", "decision"))
+    drift, decision = (_reports(project)[period.name][part] for part in ("drift", "decision"))
     if drift["verdict"] == Verdict.ALARM:
         progress.console.print(f"{period}: alarm, {drift['reason']}", highlight=False)
     if decision["action"] != Action.WAIT:
@@ -129,16 +130,17 @@ def _see_retrain(
 
 def _is_over(project: Project, period: Period) -> bool:
     """Whether the period has its report, and no retrain that it asked for was cut off."""
-    found = [r for r in reports(project) if r["period"] == period.name]
-    if not found:
+    report = _reports(project).get(period.name)
+    if report is None:
         return False
-    asked = found[0]["decision"]["action"] == Action.RETRAIN
-    newest = project.registry.versions()[-1]
-    return not asked or newest.number != found[0]["version"]
+    asked = report["decision"]["action"] == Action.RETRAIN
+    return not asked or project.registry.versions()[-1].number != report["version"]
 
 
-def _report(project: Project, period: Period) -> dict[str, dict[str, str]]:
-    return next(r for r in reports(project) if r["period"] == period.name)
+def _reports(project: Project) -> dict[str, dict[str, Any]]:
+    """By period, the report on the version that answered most of it."""
+    found = sorted(reports(project), key=lambda report: int(report["served"]))
+    return {report["period"]: report for report in found}
 
 
 def _await_retrain(since: datetime) -> FlowRun:
@@ -175,8 +177,8 @@ def _completed(run: FlowRun) -> FlowRun:
 
 def _summary(project: Project, console: Console) -> None:
     """The table, the gain, the chart, the addresses and a request that works."""
-    found = reports(project)
-    weeks = [Week.of(report, _first_version(project, report)) for report in found]
+    found = _reports(project)
+    weeks = [Week.of(found[name], _first_version(project, name)) for name in sorted(found)]
     console.print(table(weeks, project.problem.frequency))
     if said := gain(weeks):
         console.print(said, highlight=False)
@@ -194,9 +196,9 @@ def _summary(project: Project, console: Console) -> None:
     console.print(f"\ntry it:\n{_curl(project, weeks[-1].period)}", markup=False, highlight=False)
 
 
-def _first_version(project: Project, report: dict[str, object]) -> tuple[float, float]:
+def _first_version(project: Project, name: str) -> tuple[float, float]:
     """ROC-AUC and log loss of version 1 on a period's labelled rows."""
-    period = Period.parse(str(report["period"]))
+    period = Period.parse(name)
     model = artifact.load(project.registry.folder(project.registry.get("1")))
     as_of = parse_as_of(period.name, project.problem.label_delay)
     rows = load(project.partitions, project.problem, [period], as_of)

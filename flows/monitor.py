@@ -90,7 +90,7 @@ def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
         raise EvergreenError("nothing serves, so nothing can be watched: run `evergreen retrain`")
     model = artifact.load(project.registry.folder(champion))
     report = step(watch, project, chosen, champion, model)
-    path = report_path(project, report.period)
+    path = _folder(project) / f"{report.period}-v{report.version}.json"
     write_atomically(path, canonical_json(asdict(report)))
     show("monitor", report.to_markdown(), f"{chosen}: {report.decision.reason}")
     print(f"{chosen}: drift {report.drift.verdict}, {report.drift.reason}")
@@ -201,14 +201,9 @@ def _history(project: Project, champion: Version, before: Period) -> list[Watche
 
 
 def reports(project: Project) -> list[dict[str, Any]]:
-    """Every report kept, by period."""
-    paths = sorted(_folder(project).glob("*.json"))
-    found = [json.loads(path.read_text()) for path in paths]
-    return sorted(found, key=lambda content: Period.parse(content["period"]))
-
-
-def report_path(project: Project, period: str) -> Path:
-    return _folder(project) / f"{period}.json"
+    """Every report kept, by period; there is one for each version that was watched in it."""
+    found = [json.loads(path.read_text()) for path in _folder(project).glob("*.json")]
+    return sorted(found, key=lambda content: (Period.parse(content["period"]), content["version"]))
 
 
 def _folder(project: Project) -> Path:

@@ -201,7 +201,7 @@ def test_no_labels_and_no_answers_are_unknown_never_ok(world: World) -> None:
     assert world.run("ingest", "2024-W17", "--what", "rows").returncode == 0
     done = world.run("monitor", "2024-W17")
     assert done.returncode == 0, done.stderr
-    report = json.loads((world.home / "reports" / "2024-W17.json").read_text())
+    report = json.loads((world.home / "reports" / "2024-W17-v2.json").read_text())
     assert report["drift"]["verdict"] == report["quality"]["verdict"] == "UNKNOWN"
     assert report["decision"]["action"] == "investigate"
 
