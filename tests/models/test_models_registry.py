@@ -1,0 +1,131 @@
+"""The registry on a real MLflow store: one version per digest, and aliases that move once."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+
+from data.errors import EvergreenError
+from models import artifact, evaluate, gates, tracking
+from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from models.tracking import Tracking
+from models.train import XGBOOST
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """One database for the module: MLflow takes seconds to make it."""
+    return tmp_path_factory.mktemp("mlflow")
+
+
+@pytest.fixture
+def registry(store, request) -> Registry:
+    """A model of its own for every test."""
+    name = request.node.name.split("[")[0]
+    where = Tracking(f"sqlite:///{store / 'mlflow.db'}", store / "artifacts", name)
+    return Registry(where, store / f"{name}.lock")
+
+
+def add(registry: Registry, digest: str):
+    run = registry.tracking.client().create_run(registry.tracking.experiment())
+    return registry.register(run.info.run_id, digest, {"as_of": "2024-W08"})
+
+
+def aliases(registry: Registry) -> dict[str, str | None]:
+    found = {name: registry.alias(name) for name in (CHALLENGER, CHAMPION, PREVIOUS)}
+    return {name: version and version.number for name, version in found.items()}
+
+
+def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
+    held, scores = good.trained.holdout, good.trained.holdout_scores
+    report = gates.judge(
+        good.artifact, held.columns, held.label, held.day, scores, None, params.gates, 1
+    )
+    importance = evaluate.importance(good.trained.model, [f.name for f in good.artifact.features])
+    run_id = tracking.log_training(
+        registry.tracking,
+        name="train 2024-W08",
+        params=artifact.model_params(params),
+        metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
+        tags={"snapshot": "0" * 32, "digest": good.digest},
+        holdout=good.trained.holdout_table(),
+        figures=evaluate.figures(held.label, scores, importance),
+        artifact=good.folder,
+        gates=report,
+    )
+    version = registry.register(run_id, good.digest, {"gates": "passed"})
+    loaded = artifact.load(registry.folder(version))
+    assert loaded.digest == good.digest == version.digest
+    assert loaded.score(held.columns).tolist() == scores[XGBOOST].tolist()
+
+    run = registry.tracking.client().get_run(run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["xgboost.max_depth"] == str(params.xgboost.max_depth)
+    assert run.data.metrics["xgboost.roc_auc"] == pytest.approx(report.verdicts[0].value + 0.5)
+    assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
+    kept = {item.path for item in registry.tracking.client().list_artifacts(run_id)}
+    assert kept == {"artefact", "plots", "gates.json", "gates.md"}
+    json.dumps(report.to_json())
+
+
+def test_a_digest_is_registered_once(registry):
+    first = add(registry, "a" * 64)
+    assert add(registry, "a" * 64) == first
+    second = add(registry, "b" * 64)
+    assert [v.number for v in registry.versions()] == ["1", "2"]
+    assert registry.find("b" * 64) == second == registry.get("2")
+    assert registry.find("c" * 64) is None
+    with pytest.raises(EvergreenError, match="has no version '9' \\(there are: 1, 2\\)"):
+        registry.get("9")
+
+
+def test_a_life_of_aliases(registry):
+    one, two = add(registry, "1" * 64), add(registry, "2" * 64)
+    assert aliases(registry) == {CHALLENGER: None, CHAMPION: None, PREVIOUS: None}
+    registry.challenge(one)
+    registry.promote(one, expected=None)
+    assert aliases(registry) == {CHALLENGER: None, CHAMPION: "1", PREVIOUS: None}
+    registry.challenge(two)
+    registry.promote(two, expected="1")
+    assert aliases(registry) == {CHALLENGER: None, CHAMPION: "2", PREVIOUS: "1"}
+    registry.promote(two, expected="1")
+    assert aliases(registry) == {CHALLENGER: None, CHAMPION: "2", PREVIOUS: "1"}
+    registry.promote(one, expected="2")
+    assert aliases(registry) == {CHALLENGER: None, CHAMPION: "1", PREVIOUS: "2"}
+    registry.tag(two, {"why": "rolled back"})
+    assert registry.get("2").tags["why"] == "rolled back"
+
+
+@pytest.mark.parametrize("expected", [None, "2", "7"])
+def test_a_promotion_against_another_champion_moves_nothing(registry, expected):
+    one, two, three = (add(registry, digit * 64) for digit in "123")
+    if registry.alias(CHAMPION) is None:
+        registry.promote(one, expected=None)
+    registry.challenge(three)
+    before = aliases(registry)
+    with pytest.raises(EvergreenError, match="but the champion is 1 now: judge it again"):
+        registry.promote(three, expected=expected)
+    assert aliases(registry) == before == {CHALLENGER: "3", CHAMPION: "1", PREVIOUS: None}
+    assert two.number == "2"
+
+
+def test_of_many_that_race_against_one_champion_exactly_one_wins(registry):
+    first = add(registry, "0" * 64)
+    registry.promote(first, expected=None)
+    racers = [add(registry, digit * 64) for digit in "1234"]
+    start = Barrier(len(racers))
+
+    def race(version) -> bool:
+        own = Registry(registry.tracking, registry.lock)
+        start.wait()
+        try:
+            own.promote(version, expected=first.number)
+        except EvergreenError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(len(racers)) as pool:
+        won = [v.number for v, w in zip(racers, pool.map(race, racers), strict=True) if w]
+    assert len(won) == 1
+    assert aliases(registry) == {CHALLENGER: None, CHAMPION: won[0], PREVIOUS: first.number}
