@@ -35,8 +35,8 @@ class Ingested:
         return f"{self.period}: {self.rows} rows, {labels} ({state})"
 
 
-def read_file(path: Path) -> pd.DataFrame:
-    """A batch that came as parquet or CSV.
+def read_file(path: Path, problem: Problem) -> pd.DataFrame:
+    """A batch that came as parquet or CSV; in CSV, text fields stay text ("007", "NA").
 
     Raises:
         EvergreenError: if it is neither, or cannot be read.
@@ -44,11 +44,19 @@ def read_file(path: Path) -> pd.DataFrame:
     if path.suffix not in (".parquet", ".csv"):
         raise EvergreenError(f"{path}: a batch comes as .parquet or .csv, not {path.suffix!r}")
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+        return pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, problem)
     except FileNotFoundError as error:
         raise EvergreenError(f"{path} is not there") from error
     except (OSError, ValueError) as error:
         raise EvergreenError(f"{path} cannot be read as {path.suffix[1:]}: {error}") from error
+
+
+def _read_csv(path: Path, problem: Problem) -> pd.DataFrame:
+    text = {KEY, *(field.name for field in problem.fields if field.kind == "text")}
+    columns = pd.read_csv(path, nrows=0).columns
+    missing = {name: [""] if name in text else ["", "NA", "NaN", "nan"] for name in columns}
+    types = {name: "str" for name in columns if name in text}
+    return pd.read_csv(path, dtype=types, na_values=missing, keep_default_na=False)
 
 
 def deliver(problem: Problem, period: Period) -> pd.DataFrame:

@@ -113,6 +113,16 @@ class Params(_Section):
     demo: Demo
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML would silently take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep) for key, _ in node.value]
+        if twice := [key for key in keys if keys.count(key) > 1]:
+            raise yaml.YAMLError(f"{twice[0]!r} is there twice{node.start_mark}: keep one")
+        return super().construct_mapping(node, deep)
+
+
 def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 
@@ -120,7 +130,7 @@ def load_params(path: Path) -> Params:
         EvergreenError: naming every key that is unknown, missing or has a wrong value.
     """
     try:
-        content: Any = yaml.safe_load(path.read_text())
+        content: Any = yaml.load(path.read_text(), _Loader)
     except FileNotFoundError as error:
         raise EvergreenError(f"{path} is missing: run from a checkout that has it") from error
     except yaml.YAMLError as error:

@@ -19,7 +19,11 @@ def run_ingest(
 ) -> Ingested:
     """Add a period from the problem's source or from a file, then record the snapshot."""
     chosen = Period.parse(period)
-    batch = read_file(Path(from_file)) if from_file else deliver(project.problem, chosen)
+    batch = (
+        read_file(Path(from_file), project.problem)
+        if from_file
+        else deliver(project.problem, chosen)
+    )
     done = step(
         add,
         project.problem,

@@ -10,10 +10,9 @@ from data.periods import parse_as_of
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, show, step
 from models import artifact, evaluate, gates, tracking
-from models.artifact import Artifact
+from models.artifact import Artifact, Trained
 from models.gates import GateReport
 from models.registry import CHAMPION, Registry, Version
-from models.train import Trained
 from models.train import train as fit
 
 

@@ -22,18 +22,44 @@ import numpy as np
 import onnx
 import onnxmltools
 import onnxruntime
+import pandas as pd
 from onnxmltools.convert.common.data_types import FloatTensorType
 from xgboost import XGBClassifier
 
 from data import digests, features
+from data.contracts import KEY
 from data.features import Columns, Feature
 from data.fields import Field
 from data.params import Params
 from data.problem import Problem
 from data.reference import Reference
-from models.train import Trained
+from data.windows import Labelled, Windows
 
 GOLDEN_ROWS = 200
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, what it saw, and how every candidate scores the untouched holdout."""
+
+    windows: Windows
+    features: tuple[Feature, ...]
+    model: XGBClassifier
+    base_rate: float
+    threshold: float
+    reference: Reference
+    fingerprint: Mapping[str, str]
+    train_rows: int
+    missing_labels: int
+    holdout: Labelled
+    holdout_scores: Mapping[str, np.ndarray]
+
+    def holdout_table(self) -> pd.DataFrame:
+        """One row per holdout event: key, day, label and each candidate's probability."""
+        held = self.holdout
+        return pd.DataFrame(
+            {KEY: held.keys, "day": held.day, "label": held.label, **self.holdout_scores}
+        )
 
 
 @dataclass(frozen=True)

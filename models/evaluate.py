@@ -19,8 +19,8 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from data.contracts import KEY
 from data.errors import stop_on_error
+from models.candidates import XGBOOST
 from models.quality import Quality, measure
-from models.train import XGBOOST
 
 CURVE_POINTS = 200
 NOT_SCORES = (KEY, "day", "label")

@@ -11,8 +11,8 @@ from data.features import Columns
 from data.fields import Field
 from data.params import Gates
 from models.artifact import Artifact, serve_scores, to_rows
+from models.candidates import BASE_RATE, LOGISTIC
 from models.quality import Interval, auc_difference, block_bootstrap, log_losses
-from models.train import BASE_RATE, LOGISTIC
 
 
 @dataclass(frozen=True)

@@ -105,16 +105,12 @@ def auc_difference(
     Args:
         label, score, other, block: one value per row, shape (n,); see `block_bootstrap`.
     """
-    _, place = np.unique(block, return_inverse=True)
-    blocks = int(place.max()) + 1
-    draws = np.random.default_rng(seed).integers(blocks, size=(samples, blocks))
-    counts = np.apply_along_axis(np.bincount, 1, draws, minlength=blocks)
+    place, counts = _draw(block, samples, seed)
+    blocks = counts.shape[1]
     own, others = (_wins(label, values, place, blocks) for values in (score, other))
     once = np.ones((1, blocks))
-    low, high = np.quantile(
-        own.auc(counts) - others.auc(counts), [(1 - confidence) / 2, (1 + confidence) / 2]
-    )
-    return Interval(float((own.auc(once) - others.auc(once))[0]), float(low), float(high))
+    value = float((own.auc(once) - others.auc(once))[0])
+    return _interval(value, own.auc(counts) - others.auc(counts), confidence)
 
 
 def block_bootstrap(
@@ -133,9 +129,18 @@ def block_bootstrap(
         confidence: share of draws between `low` and `high`.
         seed: makes the draws repeatable.
     """
-    _, place = np.unique(block, return_inverse=True)
-    sums, counts = np.bincount(place, weights=values), np.bincount(place)
-    draws = np.random.default_rng(seed).integers(len(sums), size=(samples, len(sums)))
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(values.mean()), float(low), float(high))
+    place, counts = _draw(block, samples, seed)
+    means = counts @ np.bincount(place, weights=values) / (counts @ np.bincount(place))
+    return _interval(float(values.mean()), means, confidence)
+
+
+def _draw(block: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's block as a number (n,), and how often each is drawn (samples, blocks)."""
+    names, place = np.unique(block, return_inverse=True)
+    draws = np.random.default_rng(seed).integers(len(names), size=(samples, len(names)))
+    return place, np.apply_along_axis(np.bincount, 1, draws, minlength=len(names))
+
+
+def _interval(value: float, draws: np.ndarray, confidence: float) -> Interval:
+    low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))

@@ -45,13 +45,12 @@ class Registry:
     def register(self, run_id: str, digest: str, tags: Mapping[str, str]) -> Version:
         """The version with this digest: a new one, or the one that is there already."""
         client = self._client()
-        if found := self.find(digest):
-            return found
-        source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
-        made = client.create_model_version(
-            self.name, source, run_id, tags={"digest": digest, **tags}
-        )
-        return _version(made)
+        with FileLock(self.lock, timeout=60):
+            if found := self.find(digest):
+                return found
+            source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
+            known = {"digest": digest, **tags}
+            return _version(client.create_model_version(self.name, source, run_id, tags=known))
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""

@@ -1,56 +1,21 @@
 """From matured rows to trained candidates; one function for DVC, Prefect and a shell."""
 
 import argparse
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
-from sklearn.compose import make_column_transformer
-from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from xgboost import XGBClassifier
 
 from data import features, reference, windows
-from data.contracts import KEY
 from data.errors import EvergreenError, stop_on_error
-from data.features import Category, Feature
 from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import parse_as_of
 from data.problem import Problem, load_problem
-from data.reference import Reference
-from data.windows import Labelled, Windows
-
-BASE_RATE, LOGISTIC, XGBOOST = "base_rate", "logistic", "xgboost"
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model, what it saw, and how every candidate scores the untouched holdout."""
-
-    windows: Windows
-    features: tuple[Feature, ...]
-    model: XGBClassifier
-    base_rate: float
-    threshold: float
-    reference: Reference
-    fingerprint: Mapping[str, str]
-    train_rows: int
-    missing_labels: int
-    holdout: Labelled
-    holdout_scores: Mapping[str, np.ndarray]
-
-    def holdout_table(self) -> pd.DataFrame:
-        """One row per holdout event: key, day, label and each candidate's probability."""
-        held = self.holdout
-        return pd.DataFrame(
-            {KEY: held.keys, "day": held.day, "label": held.label, **self.holdout_scores}
-        )
+from data.windows import Labelled
+from models import artifact
+from models.artifact import Trained
+from models.candidates import BASE_RATE, LOGISTIC, XGBOOST, fit_logistic, fit_xgboost
 
 
 def train(problem: Problem, partitions: Partitions, params: Params, as_of: datetime) -> Trained:
@@ -98,27 +63,6 @@ def train(problem: Problem, partitions: Partitions, params: Params, as_of: datet
     )
 
 
-def fit_xgboost(matrix: np.ndarray, label: np.ndarray, params: Params) -> XGBClassifier:
-    """Gradient boosting on one thread: more spin on a busy machine, which cost up to 20 times."""
-    settings = params.xgboost.model_dump()
-    model = XGBClassifier(**settings, tree_method="hist", random_state=params.train.seed, n_jobs=1)
-    return model.fit(matrix, label)
-
-
-def fit_logistic(
-    fitted: tuple[Feature, ...], matrix: np.ndarray, label: np.ndarray, params: Params
-) -> Pipeline:
-    """The linear candidate: categories one-hot, numbers imputed (flagged) and standardised."""
-    categories = [i for i, feature in enumerate(fitted) if isinstance(feature, Category)]
-    numbers = [i for i in range(len(fitted)) if i not in categories]
-    encode = make_column_transformer(
-        (OneHotEncoder(handle_unknown="ignore"), categories),
-        (make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), numbers),
-    )
-    settings = params.logistic.model_dump()
-    return make_pipeline(encode, LogisticRegression(**settings)).fit(matrix, label)
-
-
 def out_of_fold_scores(problem: Problem, past: Labelled, params: Params) -> np.ndarray:
     """Probability of each training row, shape (n,), from a model that did not see its periods.
 
@@ -143,8 +87,6 @@ def decision_threshold(params: Params) -> float:
 
 def main() -> None:
     """The DVC stage: train as of params.yaml and leave the artefact and the holdout's scores."""
-    from models import artifact
-
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))

@@ -7,6 +7,7 @@ not seen. The base rate's log loss is the floor.
 
 import tempfile
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from data.params import load_params
 from data.partitions import Partitions
 from data.periods import Period
 from data.windows import Labelled, load
+from models.candidates import fit_xgboost
 from models.quality import log_losses, measure
-from models.train import fit_xgboost
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 Fitted = tuple[tuple[Feature, ...], object]
@@ -55,7 +56,7 @@ def main() -> None:
     frozen = fit(between(year, starts[0], starts[3]))
     table = Table("month", "rows", "frozen AUC", "retrained AUC", "log loss", "retrained", "floor")
     found = []
-    for start, end in zip(starts[3:], starts[4:], strict=False):
+    for start, end in pairwise(starts[3:]):
         past, month = between(year, starts[0], start), between(year, start, end)
         old, new = score(frozen, month), score(fit(past), month)
         floor = log_losses(month.label, np.full(len(month), past.label.mean())).mean()

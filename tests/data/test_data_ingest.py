@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -13,6 +14,7 @@ from data.errors import EvergreenError
 from data.ingest import deliver, read_file
 from data.partitions import Partitions
 from data.periods import Period
+from tests import planted
 
 PROBLEM = flights.PROBLEM
 WEEK, OTHER = Period.parse("2013-W05"), Period.parse("2013-W06")
@@ -146,7 +148,7 @@ def test_a_batch_in_a_file_is_the_same_batch(form, suffix, tmp_path, partitions,
         frame.to_csv(path, index=False)
     else:
         frame.to_parquet(path)
-    done = ingest.ingest(PROBLEM, partitions, WEEK, read_file(path))
+    done = ingest.ingest(PROBLEM, partitions, WEEK, read_file(path, PROBLEM))
     assert done.changed == () and done.rows == len(batch)
 
 
@@ -168,7 +170,7 @@ def test_a_file_that_is_no_batch_is_refused_by_name(name, content, said, tmp_pat
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(EvergreenError, match=said) as error:
-        read_file(path)
+        read_file(path, PROBLEM)
     assert str(path) in str(error.value)
 
 
@@ -225,3 +227,13 @@ def test_an_unreadable_manifest_is_named_and_nothing_is_written(text, partitions
         with pytest.raises(EvergreenError, match=r"manifest\.json is not readable.*`dvc get"):
             act()
     assert contents(partitions.folder) == before
+
+
+def test_text_of_a_csv_stays_text(tmp_path):
+    batch = planted.PROBLEM.read(Period.parse("2024-W02")).head(3)
+    batch["route"] = ["NA", "007", "coast"]
+    batch.loc[0, "kilos"] = np.nan
+    batch.to_csv(tmp_path / "batch.csv", index=False, na_rep="NA")
+    read = read_file(tmp_path / "batch.csv", planted.PROBLEM)
+    assert list(read["route"]) == ["NA", "007", "coast"]
+    assert read["kilos"].isna()[0]

@@ -77,3 +77,9 @@ def test_a_problem_that_is_none_is_one_error(path):
     with pytest.raises(EvergreenError, match="PROBLEM") as error:
         load_problem(path)
     assert repr(path) in str(error.value)
+
+
+def test_a_key_that_is_there_twice_is_named(root, refusal):
+    text = (root / "params.yaml").read_text()
+    said = refusal(text.replace("  max_depth: 6", "  max_depth: 6\n  max_depth: 9"))
+    assert "'max_depth' is there twice" in said

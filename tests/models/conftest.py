@@ -11,8 +11,8 @@ from data.partitions import Partitions
 from data.periods import parse_as_of
 from data.problem import Problem
 from models import artifact
-from models.artifact import Artifact
-from models.train import Trained, train
+from models.artifact import Artifact, Trained
+from models.train import train
 from tests.planted import PROBLEM
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from data import digests
 from models import artifact, gates
-from models.train import LOGISTIC
+from models.candidates import LOGISTIC
 from tests.planted import PROBLEM, outcomes, read
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from data.errors import EvergreenError
 from models import artifact, evaluate, gates, tracking
+from models.candidates import XGBOOST
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from models.tracking import Tracking
-from models.train import XGBOOST
 
 
 @pytest.fixture(scope="module")

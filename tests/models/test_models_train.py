@@ -14,7 +14,7 @@ from data.errors import EvergreenError
 from data.periods import parse_as_of
 from models import artifact, train
 from models.artifact import serve_scores, to_requests, to_rows
-from models.train import BASE_RATE, LOGISTIC, XGBOOST
+from models.candidates import BASE_RATE, LOGISTIC, XGBOOST
 from tests.planted import PROBLEM, outcomes, read
 
 
