@@ -73,6 +73,8 @@ class MonitorReport:
                 f"ROC-AUC {quality.roc_auc:.3f}, log loss {quality.log_loss:.3f}, observed rate "
                 f"{quality.positive_rate:.3f} against {quality.mean_probability:.3f} predicted."
             )
+        if self.excluded_share is not None:
+            lines.append(f"{self.excluded_share:.1%} of the events will never have a label.")
         table = ["| feature | PSI | usual up to |", "|---|---|---|"]
         table += [f"| {c.name} | {c.psi:.3f} | {c.limit:.3f} |" for c in drift.columns]
         return "\n\n".join([*lines, "\n".join(table)])

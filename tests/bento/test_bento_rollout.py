@@ -153,7 +153,7 @@ def test_a_server_that_cannot_start_is_refused_with_its_log(stack, first, artefa
     serving = stack.serving
     before = gateway.load(serving)
     with tarfile.open(first.path) as archive:
-        archive.extractall(tmp_path / "bento", filter="data")
+        archive.extractall(tmp_path / "bento")
     (tmp_path / "bento/src/bento/predictor.py").write_text("raise ImportError('planted')")
     broken = tmp_path / "broken.bento"
     with tarfile.open(broken, "w") as archive:
