@@ -4,11 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-from prefect import Flow, task
+from prefect import Flow, runtime, task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext, get_run_context
-from prefect.exceptions import MissingContextError
+from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 P = ParamSpec("P")
@@ -38,12 +37,7 @@ def step(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
 def flow_run_id() -> str:
     """The Prefect run that this is part of, or `none`."""
-    try:
-        context = get_run_context()
-    except MissingContextError:
-        return "none"
-    run = getattr(context, "flow_run", None)
-    return str(run.id) if run else "none"
+    return runtime.flow_run.get_id() or "none"
 
 
 def show(key: str, markdown: str, description: str) -> None:

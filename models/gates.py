@@ -44,7 +44,7 @@ class GateReport:
     def reason(self) -> str:
         if self.passed:
             return f"all {len(self.verdicts)} gates passed"
-        return "; ".join(v.reason for v in self.verdicts if not v.passed)
+        return "; ".join(f"{v.name}: {v.reason}" for v in self.verdicts if not v.passed)
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed, "reason": self.reason}
@@ -134,7 +134,7 @@ class _Comparison:
         both = 0 < self.label.sum() < n
         if n >= needed and both and len(np.unique(self.day)) > 1:
             return None
-        reason = f"{name}: {n} rows cannot be judged ({needed}, both outcomes and two days needed)"
+        reason = f"{n} rows cannot be judged ({needed}, both outcomes and two days needed)"
         return Verdict(name, None, None, threshold, n, None, reason)
 
 
@@ -142,7 +142,7 @@ def _verdict(
     name: str, metric: str, interval: Interval, threshold: float, n: int, passed: bool
 ) -> Verdict:
     reason = (
-        f"{name}: {metric} {interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] "
+        f"{metric} {interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] "
         f"against {threshold:+.4f}"
     )
     bounds = (interval.low, interval.high)
@@ -156,7 +156,7 @@ def parity(challenger: Artifact, columns: Columns, params: Gates, seed: int) -> 
     served = serve_scores(challenger, to_rows(rows, challenger.fields))
     gap = float(np.abs(served - expected).max()) if np.isfinite(served).all() else float("inf")
     passed = gap <= params.parity_tolerance
-    reason = f"serving_parity: largest difference {gap:.1e} over {len(expected)} rows"
+    reason = f"largest difference {gap:.1e} over {len(expected)} rows"
     return Verdict(
         "serving_parity", passed, gap, params.parity_tolerance, len(expected), None, reason
     )

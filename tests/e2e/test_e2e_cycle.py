@@ -48,6 +48,13 @@ def _api(world: World, path: str, **body: object) -> object:
     return reply.json()
 
 
+def _mlflow(world: World, path: str, **query: str) -> dict:
+    with requests.Session() as session:
+        session.trust_env = False
+        url = f"{world.url('mlflow')}/api/2.0/mlflow/{path}"
+        return session.get(url, params=query, timeout=30).json()
+
+
 def _artefact(world: World, number: str) -> artifact.Artifact:
     release = next(
         slot for slot in _status(world)["slots"].values() if slot and slot["version"] == number
@@ -116,6 +123,10 @@ def test_the_retrain_came_from_the_event(world: World) -> None:
     assert run["state_type"] == "COMPLETED"
     assert run["created_by"]["type"] == "AUTOMATION"
     assert run["parameters"]["as_of"] == "2024-W14"
+    tags = _mlflow(world, "model-versions/get", name="parcels", version="2")["model_version"][
+        "tags"
+    ]
+    assert {"key": "prefect_run", "value": run["id"]} in tags
     scheduled = [r for r in runs if r["auto_scheduled"] and r["state_type"] == "SCHEDULED"]
     assert scheduled, "the schedule materialises runs"
 
