@@ -1,0 +1,160 @@
+"""Versions of `data/raw` that can be read: a snapshot, or the work tree.
+
+A snapshot is read from DVC's objects without touching the work tree. Whatever the version, a file
+is handed out only after its sha256 is the one in that version's own manifest.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from data.digests import MANIFEST, md5_file, sha256_file
+from data.errors import EvergreenError
+from data.objects import Objects, UnsoundError
+from data.partitions import LABELS, ROWS, Partitions
+from data.periods import Period
+from data.snapshots import Snapshot, Snapshots
+
+WORK_TREE = "the work tree"
+
+
+@dataclass(frozen=True)
+class Version:
+    """What one version holds.
+
+    Attributes:
+        name: the snapshot's tag, or the work tree.
+        manifest: file name -> sha256 and number of rows.
+        files: file name -> md5; empty for the work tree.
+        source: the objects of a snapshot, the folder of the work tree.
+    """
+
+    name: str
+    manifest: Mapping[str, Mapping[str, Any]]
+    files: Mapping[str, str]
+    source: Objects | Path
+
+    def path(self, name: str) -> Path:
+        """A file whose bytes are those of the manifest.
+
+        Raises:
+            EvergreenError: if the version does not have it, or not whole.
+        """
+        if name not in self.manifest:
+            raise EvergreenError(f"{self.name} has no {name}: it has {_range(self.periods())}")
+        if isinstance(self.source, Path):
+            path = self.source / name
+            mend = f"run `evergreen data repair {period_of(name)}`"
+        else:
+            path, mend = self.source.path(self.files[name]), "its manifest and its data disagree"
+        if not path.is_file() or sha256_file(path) != self.manifest[name]["sha256"]:
+            raise EvergreenError(f"{name} of {self.name} is lost or damaged ({path}): {mend}")
+        return path
+
+    def read(self, period: Period, *, labels: bool = False) -> pd.DataFrame:
+        """A period's rows or labels, verified before they are parsed."""
+        return pd.read_parquet(self.path(f"{period}{LABELS if labels else ROWS}"))
+
+    def periods(self) -> list[str]:
+        return sorted({period_of(name) for name in self.manifest})
+
+    def rows(self) -> int:
+        """Events of all periods."""
+        return sum(int(e["rows"]) for n, e in self.manifest.items() if kind_of(n) == ROWS)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the list: a snapshot and what it holds; None where its data cannot be had.
+
+    Attributes:
+        change: what differs from the snapshot before.
+        current: whether the work tree holds exactly this.
+    """
+
+    snapshot: Snapshot
+    change: str
+    periods: int | None
+    rows: int | None
+    current: bool
+
+
+def work_tree(snapshots: Snapshots) -> Version:
+    """The partitions as they are now."""
+    return Version(WORK_TREE, Partitions(snapshots.raw).manifest(), {}, snapshots.raw)
+
+
+def of_snapshot(snapshot: Snapshot, objects: Objects) -> Version:
+    """What a snapshot holds, from the cache or the default remote.
+
+    Raises:
+        UnsoundError: if neither has its listing or its manifest.
+    """
+    try:
+        listing = json.loads(objects.path(f"{snapshot.md5}.dir").read_text())
+        files = {str(entry["relpath"]): str(entry["md5"]) for entry in listing}
+        manifest = json.loads(objects.path(files[MANIFEST]).read_text())
+    except UnsoundError as error:
+        raise UnsoundError(f"{snapshot.tag}: {error}") from error
+    return Version(snapshot.tag, manifest, files, objects)
+
+
+def entries(snapshots: Snapshots) -> list[Entry]:
+    """Every snapshot with what changed, oldest first."""
+    manifest = snapshots.raw / MANIFEST
+    current = md5_file(manifest) if manifest.is_file() else None
+    found: list[Entry] = []
+    before: Version | None = None
+    with snapshots.objects() as objects:
+        for snapshot in snapshots.list():
+            try:
+                version = of_snapshot(snapshot, objects)
+            except UnsoundError as error:
+                found.append(Entry(snapshot, f"not readable: {error}", None, None, False))
+                continue
+            here = version.files[MANIFEST] == current
+            change = _change(before, version)
+            found.append(Entry(snapshot, change, len(version.periods()), version.rows(), here))
+            before = version
+    return found
+
+
+def period_of(name: str) -> str:
+    return name.split(".")[0]
+
+
+def kind_of(name: str) -> str:
+    """What follows the period in a file's name, such as `.labels.parquet`."""
+    return name.removeprefix(period_of(name))
+
+
+def _change(before: Version | None, after: Version) -> str:
+    """Such as `+2013-W10` or `+2013-W10 labels, changed 2013-W03`."""
+    old = before.manifest if before else {}
+    new = after.manifest
+    changed = [n for n in new if n in old and new[n]["sha256"] != old[n]["sha256"]]
+    parts = [
+        *_named("+", [name for name in new if name not in old]),
+        *_named("-", [name for name in old if name not in new]),
+        *_named("changed ", changed),
+    ]
+    return ", ".join(parts) or "the same partitions"
+
+
+def _named(sign: str, names: Sequence[str]) -> list[str]:
+    rows = {period_of(name) for name in names if kind_of(name) == ROWS}
+    rest = {period_of(name) for name in names if kind_of(name) != ROWS}
+    parts = [f"{sign}{_range(sorted(rows))}"] if rows else []
+    if alone := sorted(rest - rows):
+        parts.append(f"{sign}{_range(alone)} labels")
+    return parts
+
+
+def _range(periods: Sequence[str]) -> str:
+    if len(periods) < 2:
+        return "".join(periods) or "nothing"
+    return f"{periods[0]} … {periods[-1]} ({len(periods)})"
