@@ -5,6 +5,8 @@ cache that is damaged or missing is replaced by the remote's, if that one is sou
 """
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,17 +62,21 @@ class Objects:
         temporary.write_bytes(source.read_bytes())
         _settle(temporary, path)
 
-    def push(self, md5: str) -> bool:
-        """Copy an object to the remote; False if it has it already (by name, not by hashing).
+    def push(self, md5: str, *, check: bool = False) -> bool:
+        """Copy an object to the remote; False if it has it already.
+
+        Args:
+            md5: the object.
+            check: hash what the remote has, where otherwise its name is enough.
 
         Raises:
             EvergreenError: if there is no default remote, or it refuses.
-            UnsoundError: if neither the cache nor the remote has it.
+            UnsoundError: if no copy is whole.
         """
         if self.remote is None:
             raise EvergreenError("no default remote: set one with `dvc remote add --default`")
         try:
-            if self.remote.exists(md5):
+            if self.remote.exists(md5) and (not check or self._remote_state(md5) == "sound"):
                 return False
             self.remote.add(str(self.path(md5)), self.cache.fs, md5, check_exists=False)
         except (OSError, DvcException) as error:
@@ -87,21 +93,28 @@ class Objects:
 
     def _download(self, md5: str, path: Path) -> State:
         """Replace the cache's object by the remote's if that is sound."""
-        if self.remote is None:
-            return "missing"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            if not self.remote.exists(md5):
-                return "missing"
-            self.remote.fs.get_file(self.remote.oid_to_path(md5), str(temporary))
+        with self._fetched(md5, path.parent) as temporary:
             if (found := _state(temporary, md5)) == "sound":
                 _settle(temporary, path)
+        return found
+
+    def _remote_state(self, md5: str) -> State:
+        with self._fetched(md5, self._cached(md5).parent) as temporary:
+            return _state(temporary, md5)
+
+    @contextmanager
+    def _fetched(self, md5: str, folder: Path) -> Iterator[Path]:
+        """The remote's object as a temporary file; absent if the remote does not have it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = folder / f".{md5}.{os.getpid()}.tmp"
+        try:
+            if self.remote is not None and self.remote.exists(md5):
+                self.remote.fs.get_file(self.remote.oid_to_path(md5), str(temporary))
+            yield temporary
         except (OSError, DvcException) as error:
             raise UnsoundError(f"{self._at_remote(md5)} cannot be read: {error}") from error
         finally:
             temporary.unlink(missing_ok=True)
-        return found
 
 
 def _state(path: Path, md5: str) -> State:

@@ -74,20 +74,20 @@ def repair(snapshots: Snapshots, period: Period | None = None) -> Repair:
         history = list(_history(snapshots, objects, mended, broken))
         mended += _mend_manifest(snapshots, history)
         names = _chosen(partitions, period)
+        holders = {name: _holder(name, sha256, history) for name, sha256 in names.items()}
         for name, sha256 in names.items():
             try:
-                mended += _mend(snapshots.raw / name, sha256, history, objects)
+                mended += _mend(snapshots.raw / name, sha256, holders[name], objects)
             except UnsoundError as error:
                 broken.append(str(error))
-        checked = len(names)
+        done = {version.files[name] for name, version in holders.items() if version}
+        others = {md5 for version in history for md5 in version.files.values()} - done
         if period is None:
-            oids = sorted({md5 for version in history for md5 in version.files.values()})
-            checked += len(oids)
-            mended += _mend_objects(oids, objects, broken)
+            mended += _mend_objects(sorted(others), objects, broken)
     if broken:
-        done = f"; mended: {', '.join(m.name for m in mended)}" if mended else ""
-        raise EvergreenError(f"no sound copy: {'; '.join(dict.fromkeys(broken))}{done}")
-    return Repair(checked, tuple(mended))
+        also = f"; mended: {', '.join(m.name for m in mended)}" if mended else ""
+        raise EvergreenError(f"no sound copy: {'; '.join(broken)}{also}")
+    return Repair(len(names) + len(done) + (0 if period else len(others)), tuple(mended))
 
 
 def pull(snapshots: Snapshots, reference: str | None = None) -> Pulled:
@@ -120,8 +120,12 @@ def pull(snapshots: Snapshots, reference: str | None = None) -> Pulled:
     return Pulled(snapshot, tuple(written), len(version.manifest) - len(written))
 
 
-def push(snapshots: Snapshots) -> Pushed:
+def push(snapshots: Snapshots, *, check: bool = False) -> Pushed:
     """Copy every object of every snapshot to the default remote.
+
+    Args:
+        snapshots: what is sent.
+        check: hash what the remote has, and replace what is damaged there; reads all of it.
 
     Raises:
         EvergreenError: if the remote refuses, or an object is nowhere whole.
@@ -132,7 +136,8 @@ def push(snapshots: Snapshots) -> Pushed:
         for snapshot in known:
             oids |= {f"{snapshot.md5}.dir", *of_snapshot(snapshot, objects).files.values()}
         # Listings last: what a listing at the remote names is there.
-        written = [objects.push(md5) for md5 in sorted(oids, key=lambda o: (o.endswith(".dir"), o))]
+        ordered = sorted(oids, key=lambda md5: (md5.endswith(".dir"), md5))
+        written = [objects.push(md5, check=check) for md5 in ordered]
     return Pushed(len(known), sum(written), len(written) - sum(written))
 
 
@@ -181,11 +186,15 @@ def _chosen(partitions: Partitions, period: Period | None) -> dict[str, str]:
     return names
 
 
-def _mend(path: Path, sha256: str, history: list[Version], objects: Objects) -> list[Mended]:
+def _holder(name: str, sha256: str, history: list[Version]) -> Version | None:
+    """The newest version that has this very file."""
+    same = (v for v in history if v.manifest.get(name, {}).get("sha256") == sha256)
+    return next(same, None)
+
+
+def _mend(path: Path, sha256: str, version: Version | None, objects: Objects) -> list[Mended]:
     """Mend a partition and its object of the cache, each by the other or by the remote."""
     name = path.name
-    same = (v for v in history if v.manifest.get(name, {}).get("sha256") == sha256)
-    version = next(same, None)
     sound, was = fits(path, sha256), "damaged" if path.exists() else "missing"
     if version is None:
         if sound:

@@ -112,11 +112,16 @@ def repair(
 
 
 @app.command()
-def push(as_json: Json = False) -> None:
+def push(
+    check: Annotated[
+        bool, typer.Option("--check", help="Hash what the remote has; replace what is damaged.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Copy every snapshot's data to DVC's default remote."""
     from data.repair import push as send
 
-    done = send(_snapshots())
+    done = send(_snapshots(), check=check)
     if as_json:
         _print_json(asdict(done))
         return
