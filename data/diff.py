@@ -147,7 +147,10 @@ def diff(a: Version, b: Version) -> Diff:
         periods_removed=tuple(sorted(before - after)),
         rows=(a.rows(), b.rows()),
         files=files,
-        keys={kind: _keys(a, b, [f for f in files if kind_of(f.name) == kind]) for kind in kinds},
+        keys={
+            title(kind): _keys(a, b, [f for f in files if kind_of(f.name) == kind])
+            for kind in kinds
+        },
         schema=tuple(column for table in tables for column in _schema(*table)),
         distributions=tuple(d for table in tables for d in _distributions(*table)),
     )

@@ -11,7 +11,7 @@ from data.errors import EvergreenError
 from data.objects import Objects, UnsoundError
 from data.partitions import Partitions
 from data.periods import Period
-from data.snapshots import Snapshot, Snapshots, fits
+from data.snapshots import Snapshot, Snapshots, fits, writing
 from data.versions import Version, of_snapshot, period_of
 
 Source = Literal["cache", "remote", "work tree"]
@@ -70,7 +70,7 @@ def repair(snapshots: Snapshots, period: Period | None = None) -> Repair:
     partitions = Partitions(snapshots.raw)
     mended: list[Mended] = []
     broken: list[str] = []
-    with partitions.lock(), snapshots.objects() as objects:
+    with writing(partitions), snapshots.objects() as objects:
         history = list(_history(snapshots, objects, mended, broken))
         mended += _mend_manifest(snapshots, history)
         names = _chosen(partitions, period)
@@ -105,7 +105,7 @@ def pull(snapshots: Snapshots, reference: str | None = None) -> Pulled:
     if snapshot is None:
         raise EvergreenError("there is no snapshot: `git fetch --tags` brings those of others")
     partitions = Partitions(snapshots.raw)
-    with partitions.lock(), snapshots.objects() as objects:
+    with writing(partitions), snapshots.objects() as objects:
         version = of_snapshot(snapshot, objects)
         _refuse_conflicts(partitions, version)
         written = []

@@ -14,10 +14,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
 from dvc.config import ConfigError
@@ -149,13 +150,8 @@ class Snapshots:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         self.workspace.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.workspace / ".lock", timeout=120):
-                yield
-        except Timeout as error:
-            raise EvergreenError(
-                f"another process holds {self.workspace / '.lock'}: try again when it is done"
-            ) from error
+        with _waiting(FileLock(self.workspace / ".lock", timeout=120)):
+            yield
 
     def _add(self) -> str:
         """`dvc add` a copy of `data/raw` in the workspace; the text of its `.dvc` file."""
@@ -174,7 +170,7 @@ class Snapshots:
         copy, partitions = self.workspace / "data" / "raw", Partitions(self.raw)
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir(parents=True)
-        with partitions.lock():
+        with writing(partitions):
             manifest = partitions.manifest()
             if not manifest:
                 raise EvergreenError(f"{self.raw} holds no partition: nothing can be recorded")
@@ -234,6 +230,21 @@ class Snapshots:
             said = done.stderr.strip() or f"exit {done.returncode}"
             raise EvergreenError(f"git could not `{' '.join(arguments[:3])} …`: {said}")
         return done.stdout.strip()
+
+
+def writing(partitions: Partitions) -> AbstractContextManager[None]:
+    """Held while `data/raw` is copied or mended: no partition comes in meanwhile."""
+    return _waiting(partitions.lock())
+
+
+@contextmanager
+def _waiting(lock: AbstractContextManager[Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except Timeout as error:
+            raise EvergreenError(f"{error} Another process works on it: try again") from error
+        yield
 
 
 def fits(path: Path, sha256: str) -> bool:

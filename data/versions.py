@@ -6,6 +6,7 @@ is handed out only after its sha256 is the one in that version's own manifest.
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,7 @@ def of_snapshot(snapshot: Snapshot, objects: Objects) -> Version:
 
 def entries(snapshots: Snapshots) -> list[Entry]:
     """Every snapshot with what changed, oldest first."""
-    manifest = snapshots.raw / MANIFEST
-    current = md5_file(manifest) if manifest.is_file() else None
+    here = _manifest_md5(snapshots)
     found: list[Entry] = []
     before: Version | None = None
     with snapshots.objects() as objects:
@@ -116,11 +116,23 @@ def entries(snapshots: Snapshots) -> list[Entry]:
             except UnsoundError as error:
                 found.append(Entry(snapshot, f"not readable: {error}", None, None, False))
                 continue
-            here = version.files[MANIFEST] == current
-            change = _change(before, version)
-            found.append(Entry(snapshot, change, len(version.periods()), version.rows(), here))
+            change, current = _change(before, version), version.files[MANIFEST] == here
+            found.append(Entry(snapshot, change, len(version.periods()), version.rows(), current))
             before = version
     return found
+
+
+def current(snapshots: Snapshots) -> Snapshot | None:
+    """The snapshot that holds what the work tree holds, by its manifest; the newest of several."""
+    here, known = _manifest_md5(snapshots), snapshots.list()
+    if here is None or not known:
+        return None
+    with snapshots.objects() as objects:
+        for snapshot in reversed(known):
+            with suppress(UnsoundError):
+                if of_snapshot(snapshot, objects).files[MANIFEST] == here:
+                    return snapshot
+    return None
 
 
 def period_of(name: str) -> str:
@@ -130,6 +142,11 @@ def period_of(name: str) -> str:
 def kind_of(name: str) -> str:
     """What follows the period in a file's name, such as `.labels.parquet`."""
     return name.removeprefix(period_of(name))
+
+
+def _manifest_md5(snapshots: Snapshots) -> str | None:
+    path = snapshots.raw / MANIFEST
+    return md5_file(path) if path.is_file() else None
 
 
 def _change(before: Version | None, after: Version) -> str:

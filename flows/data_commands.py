@@ -90,7 +90,9 @@ def open_(
         _write(frame, out)
         print(f"{what}, written to {out}")
     else:
-        print(f"{what}, sha256 as in its manifest\n{frame.head(head).to_string(index=False)}")
+        print(f"{what}, sha256 as in its manifest")
+        if head:
+            print(frame.head(head).to_string(index=False))
 
 
 @app.command()
@@ -195,8 +197,6 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _print_diff(found: "Diff") -> None:
-    from data.diff import title
-
     print(f"{found.a} -> {found.b}: {found.rows[0]:,} -> {found.rows[1]:,} rows")
     if not found.files:
         print("identical")
@@ -209,7 +209,7 @@ def _print_diff(found: "Diff") -> None:
         print(f"{file.change:8} {file.name}: {before} -> {after} rows")
     for kind, keys in found.keys.items():
         counts = f"{keys.added:,} added, {keys.removed:,} removed, {keys.changed:,} changed"
-        print(f"keys of {title(kind)}: {counts}")
+        print(f"keys of {kind}: {counts}")
         for change, examples in keys.examples.items():
             print(f"  {change}: {', '.join(examples)} …")
     for column in found.schema:
