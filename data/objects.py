@@ -5,6 +5,7 @@ cache that is damaged or missing is replaced by the remote's, if that one is sou
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ class Objects:
         path = self._cached(md5)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        temporary.write_bytes(source.read_bytes())
+        shutil.copyfile(source, temporary)
         _settle(temporary, path)
 
     def push(self, md5: str, *, check: bool = False) -> bool:

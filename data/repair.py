@@ -1,6 +1,7 @@
 """Damaged data is found by hashing and replaced by a sound copy; snapshots travel by the remote."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -271,5 +272,5 @@ def _refuse_conflicts(partitions: Partitions, version: Version) -> None:
 def _place(source: Path, target: Path) -> None:
     """Copy a verified file to where it belongs, whole or not at all."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(source.read_bytes())
+    shutil.copyfile(source, temporary)
     temporary.replace(target)

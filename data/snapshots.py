@@ -166,7 +166,7 @@ class Snapshots:
         return copy.with_suffix(".dvc").read_text()
 
     def _copy(self) -> Path:
-        """Hard links of the manifest and every partition that it names, each of them sound."""
+        """The manifest and every partition that it names, hashed; no link shares their bytes."""
         copy, partitions = self.workspace / "data" / "raw", Partitions(self.raw)
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir(parents=True)
@@ -174,14 +174,15 @@ class Snapshots:
             manifest = partitions.manifest()
             if not manifest:
                 raise EvergreenError(f"{self.raw} holds no partition: nothing can be recorded")
+            shutil.copyfile(self.raw / MANIFEST, copy / MANIFEST)
             for name, entry in manifest.items():
-                if not fits(self.raw / name, entry["sha256"]):
+                if (self.raw / name).is_file():
+                    shutil.copyfile(self.raw / name, copy / name)
+                if not fits(copy / name, entry["sha256"]):
                     raise EvergreenError(
                         f"{self.raw / name} is lost or damaged, so {self.raw} is not recorded: run "
                         f"`evergreen data repair {name.split('.')[0]}`"
                     )
-            for name in (MANIFEST, *manifest):
-                os.link(self.raw / name, copy / name)
         return copy
 
     def _prepare(self) -> None:

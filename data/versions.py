@@ -5,6 +5,7 @@ is handed out only after its sha256 is the one in that version's own manifest.
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from data.periods import Period
 from data.snapshots import Snapshot, Snapshots
 
 WORK_TREE = "the work tree"
+# A snapshot may come from others: its names never lead out of data/raw.
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+MD5 = re.compile(r"[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,19 @@ class Version:
             path = self.source / name
             mend = f"run `evergreen data repair {period_of(name)}`"
         else:
-            path, mend = self.source.path(self.files[name]), "its manifest and its data disagree"
+            path, mend = self._object(self.source, name), "its manifest and its data disagree"
         if not path.is_file() or sha256_file(path) != self.manifest[name]["sha256"]:
             raise EvergreenError(f"{name} of {self.name} is lost or damaged ({path}): {mend}")
         return path
+
+    def _object(self, objects: Objects, name: str) -> Path:
+        try:
+            return objects.path(self.files[name])
+        except UnsoundError as error:
+            raise UnsoundError(
+                f"{name} of {self.name}: {error} (a clone that has it whole can "
+                "`evergreen data push --check`)"
+            ) from error
 
     def read(self, period: Period, *, labels: bool = False) -> pd.DataFrame:
         """A period's rows or labels, verified before they are parsed."""
@@ -93,14 +106,19 @@ def of_snapshot(snapshot: Snapshot, objects: Objects) -> Version:
     """What a snapshot holds, from the cache or the default remote.
 
     Raises:
-        UnsoundError: if neither has its listing or its manifest.
+        UnsoundError: if neither has its listing or its manifest, or they are none.
     """
     try:
         listing = json.loads(objects.path(f"{snapshot.md5}.dir").read_text())
-        files = {str(entry["relpath"]): str(entry["md5"]) for entry in listing}
+        files = {str(entry["relpath"]): _checked(str(entry["md5"])) for entry in listing}
         manifest = json.loads(objects.path(files[MANIFEST]).read_text())
+        rows = {name: (entry["sha256"], int(entry["rows"])) for name, entry in manifest.items()}
     except UnsoundError as error:
         raise UnsoundError(f"{snapshot.tag}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnsoundError(f"{snapshot.tag} holds no partitions of ours: {error!r}") from error
+    if wrong := [name for name in rows if name not in files or not FILE_NAME.fullmatch(name)]:
+        raise UnsoundError(f"{snapshot.tag}: its manifest names {wrong[0]!r}, no file of it")
     return Version(snapshot.tag, manifest, files, objects)
 
 
@@ -142,6 +160,12 @@ def period_of(name: str) -> str:
 def kind_of(name: str) -> str:
     """What follows the period in a file's name, such as `.labels.parquet`."""
     return name.removeprefix(period_of(name))
+
+
+def _checked(md5: str) -> str:
+    if not MD5.fullmatch(md5):
+        raise ValueError(f"{md5!r} is no md5")
+    return md5
 
 
 def _manifest_md5(snapshots: Snapshots) -> str | None:

@@ -1,5 +1,6 @@
 """Damage of every kind is found by hashing and replaced; clones get the same bytes."""
 
+import hashlib
 import json
 import os
 
@@ -249,3 +250,39 @@ def test_the_sha256_counts_and_not_the_md5_alone(store):
         version.files[NAME] = version.files["2024-W01.parquet"]
         with pytest.raises(EvergreenError, match="its manifest and its data disagree"):
             version.read(WEEK)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{}",
+        b"[]",
+        b"[1",
+        b'[{"relpath": "manifest.json"}]',
+        b'[{"relpath": "manifest.json", "md5": "../../x"}]',
+        None,
+    ],
+)
+def test_a_foreign_snapshot_never_writes_outside(content, store, git, tmp_path):
+    """Content that fits its md5 is not content that is meant well."""
+    outside = b"payload"
+    manifest = {"../../outside": {"rows": 1, "sha256": hashlib.sha256(outside).hexdigest()}}
+    files = {"../../outside": outside, "manifest.json": json.dumps(manifest).encode()}
+    listing = [{"relpath": n, "md5": put_object(store, b, "")} for n, b in files.items()]
+    md5 = put_object(store, json.dumps(listing).encode() if content is None else content, ".dir")
+    tree = git(store.checkout, "rev-parse", "HEAD^{tree}").strip()
+    message = f"theirs: data/raw {md5}"
+    commit = git(store.checkout, "commit-tree", tree, "-m", message).strip()
+    git(store.checkout, "tag", "data-theirs", commit)
+    with pytest.raises(EvergreenError, match="data-theirs"):
+        pull(store, "theirs")
+    assert not (store.checkout / "outside").exists()
+    assert len(entries(store)) == 3
+
+
+def put_object(store, content, suffix) -> str:
+    md5 = hashlib.md5(content).hexdigest()
+    path = cached(store, md5 + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return md5

@@ -116,6 +116,17 @@ def test_damage_is_never_recorded_and_neither_is_what_the_manifest_does_not_name
     assert store.latest() == second
 
 
+def test_links_of_the_cache_never_share_bytes_with_the_partitions(checkout, opened, filled):
+    config = checkout / ".dvc" / "config"
+    config.write_text(config.read_text().replace("[cache]", "[cache]\n    type = hardlink"))
+    raw = checkout / "data" / "raw"
+    filled(raw, "2024-W01", "2024-W01")
+    before = {path.name: path.stat().st_mode for path in raw.iterdir()}
+    opened(checkout).record("2024-W01")
+    assert {path.name: path.stat().st_mode for path in raw.iterdir()} == before
+    assert {path.stat().st_nlink for path in raw.iterdir()} == {1}
+
+
 def test_two_processes_record_one_content_once(store, filled):
     filled(store.raw, "2024-W04", "2024-W04")
     script = (
