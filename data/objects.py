@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,11 +32,13 @@ class Objects:
         cache: DVC's local store.
         remote: DVC's store at the default remote; None if there is none.
         remote_name: how DVC's configuration calls it.
+        mended: damaged objects of the cache that were replaced when they were read.
     """
 
     cache: Any
     remote: Any
     remote_name: str
+    mended: list[str] = field(default_factory=list)
 
     def state(self, md5: str) -> State:
         """What the cache has of it, by hashing."""
@@ -52,6 +54,8 @@ class Objects:
         if (here := _state(path, md5)) == "sound":
             return path
         if (there := self._download(md5, path)) == "sound":
+            if here == "damaged":
+                self.mended.append(md5)
             return path
         raise UnsoundError(f"{path} is {here}, and {self._at_remote(md5)} is {there}")
 

@@ -72,7 +72,8 @@ def repair(snapshots: Snapshots, period: Period | None = None) -> Repair:
     mended: list[Mended] = []
     broken: list[str] = []
     with writing(partitions), snapshots.objects() as objects:
-        history = list(_history(snapshots, objects, mended, broken))
+        history = list(_history(snapshots, objects, broken if period is None else []))
+        mended += [Mended(f"cache object {md5}", "damaged", "remote") for md5 in objects.mended]
         mended += _mend_manifest(snapshots, history)
         names = _chosen(partitions, period)
         holders = {name: _holder(name, sha256, history) for name, sha256 in names.items()}
@@ -129,34 +130,33 @@ def push(snapshots: Snapshots, *, check: bool = False) -> Pushed:
         check: hash what the remote has, and replace what is damaged there; reads all of it.
 
     Raises:
-        EvergreenError: if the remote refuses, or an object is nowhere whole.
+        EvergreenError: if the remote refuses, or an object is nowhere whole (the others are sent).
     """
-    known = snapshots.list()
+    known, done, lost = snapshots.list(), dict[str, bool](), list[str]()
     with snapshots.objects() as objects:
-        oids: set[str] = set()
         for snapshot in known:
-            oids |= {f"{snapshot.md5}.dir", *of_snapshot(snapshot, objects).files.values()}
-        # Listings last: what a listing at the remote names is there.
-        ordered = sorted(oids, key=lambda md5: (md5.endswith(".dir"), md5))
-        written = [objects.push(md5, check=check) for md5 in ordered]
-    return Pushed(len(known), sum(written), len(written) - sum(written))
+            try:
+                # The listing last: what a listing at the remote names is there.
+                for md5 in (*of_snapshot(snapshot, objects).files.values(), f"{snapshot.md5}.dir"):
+                    if md5 not in done:
+                        done[md5] = objects.push(md5, check=check)
+            except UnsoundError as error:
+                lost.append(str(error))
+    written = sum(done.values())
+    if lost:
+        raise EvergreenError(f"{written} objects pushed, but no sound copy: {'; '.join(lost)}")
+    return Pushed(len(known), written, len(done) - written)
 
 
-def _history(
-    snapshots: Snapshots, objects: Objects, mended: list[Mended], broken: list[str]
-) -> Iterator[Version]:
-    """Every version that can be read, newest first; reading mends listings and manifests."""
+def _history(snapshots: Snapshots, objects: Objects, broken: list[str]) -> Iterator[Version]:
+    """Every version that is at hand, newest first; reading mends listings and manifests."""
     for snapshot in reversed(snapshots.list()):
-        listing = f"{snapshot.md5}.dir"
-        state = objects.state(listing)
         try:
-            version = of_snapshot(snapshot, objects)
+            yield of_snapshot(snapshot, objects)
         except UnsoundError as error:
-            broken.append(str(error))
-            continue
-        if state == "damaged":
-            mended.append(Mended(listing, state, "remote"))
-        yield version
+            # A tag may come without its data; what was here and is damaged is another matter.
+            if objects.state(f"{snapshot.md5}.dir") != "missing":
+                broken.append(str(error))
 
 
 def _mend_manifest(snapshots: Snapshots, history: list[Version]) -> list[Mended]:
@@ -201,7 +201,8 @@ def _mend(path: Path, sha256: str, version: Version | None, objects: Objects) ->
         if sound:
             return []
         raise UnsoundError(
-            f"{path} is {was}, and no snapshot has it: run `evergreen ingest {period_of(name)}`"
+            f"{path} is {was}, and no snapshot at hand has it: "
+            f"run `evergreen ingest {period_of(name)}`"
         )
     md5 = version.files[name]
     state = objects.state(md5)

@@ -23,7 +23,7 @@ from data.snapshots import Snapshot, Snapshots
 
 WORK_TREE = "the work tree"
 # A snapshot may come from others: its names never lead out of data/raw.
-FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+FILE_NAME = re.compile(r"[0-9W-]+(\.[a-z0-9-]+)*\.parquet")
 MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -113,7 +113,9 @@ def of_snapshot(snapshot: Snapshot, objects: Objects) -> Version:
         files = {str(entry["relpath"]): _checked(str(entry["md5"])) for entry in listing}
         manifest = json.loads(objects.path(files[MANIFEST]).read_text())
         rows = {name: (entry["sha256"], int(entry["rows"])) for name, entry in manifest.items()}
-    except UnsoundError as error:
+        for name in rows:
+            Period.parse(period_of(name))
+    except EvergreenError as error:
         raise UnsoundError(f"{snapshot.tag}: {error}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsoundError(f"{snapshot.tag} holds no partitions of ours: {error!r}") from error

@@ -130,14 +130,25 @@ def test_a_damaged_remote_is_found_and_replaced_when_it_is_checked(store):
 
 def test_a_damaged_listing_is_mended_when_it_is_read(store):
     first, second = store.list()
+    listing, manifest = f"{second.md5}.dir", md5_of(store, "manifest.json")
     flip(cached(store, f"{first.md5}.dir"))
-    truncate(cached(store, f"{second.md5}.dir"))
-    assert {m.name for m in repair(store).mended} == {f"{s.md5}.dir" for s in (first, second)}
+    truncate(cached(store, listing))
+    flip(cached(store, manifest))
+    found = {m.name for m in repair(store).mended}
+    assert found == {f"cache object {name}" for name in (f"{first.md5}.dir", listing, manifest)}
     lose(cached(store, f"{first.md5}.dir"))
     lose(remote(store, f"{first.md5}.dir"))
     listed = entries(store)
     assert [entry.rows for entry in listed] == [None, 1500]
     assert "not readable" in listed[0].change and listed[1].current
+    # A tag without its data is no damage here, but neither can it be sent.
+    lose(store.raw / NAME)
+    assert [m.name for m in repair(store).mended] == [NAME]
+    lost = md5_of(store, "2024-W03.parquet")
+    lose(remote(store, lost))
+    with pytest.raises(EvergreenError, match=f"^1 objects pushed, but no sound copy: {first.tag}"):
+        push(store)
+    assert remote(store, lost).exists()
 
 
 @pytest.mark.parametrize("text", [None, "{", "[]"])
@@ -159,7 +170,9 @@ def test_what_cannot_be_repaired_says_what_to_do(store, checkout, opened, filled
         repair(store, Period.parse("2024-W09"))
     filled(store.raw, "2024-W04", "2024-W04")
     truncate(store.raw / "2024-W04.parquet")
-    with pytest.raises(EvergreenError, match="no snapshot has it: run `evergreen ingest 2024-W04`"):
+    with pytest.raises(
+        EvergreenError, match="no snapshot at hand has it: run `evergreen ingest 2024-W04`"
+    ):
         repair(store)
     with pytest.raises(EvergreenError, match="evergreen data pull"):
         repair(opened(checkout))
