@@ -98,8 +98,15 @@ class Entry:
 
 
 def work_tree(snapshots: Snapshots) -> Version:
-    """The partitions as they are now."""
-    return Version(WORK_TREE, Partitions(snapshots.raw).manifest(), {}, snapshots.raw)
+    """The partitions as they are now, every one hashed.
+
+    Raises:
+        EvergreenError: if one is lost or damaged.
+    """
+    version = Version(WORK_TREE, Partitions(snapshots.raw).manifest(), {}, snapshots.raw)
+    for name in version.manifest:
+        version.path(name)
+    return version
 
 
 def of_snapshot(snapshot: Snapshot, objects: Objects) -> Version:

@@ -211,7 +211,8 @@ def _print_diff(found: "Diff") -> None:
         counts = f"{keys.added:,} added, {keys.removed:,} removed, {keys.changed:,} changed"
         print(f"keys of {kind}: {counts}")
         for change, examples in keys.examples.items():
-            print(f"  {change}: {', '.join(examples)} …")
+            more = " …" if len(examples) < getattr(keys, change) else ""
+            print(f"  {change}: {', '.join(examples)}{more}")
     for column in found.schema:
         was, now = column.before or "absent", column.after or "absent"
         print(f"schema of {column.file_kind}: {column.name} {was} -> {now}")

@@ -87,9 +87,16 @@ def test_a_shift_leads_the_list(store, filled):
 
 
 def test_damage_is_not_compared(changed):
-    (changed.raw / "2024-W04.parquet").write_bytes(b"PAR1")
-    with pytest.raises(EvergreenError, match=r"W04\.parquet .*`evergreen data repair 2024-W04`"):
-        compare(changed, "2024-W03")
+    """Neither where a file differs by its manifest nor where it does not."""
+    for week in ("2024-W04", "2024-W01"):
+        path = changed.raw / f"{week}.parquet"
+        sound = path.read_bytes()
+        path.write_bytes(b"PAR1")
+        with pytest.raises(
+            EvergreenError, match=rf"{week}\.parquet .*`evergreen data repair {week}`"
+        ):
+            compare(changed, "2024-W03")
+        path.write_bytes(sound)
 
 
 @pytest.fixture
