@@ -1,4 +1,4 @@
-"""sha256 of files and folders: the check that stands before every read."""
+"""Digests of files and folders: sha256 is the check that stands before every read."""
 
 import hashlib
 import json
@@ -13,6 +13,12 @@ MANIFEST = "manifest.json"
 def sha256_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def md5_file(path: Path) -> str:
+    """The name that DVC gives to a file's content; nothing is trusted because of it alone."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -51,8 +51,8 @@ class Partitions:
             return {}
         except ValueError as error:
             raise EvergreenError(
-                f"{self.folder / MANIFEST} is not readable ({error}): restore it with `git tag -l "
-                "'data-*'` and `dvc get . data/raw --rev TAG`"
+                f"{self.folder / MANIFEST} is not readable ({error}): `evergreen data repair` "
+                "restores it, as does `dvc get . data/raw --rev TAG`"
             ) from error
         return content
 
@@ -104,10 +104,11 @@ class Partitions:
             self.folder / f"{period}{suffix}",
             self.manifest().get(f"{period}{suffix}"),
         )
-        mend = f"run `evergreen ingest {period}`"
+        ingest = f"run `evergreen ingest {period}`"
+        mend = f"{ingest} or `evergreen data repair {period}`"
         if known is None:
             state = "was never finished" if path.exists() else "has not been ingested"
-            raise EvergreenError(f"{path} {state}: {mend}")
+            raise EvergreenError(f"{path} {state}: {ingest}")
         if not path.exists():
             raise EvergreenError(
                 f"{path} is lost, though the manifest has it: {mend} to restore it"

@@ -71,14 +71,15 @@ def build(
     columns = [*zip(names, matrix.T, strict=True), (SCORE, scores)]
     histograms = []
     for name, values in columns:
-        empty = Histogram(name, _edges(values, bins), ())
+        empty = Histogram(name, bin_edges(values, bins), ())
         counts = [empty.count(values[period == p]) for p in periods]
         rows = tuple(tuple(map(int, row)) for row in counts)
         histograms.append(Histogram(name, empty.edges, rows))
     return Reference(periods, tuple(histograms))
 
 
-def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
+def bin_edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
+    """Inner edges of at most `bins` bins of equal weight, ascending; missing ones are ignored."""
     known = values[~np.isnan(values)].astype(np.float64)
     distinct = np.unique(known)
     if len(distinct) <= bins:

@@ -8,20 +8,31 @@ beside the pipeline's own output would declare the same data twice.
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import yaml
+from dvc.config import ConfigError
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from data.digests import MANIFEST, sha256_file, write_atomically
 from data.errors import EvergreenError
+from data.objects import Objects
+from data.partitions import Partitions
 
 TAG = "data-"
+SUBJECT = re.compile(r"(.+): data/raw ([0-9a-f]{32})")
 IDENTITY = {
     "GIT_AUTHOR_NAME": "evergreen",
     "GIT_AUTHOR_EMAIL": "evergreen@localhost",
@@ -32,10 +43,17 @@ IDENTITY = {
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of `data/raw`: the git tag, and the md5 by which DVC knows the folder."""
+    """One version of `data/raw`.
+
+    Attributes:
+        tag: the git tag.
+        md5: by which DVC knows the folder.
+        when: the moment it was recorded, ISO 8601 with zone.
+    """
 
     tag: str
     md5: str
+    when: str
 
 
 @dataclass(frozen=True)
@@ -59,41 +77,86 @@ class Snapshots:
             name: what changed, such as the period; part of the tag.
 
         Raises:
-            EvergreenError: if git or DVC refuse; the partitions stay as they are.
+            EvergreenError: if a partition is damaged, or git or DVC refuse; the partitions stay as
+                they are.
         """
-        self.workspace.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.workspace / ".lock", timeout=120):
+        with self._lock():
             pointer = self._add()
-        md5 = str(yaml.safe_load(pointer)["outs"][0]["md5"]).removesuffix(".dir")
-        for existing in self.list():
-            if existing.tag.endswith(md5[:8]):
-                return existing
-        tag = f"{TAG}{name}-{md5[:8]}"
-        self._tag(tag, pointer, f"{name}: data/raw {md5}")
-        return Snapshot(tag, md5)
+            md5 = str(yaml.safe_load(pointer)["outs"][0]["md5"]).removesuffix(".dir")
+            known = self.list()
+            if same := [snapshot for snapshot in known if snapshot.md5 == md5]:
+                return same[0]
+            tag = f"{TAG}{name}-{md5[:8]}"
+            if tag in {snapshot.tag for snapshot in known}:
+                tag = f"{TAG}{name}-{md5}"
+            self._tag(tag, pointer, f"{name}: data/raw {md5}", _after(known))
+            return self.list()[-1]
 
     def list(self) -> list[Snapshot]:
-        """All snapshots, oldest first."""
+        """All snapshots, oldest first; other tags that begin alike do not count."""
         lines = self._git(
             "for-each-ref",
             "--sort=creatordate",
-            "--format=%(refname:short) %(contents:subject)",
+            "--format=%(refname:lstrip=2) %(creatordate:iso-strict) %(contents:subject)",
             f"refs/tags/{TAG}*",
         ).splitlines()
-        return [Snapshot(line.split()[0], line.split()[-1]) for line in lines]
+        found = []
+        for tag, when, subject in (line.split(" ", 2) for line in lines):
+            if match := SUBJECT.fullmatch(subject):
+                found.append(Snapshot(tag, match[2], when))
+        return found
 
     def latest(self) -> Snapshot | None:
         return found[-1] if (found := self.list()) else None
 
+    def find(self, reference: str) -> Snapshot:
+        """The snapshot of a tag, an md5, or the beginning of either (`data-` may be left out).
+
+        Raises:
+            EvergreenError: if none or several fit.
+        """
+        known = self.list()
+        found = [s for s in known if reference in (s.tag, s.md5)] or [
+            s for s in known if _begins(s, reference)
+        ]
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise EvergreenError(
+                f"no snapshot is called {reference!r}: `evergreen data list` shows all, and "
+                "`git fetch --tags` brings those of others"
+            )
+        raise EvergreenError(
+            f"{reference!r} fits {len(found)} snapshots, such as {found[0].tag} and "
+            f"{found[-1].tag}: write more of it"
+        )
+
+    @contextmanager
+    def objects(self) -> Iterator[Objects]:
+        """The cache and the default remote.
+
+        Raises:
+            EvergreenError: if DVC's configuration is wrong.
+        """
+        try:
+            self._prepare()
+            with Repo(str(self.workspace)) as repo:
+                name = repo.config["core"].get("remote")
+                remote = repo.cloud.get_remote_odb(name) if name else None
+                yield Objects(repo.cache.local, remote, name or "")
+        except (ConfigError, DvcException) as error:
+            raise EvergreenError(f"DVC cannot open {self.checkout}: {error}") from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.workspace.mkdir(parents=True, exist_ok=True)
+        with _waiting(FileLock(self.workspace / ".lock", timeout=120)):
+            yield
+
     def _add(self) -> str:
         """`dvc add` a copy of `data/raw` in the workspace; the text of its `.dvc` file."""
         self._prepare()
-        copy = self.workspace / "data" / "raw"
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.mkdir(parents=True)
-        for path in self.raw.iterdir():
-            if not path.name.startswith("."):
-                os.link(path, copy / path.name)
+        copy = self._copy()
         try:
             with Repo(str(self.workspace)) as repo:
                 repo.add(str(copy))
@@ -102,20 +165,42 @@ class Snapshots:
             raise EvergreenError(f"DVC could not record {self.raw}: {error}") from error
         return copy.with_suffix(".dvc").read_text()
 
+    def _copy(self) -> Path:
+        """The manifest and every partition that it names, hashed; no link shares their bytes."""
+        copy, partitions = self.workspace / "data" / "raw", Partitions(self.raw)
+        shutil.rmtree(copy, ignore_errors=True)
+        copy.mkdir(parents=True)
+        with writing(partitions):
+            manifest = partitions.manifest()
+            if not manifest:
+                raise EvergreenError(f"{self.raw} holds no partition: nothing can be recorded")
+            shutil.copyfile(self.raw / MANIFEST, copy / MANIFEST)
+            for name, entry in manifest.items():
+                if (self.raw / name).is_file():
+                    shutil.copyfile(self.raw / name, copy / name)
+                if not fits(copy / name, entry["sha256"]):
+                    raise EvergreenError(
+                        f"{self.raw / name} is lost or damaged, so {self.raw} is not recorded: run "
+                        f"`evergreen data repair {name.split('.')[0]}`"
+                    )
+        return copy
+
     def _prepare(self) -> None:
         """A DVC workspace without git, with the checkout's configuration, cache and remote."""
-        if not (self.workspace / ".dvc").exists():
+        if not (self.workspace / ".dvc" / "config").exists():
             logging.getLogger("dvc").setLevel(logging.WARNING)  # no welcome
-            Repo.init(str(self.workspace), no_scm=True).close()
+            self.workspace.mkdir(parents=True, exist_ok=True)
+            Repo.init(str(self.workspace), no_scm=True, force=True).close()
         source = self.checkout / ".dvc"
+        (self.workspace / ".dvc" / "config.local").unlink(missing_ok=True)
         for name in ("config", "config.local"):
             if (source / name).exists():
                 lines = (source / name).read_text().splitlines()
                 text = "\n".join(_absolute(line, source) for line in lines)
                 text = text.replace("[core]", "[core]\n    no_scm = True")
-                (self.workspace / ".dvc" / name).write_text(text + "\n")
+                write_atomically(self.workspace / ".dvc" / name, text + "\n")
 
-    def _tag(self, tag: str, pointer: str, message: str) -> None:
+    def _tag(self, tag: str, pointer: str, message: str, seconds: int) -> None:
         """Commit the pointer through an index of its own and tag the commit."""
         config = (self.checkout / ".dvc" / "config").read_text()
         with tempfile.TemporaryDirectory() as folder:
@@ -127,8 +212,9 @@ class Snapshots:
             tree = self._git("write-tree", env=index)
         parent = self._git("rev-parse", "--verify", "--quiet", "HEAD", optional=True)
         parents = ["-p", parent] if parent else []
-        commit = self._git("commit-tree", tree, *parents, "-m", message, env=IDENTITY)
-        self._git("tag", tag, commit)
+        date = {f"GIT_{who}_DATE": f"{seconds} +0000" for who in ("AUTHOR", "COMMITTER")}
+        commit = self._git("commit-tree", tree, *parents, "-m", message, env={**IDENTITY, **date})
+        self._git("tag", "--no-sign", tag, commit)
 
     def _git(
         self,
@@ -145,6 +231,37 @@ class Snapshots:
             said = done.stderr.strip() or f"exit {done.returncode}"
             raise EvergreenError(f"git could not `{' '.join(arguments[:3])} …`: {said}")
         return done.stdout.strip()
+
+
+def writing(partitions: Partitions) -> AbstractContextManager[None]:
+    """Held while `data/raw` is copied or mended: no partition comes in meanwhile."""
+    return _waiting(partitions.lock())
+
+
+@contextmanager
+def _waiting(lock: AbstractContextManager[Any]) -> Iterator[None]:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock)
+        except Timeout as error:
+            raise EvergreenError(f"{error} Another process works on it: try again") from error
+        yield
+
+
+def fits(path: Path, sha256: str) -> bool:
+    """Whether a file is there with exactly these bytes."""
+    return path.is_file() and sha256_file(path) == sha256
+
+
+def _begins(snapshot: Snapshot, reference: str) -> bool:
+    by_md5 = len(reference) >= 4 and snapshot.md5.startswith(reference)
+    return by_md5 or snapshot.tag.startswith((reference, f"{TAG}{reference}"))
+
+
+def _after(known: list[Snapshot]) -> int:
+    """Now in seconds, but later than every snapshot: their dates are their order."""
+    last = max((int(datetime.fromisoformat(s.when).timestamp()) for s in known), default=0)
+    return max(int(time.time()), last + 1)
 
 
 def _absolute(line: str, base: Path) -> str:

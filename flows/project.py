@@ -13,6 +13,7 @@ from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
 from data.snapshots import Snapshots
+from data.versions import current
 from flows.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class Project:
     def lineage(self) -> dict[str, str]:
         """Tags that say which code, data and parameters are used."""
         checkout = self.settings.checkout
-        snapshot = self.snapshots.latest()
+        snapshot = current(self.snapshots)
         dirty = self._git("status", "--porcelain", "--untracked-files=no")
         return {
             "git_sha": self._git("rev-parse", "--verify", "--quiet", "HEAD") or "none",

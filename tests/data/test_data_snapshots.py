@@ -1,60 +1,32 @@
 """Snapshots in a real repository: a tag for each state, and the user's work untouched."""
 
 import os
+import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+from filelock import FileLock
 
 from data.errors import EvergreenError
-from data.snapshots import Snapshots
-
-CONFIG = """[core]
-    analytics = false
-    check_update = false
-    remote = local
-[cache]
-    dir = ../var/cache
-['remote "local"']
-    url = ../var/remote
-"""
+from data.partitions import Partitions
+from data.periods import Period
+from data.snapshots import writing
+from data.versions import current, of_snapshot
+from tests.planted import ROWS
 
 
-@pytest.fixture
-def checkout(tmp_path, monkeypatch):
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))
-    for name in ("GIT_AUTHOR", "GIT_COMMITTER"):
-        monkeypatch.setenv(f"{name}_NAME", "someone")
-        monkeypatch.setenv(f"{name}_EMAIL", "someone@localhost")
-    path = tmp_path / "checkout"
-    (path / ".dvc").mkdir(parents=True)
-    (path / ".dvc" / "config").write_text(CONFIG)
-    (path / ".gitignore").write_text("/var/\n/data/raw/\n")
-    (path / "work.txt").write_text("as committed\n")
-    git(path, "init", "-q")
-    git(path, "add", ".")
-    git(path, "commit", "-q", "-m", "first")
-    return path
-
-
-def git(path, *arguments) -> str:
-    done = subprocess.run(["git", "-C", str(path), *arguments], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def state(path) -> list[str]:
+def state(git, path) -> list[str]:
     """Everything of the user's: branch, commit, index, work tree, stash."""
     asked = ("status --porcelain=v1 --ignored", "rev-parse HEAD", "symbolic-ref HEAD",
              "ls-files --stage", "diff", "diff --cached", "for-each-ref refs/heads")  # fmt: skip
     return [git(path, *question.split()) for question in asked]
 
 
-def snapshots(checkout) -> Snapshots:
-    return Snapshots(checkout, checkout / "data" / "raw", checkout / "var" / "snapshots")
-
-
-def test_snapshots_are_tags_that_leave_the_users_work_alone(checkout, filled, contents, tmp_path):
+def test_snapshots_are_tags_that_leave_the_users_work_alone(
+    checkout, filled, contents, git, opened, tmp_path
+):
     raw = checkout / "data" / "raw"
     filled(raw, "2024-W01", "2024-W02")
     (checkout / "work.txt").write_text("staged\n")
@@ -64,21 +36,22 @@ def test_snapshots_are_tags_that_leave_the_users_work_alone(checkout, filled, co
     (checkout / "var").mkdir()
     first_bytes = contents(raw)
 
-    store = snapshots(checkout)
+    store = opened(checkout)
     assert store.latest() is None
     (checkout / "var" / "any").write_text("so that git names var among the ignored")
-    before = state(checkout)
+    before = state(git, checkout)
     first = store.record("2024-W02")
-    assert state(checkout) == before and contents(raw) == first_bytes
+    assert state(git, checkout) == before and contents(raw) == first_bytes
     assert first.tag == f"data-2024-W02-{first.md5[:8]}"
     assert store.record("2024-W02") == first == store.record("another name, same content")
+    assert store.latest() == first
     assert store.list() == [first]
 
     filled(raw, "2024-W03", "2024-W03")
     second = store.record("2024-W03")
-    assert state(checkout) == before
+    assert state(git, checkout) == before
     assert second.md5 != first.md5
-    assert {s.tag for s in store.list()} == {first.tag, second.tag}
+    assert store.list() == [first, second], "also within one second"
 
     out = tmp_path / "old"
     command = [sys.executable, "-m", "dvc", "get", str(checkout), "data/raw", "--rev", first.tag]
@@ -87,14 +60,123 @@ def test_snapshots_are_tags_that_leave_the_users_work_alone(checkout, filled, co
     assert contents(out) == first_bytes
 
 
-def test_a_repository_without_a_commit_and_a_folder_without_git(checkout, filled, tmp_path):
+def test_a_repository_without_a_commit_and_a_folder_without_git(
+    checkout, filled, git, opened, tmp_path
+):
     (checkout / ".git").rename(tmp_path / "was-git")
     raw = checkout / "data" / "raw"
     filled(raw, "2024-W01", "2024-W01")
     with pytest.raises(EvergreenError, match="not a git repository"):
-        snapshots(checkout).record("2024-W01")
+        opened(checkout).record("2024-W01")
     git(checkout, "init", "-q")
-    made = snapshots(checkout).record("2024-W01")
-    assert snapshots(checkout).latest() == made
+    made = opened(checkout).record("2024-W01")
+    assert opened(checkout).latest() == made
     assert not git(checkout, "ls-files")
     assert os.listdir(raw)
+
+
+def test_what_is_no_snapshot_is_not_listed_and_short_hashes_do_not_count(store, git):
+    first, second = store.list()
+    git(store.checkout, "tag", "data-of-my-own")
+    git(store.checkout, "tag", "-m", "data-2024-W09: mine", "data-2024-W09")
+    assert store.list() == [first, second]
+    # Another content whose md5 begins alike, under the name that would be next.
+    git(store.checkout, "tag", "--delete", second.tag)
+    other = second.md5[:8] + "0" * 24
+    tree = git(store.checkout, "rev-parse", "HEAD^{tree}").strip()
+    message = f"2024-W03: data/raw {other}"
+    commit = git(store.checkout, "commit-tree", tree, "-m", message).strip()
+    git(store.checkout, "tag", second.tag, commit)
+    made = store.record("2024-W03")
+    assert (made.tag, made.md5) == (f"data-2024-W03-{second.md5}", second.md5)
+    assert store.record("2024-W03") == made == store.latest()
+
+
+def test_a_snapshot_is_found_by_the_beginning_of_its_tag_or_md5(store):
+    first, second = store.list()
+    for reference in (first.tag, first.md5, first.md5[:5], "2024-W02", "data-2024-W02"):
+        assert store.find(reference) == first
+    with pytest.raises(EvergreenError, match=f"fits 2 .*{first.tag} and {second.tag}"):
+        store.find("2024")
+    with pytest.raises(EvergreenError, match=r"no snapshot is called '2031'.*evergreen data list"):
+        store.find("2031")
+
+
+def test_damage_is_never_recorded_and_neither_is_what_the_manifest_does_not_name(store, filled):
+    second = store.latest()
+    (store.raw / "2024-W09.parquet").write_bytes(b"half written")
+    (store.raw / "notes").mkdir()
+    assert store.record("2024-W03") == second
+    filled(store.raw, "2024-W04", "2024-W04")
+    (store.raw / "2024-W01.parquet").write_bytes(b"PAR1")
+    with pytest.raises(
+        EvergreenError, match=r"W01\.parquet is lost or damaged.*data repair 2024-W01"
+    ):
+        store.record("2024-W04")
+    assert store.latest() == second
+
+
+def test_links_of_the_cache_never_share_bytes_with_the_partitions(checkout, opened, filled):
+    config = checkout / ".dvc" / "config"
+    config.write_text(config.read_text().replace("[cache]", "[cache]\n    type = hardlink"))
+    raw = checkout / "data" / "raw"
+    filled(raw, "2024-W01", "2024-W01")
+    before = {path.name: path.stat().st_mode for path in raw.iterdir()}
+    opened(checkout).record("2024-W01")
+    assert {path.name: path.stat().st_mode for path in raw.iterdir()} == before
+    assert {path.stat().st_nlink for path in raw.iterdir()} == {1}
+
+
+def test_two_processes_record_one_content_once(store, filled):
+    filled(store.raw, "2024-W04", "2024-W04")
+    script = (
+        "import sys; from pathlib import Path; from data.snapshots import Snapshots;"
+        "print(Snapshots(*map(Path, sys.argv[1:4])).record(sys.argv[4]).tag)"
+    )
+    given = [str(store.checkout), str(store.raw), str(store.workspace)]
+    racing = [
+        subprocess.Popen([sys.executable, "-c", script, *given, name], stdout=subprocess.PIPE)
+        for name in ("here", "there")
+    ]
+    said = {process.communicate()[0] for process in racing}
+    assert len(said) == 1 and len(store.list()) == 3
+
+
+def test_lineage_is_what_the_work_tree_holds_and_not_what_was_recorded_last(store, filled):
+    first, second = store.list()
+    assert current(store) == second
+    for name in ("2024-W03.parquet", "2024-W03.labels.parquet"):
+        (store.raw / name).unlink()
+    (store.raw / "manifest.json").unlink()
+    assert current(store) is None
+    filled(store.raw, "2024-W01", "2024-W02")
+    assert store.record("2024-W02") == current(store) == first
+    assert store.latest() == second
+    filled(store.raw, "2024-W04", "2024-W04")
+    assert current(store) is None
+
+
+def test_a_lock_that_is_held_is_one_error(store):
+    with (
+        Partitions(store.raw).lock(),
+        pytest.raises(EvergreenError, match="Another process works on it"),
+        writing(SimpleNamespace(lock=lambda: FileLock(store.raw / ".lock", timeout=0.1))),
+    ):
+        pass
+
+
+def test_garbage_collection_of_all_commits_keeps_every_snapshot(store):
+    shutil.rmtree(store.checkout / "var" / "remote")
+    cache = store.checkout / "var" / "cache"
+    before = [path for path in cache.rglob("*") if path.is_file()]
+    orphan = cache / "files" / "md5" / "00" / ("0" * 30)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_text("named by nothing")
+    command = [sys.executable, "-m", "dvc", "--cd", str(store.checkout), "gc", "-A", "-f"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not orphan.exists() and all(path.exists() for path in before)
+    with store.objects() as objects:
+        for snapshot in store.list():
+            version = of_snapshot(snapshot, objects)
+            assert len(version.read(Period.parse("2024-W01"))) == ROWS
