@@ -85,6 +85,39 @@ class Snapshots:
     def latest(self) -> Snapshot | None:
         return found[-1] if (found := self.list()) else None
 
+    def find(self, text: str) -> Snapshot | None:
+        """The snapshot of that tag, or whose md5 begins so; None if there is none."""
+        known = self.list()
+        same = [s for s in known if s.tag == text] or [s for s in known if s.md5.startswith(text)]
+        return same[-1] if same else None
+
+    def restore(self, md5: str, folder: Path, *, trust_cache: bool = True) -> None:
+        """Bring the files of a snapshot into a new folder: from the cache, or the default remote.
+
+        Args:
+            md5: the snapshot's; its git tag need not be there any more.
+            trust_cache: False leaves the cache aside and reads the remote only.
+
+        Raises:
+            EvergreenError: if neither has all of its files.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            workspace = Path(scratch)
+            Snapshots(self.checkout, self.raw, workspace)._prepare()
+            own = {} if trust_cache else {"cache": {"dir": str(workspace / "cache")}}
+            out = {"md5": f"{md5}.dir", "hash": "md5", "path": "raw"}
+            (workspace / "raw.dvc").write_text(yaml.safe_dump({"outs": [out]}))
+            try:
+                with Repo(scratch, config=own) as repo:
+                    repo.pull()
+            except DvcException as error:
+                raise EvergreenError(
+                    f"snapshot {md5} is neither in the DVC cache nor in the default remote as a "
+                    f"whole ({error}): bring the remote back, or `dvc fetch` from where it is kept"
+                ) from error
+            (workspace / "raw").replace(folder)
+
     def _add(self) -> str:
         """`dvc add` a copy of `data/raw` in the workspace; the text of its `.dvc` file."""
         self._prepare()

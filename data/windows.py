@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from data.contracts import KEY, to_columns
+from data.digests import digest_of
 from data.errors import EvergreenError
 from data.features import Columns
 from data.params import Train
-from data.partitions import Partitions
+from data.partitions import LABELS, Partitions
 from data.periods import Period, span
 from data.problem import Problem
 
@@ -104,6 +105,21 @@ def _listing(periods: list[Period]) -> str:
     if len(periods) > 3:
         return f"{names} and {len(periods) - 3} more have"
     return f"{names} {'has' if len(periods) == 1 else 'have'}"
+
+
+def fingerprint(partitions: Partitions, periods: list[Period], as_of: datetime) -> dict[str, str]:
+    """sha256 by file of what was known of these periods at `as_of`: what a model is trained on.
+
+    A file whose labels are all known counts as it is; of any other, the labels known so far do.
+    """
+    found = partitions.fingerprint(periods)
+    for period in periods:
+        labels = partitions.labels(period)
+        known = labels[labels["labelled_at"] <= as_of]
+        if len(known) < len(labels):
+            texts = known.sort_values(KEY).astype(str)
+            found[f"{period}{LABELS}"] = digest_of(texts.to_numpy().tolist())
+    return found
 
 
 def load(
