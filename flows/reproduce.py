@@ -229,17 +229,19 @@ def _data(project: Project, site: Site, md5: str, stored: Artifact | None) -> Ch
     Raises:
         EvergreenError: naming the partition that is not.
     """
-    project.snapshots.restore(md5, site.raw)
+    with suppress(EvergreenError):
+        return _restored(project, site.raw, md5, stored, trust_cache=True)
+    shutil.rmtree(site.raw, ignore_errors=True)
+    return _restored(project, site.raw, md5, stored, trust_cache=False)
+
+
+def _restored(
+    project: Project, raw: Path, md5: str, stored: Artifact | None, *, trust_cache: bool
+) -> Check:
+    project.snapshots.restore(md5, raw, trust_cache=trust_cache)
     if stored is None:
         return Check("data", True, f"snapshot {md5}", "restored; the artefact cannot vouch for it")
-    with suppress(EvergreenError):
-        return _verified(site.raw, stored.training)
-    shutil.rmtree(site.raw)
-    project.snapshots.restore(md5, site.raw, trust_cache=False)
-    return _verified(site.raw, stored.training)
-
-
-def _verified(raw: Path, training: Mapping[str, Any]) -> Check:
+    training: Mapping[str, Any] = stored.training
     partitions = Partitions(raw)
     periods = [Period.parse(name) for name in (*training["train"], *training["holdout"])]
     for period in periods:
