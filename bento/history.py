@@ -36,8 +36,13 @@ def append(folder: Path, switch: Switch) -> None:
     known = read(folder)
     if known and (known[-1].tag, known[-1].slot) == (switch.tag, switch.slot):
         return
-    with (folder / FILE).open("a") as file:
-        file.write(f"{canonical_json(asdict(switch))}\n")
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / FILE).open("a+") as file:
+        # A line that a full disk cut off must not swallow this one.
+        file.seek(0)
+        text = file.read()
+        torn = "\n" if text and not text.endswith("\n") else ""
+        file.write(f"{torn}{canonical_json(asdict(switch))}\n")
         file.flush()
         os.fsync(file.fileno())
 

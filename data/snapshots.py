@@ -114,7 +114,7 @@ class Snapshots:
             except DvcException as error:
                 raise EvergreenError(
                     f"snapshot {md5} is neither in the DVC cache nor in the default remote as a "
-                    f"whole ({error}): bring the remote back, or `dvc fetch` from where it is kept"
+                    f"whole ({str(error).splitlines()[0]}): bring the remote back"
                 ) from error
             (workspace / "raw").replace(folder)
 

@@ -28,6 +28,7 @@ class VersionLineage:
         snapshot: tag and md5 of the DVC snapshot that holds the data.
         partitions: sha256 of every file that it was trained on or judged on.
         params, lock: digests of the parameters and of requirements.lock.
+        packages: whether those installed were as locked, or which were not.
         gates: each gate's verdict and reason.
         served: when all traffic was its, and in which slot.
     """
@@ -42,6 +43,7 @@ class VersionLineage:
     partitions: dict[str, str]
     params: str
     lock: str
+    packages: str
     prefect_run: str
     mlflow_run: str
     verdict: str
@@ -133,12 +135,13 @@ def of_version(project: Project, version: Version) -> VersionLineage:
         code={
             "git_sha": said("git_sha"),
             "git_dirty": said("git_dirty") == "true",
-            "changed": tags.get("git_changed", "").split(),
+            "changed": tags.get("git_changed", "").splitlines(),
         },
         snapshot={"tag": said("snapshot_tag"), "md5": said("snapshot")},
         partitions=training_of(project, version).get("partitions", {}),
         params=said("params"),
         lock=said("lock"),
+        packages=said("packages"),
         prefect_run=said("prefect_run"),
         mlflow_run=version.run_id,
         verdict=said("gates"),

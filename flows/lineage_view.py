@@ -23,7 +23,7 @@ def render(lineage: Lineage) -> RenderableType:
 
 def _version(of: VersionLineage) -> RenderableType:
     names = f" ({', '.join(of.aliases)})" if of.aliases else ""
-    changed = f", dirty: {' '.join(of.code['changed'])}" if of.code["git_dirty"] else ", clean"
+    changed = f", dirty: {', '.join(of.code['changed'])}" if of.code["git_dirty"] else ", clean"
     rows = {
         "model": f"{of.digest}",
         "as of": f"{of.as_of}, {of.cause}",
@@ -31,7 +31,7 @@ def _version(of: VersionLineage) -> RenderableType:
         "data": f"{of.snapshot['tag']} (md5 {of.snapshot['md5']})",
         "partitions": f"{_files(of.partitions)}, together {partitions_digest(of)[:16]}",
         "params": of.params,
-        "lock": of.lock,
+        "lock": f"{of.lock}, packages {of.packages}",
         "MLflow run": of.mlflow_run,
         "Prefect run": of.prefect_run,
         "verdict": of.verdict,

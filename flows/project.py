@@ -12,7 +12,7 @@ from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
 from data.snapshots import Snapshot, Snapshots
-from flows import source
+from flows import packages, source
 from flows.settings import Settings
 from flows.source import Source
 
@@ -88,10 +88,13 @@ class Project:
 
     def lineage(self, code: Source, snapshot: Snapshot) -> dict[str, str]:
         """Tags that say which code, data, parameters and packages a model is made from."""
+        lock = self.settings.checkout / "requirements.lock"
+        wrong = packages.other_versions(lock.read_text(), packages.installed())
         return {
             **code.tags(),
             "snapshot": snapshot.md5,
             "snapshot_tag": snapshot.tag,
             "params": digest_of(self.params.model_dump())[:16],
-            "lock": sha256_file(self.settings.checkout / "requirements.lock")[:16],
+            "lock": sha256_file(lock)[:16],
+            "packages": "; ".join(wrong)[:5000] or "as locked",
         }

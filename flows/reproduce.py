@@ -6,7 +6,6 @@ it works with a dirty work tree and without a local DVC cache, and needs no serv
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from data.partitions import ROWS, Partitions
 from data.periods import Period
 from data.windows import fingerprint
 from flows.lineage import tags_of
+from flows.packages import installed, other_versions
 from flows.project import Project
 from flows.train import PARAMS
 from models import artifact, reproduce
@@ -41,10 +41,6 @@ from models.registry import Version
 from models.reproduce import Check, Comparison
 from models.tracking import flatten
 
-INSTALLED = (
-    "import json; from importlib.metadata import distributions as d; "
-    "print(json.dumps({x.name: x.version for x in d()}))"
-)
 NEEDED = ("git_sha", "snapshot", "as_of", "params", "lock")
 
 
@@ -117,7 +113,7 @@ def _refuse_if_lost(version: Version, tags: Mapping[str, str]) -> None:
             f"version {version.number} has no record of its {', '.join(missing)}, so that it "
             "cannot be made again: train it anew from a commit, with a snapshot of its data"
         )
-    lost = [name for name in tags.get("git_changed", "").split() if name != PARAMS]
+    lost = [name for name in tags.get("git_changed", "").splitlines() if name != PARAMS]
     if lost:
         raise EvergreenError(
             f"version {version.number} was trained from a dirty tree: {', '.join(lost)} as it was "
@@ -162,9 +158,10 @@ def _clone(checkout: Path, commit: str, into: Path) -> None:
     ):
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
+            said = (done.stderr.strip() or "git said nothing").splitlines()[-1]
             raise EvergreenError(
-                f"commit {commit} cannot be checked out ({done.stderr.strip()}): fetch it from "
-                "where the code is kept"
+                f"commit {commit} cannot be checked out ({said}): fetch it from where the code is "
+                "kept"
             )
 
 
@@ -175,12 +172,7 @@ def _lock(site: Site, version: Version, tags: Mapping[str, str]) -> Check:
         EvergreenError: naming the packages that are of another version.
     """
     path = site.checkout / "requirements.lock"
-    listed = subprocess.run([str(site.python), "-c", INSTALLED], capture_output=True, text=True)
-    if listed.returncode:
-        raise EvergreenError(
-            f"{site.python} is no Python that runs: {listed.stderr.strip()[-200:]}"
-        )
-    wrong = other_versions(path.read_text(), json.loads(listed.stdout))
+    wrong = other_versions(path.read_text(), installed(site.python))
     if wrong:
         commit = tags["git_sha"][:12]
         raise EvergreenError(
@@ -191,23 +183,6 @@ def _lock(site: Site, version: Version, tags: Mapping[str, str]) -> Check:
         )
     digest = sha256_file(path)[:16]
     return Check("requirements.lock", digest == tags["lock"], tags["lock"], digest)
-
-
-def other_versions(lock: str, installed: Mapping[str, str]) -> list[str]:
-    """Installed packages that a lock pins to another version; what it has twice may be either."""
-    pins: dict[str, set[str]] = {}
-    for name, version in re.findall(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", lock, re.MULTILINE):
-        pins.setdefault(_normal(name), set()).add(version)
-    here = {_normal(name): version for name, version in installed.items()}
-    return [
-        f"{name} {' or '.join(sorted(wanted))}, here {here[name]}"
-        for name, wanted in sorted(pins.items())
-        if name in here and here[name] not in wanted
-    ]
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _params(project: Project, site: Site, version: Version, tags: Mapping[str, str]) -> Check:

@@ -24,7 +24,7 @@ class Source:
         return {
             "git_sha": self.commit,
             "git_dirty": str(self.dirty).lower(),
-            "git_changed": " ".join(self.changed)[:5000],
+            "git_changed": "\n".join(self.changed)[:5000],
         }
 
 

@@ -39,7 +39,7 @@ class Version:
     def refuse_if_dirty(self) -> None:
         """Raises EvergreenError for a version that was trained from a dirty tree."""
         if self.dirty:
-            changed = self.tags.get("git_changed") or "code"
+            changed = ", ".join(self.tags.get("git_changed", "").splitlines()) or "code"
             raise EvergreenError(
                 f"version {self.number} was trained from a dirty tree ({changed} differ from the "
                 "commit), so that it cannot be made again: commit or stash, then `evergreen train`"

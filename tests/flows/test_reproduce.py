@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from data.errors import EvergreenError
+from flows.packages import installed, other_versions
 from flows.release import run_release
-from flows.reproduce import other_versions, run_reproduce
+from flows.reproduce import run_reproduce
 from models.registry import Version
 from tests.flows.conftest import git, train
 
@@ -105,15 +106,19 @@ def test_a_tampered_artefact_is_named_and_the_model_comes_back_all_the_same(
         ({"git_sha": "0" * 40}, "commit 0000"),
         ({"git_sha": "none", "snapshot": "none"}, "no record of its git_sha, snapshot"),
         ({"snapshot": "0" * 32}, "neither in the DVC cache nor in the default remote"),
-        ({"git_changed": "data/features.py params.yaml"}, "dirty tree: data/features.py as it was"),
+        (
+            {"git_changed": "data/features.py\nparams.yaml"},
+            "dirty tree: data/features.py as it was",
+        ),
     ],
 )
 def test_what_was_lost_is_one_error_and_nothing_is_left(project, first, tags, said):
     kept = {name: first.tags[name] for name in tags}
     project.registry.tag(first, tags)
     try:
-        with pytest.raises(EvergreenError, match=said):
+        with pytest.raises(EvergreenError, match=said) as error:
             run_reproduce(project, first.number)
+        assert "\n" not in str(error.value)
     finally:
         project.registry.tag(first, kept)
     assert left_behind(project) == []
@@ -129,6 +134,16 @@ def test_packages_of_another_version_are_named():
         "a-b-c 1, here 2",
         "numpy 2.3.0 or 2.4.6, here 1.0",
     ]
+
+
+def test_an_interpreter_without_the_packages_is_refused(project, first, tmp_path):
+    with pytest.raises(EvergreenError, match="does not run"):
+        run_reproduce(project, first.number, tmp_path / "no-python")
+    other = tmp_path / "python"
+    other.write_text(f"#!/bin/sh\necho '{json.dumps({**installed(), 'xgboost': '0.1'})}'\n")
+    other.chmod(0o755)
+    with pytest.raises(EvergreenError, match=r"other packages \(xgboost 3.*, here 0\.1\)"):
+        run_reproduce(project, first.number, other)
 
 
 @pytest.mark.usefixtures("tidy")
