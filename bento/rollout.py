@@ -13,8 +13,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bento import client, gateway, supervisor
+from bento import client, gateway, history, supervisor
 from bento.gateway import Release, State
+from bento.history import Switch
 from bento.package import Package
 from bento.pidfile import holder
 from bento.slots import SLOTS, Serving, Slot, install, restore, unpack
@@ -184,11 +185,13 @@ def _difference(serving: Serving, state: State, endpoint: dict[str, Any] | None)
 
 def _switch(serving: Serving, state: State, slot: Slot) -> State:
     release = _must_answer(serving, state, slot)
-    since = release.since or datetime.now(UTC).isoformat(timespec="seconds")
-    state = state.with_slot(slot, replace(release, since=since))
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    state = state.with_slot(slot, replace(release, since=release.since or at))
     weights = {name: FULL_WEIGHT if name == slot else 0 for name in SLOTS}
     state = replace(state, active=slot, weights=weights)
     gateway.apply(serving, state)
+    moved = Switch(at, release.version, release.digest, release.tag, slot)
+    history.append(serving.folder, moved)
     _wait(lambda: _fault(serving.url, release), GATEWAY_TIMEOUT)
     return state
 

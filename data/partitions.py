@@ -21,6 +21,13 @@ from data.periods import Period
 ROWS, LABELS = ".parquet", ".labels.parquet"
 
 
+def to_bytes(frame: pd.DataFrame) -> bytes:
+    """A partition's file; equal frames give equal bytes."""
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False, compression="zstd")
+    return buffer.getvalue()
+
+
 @dataclass(frozen=True)
 class Partitions:
     """The folder of raw partitions, `data/raw`."""
@@ -75,10 +82,8 @@ class Partitions:
         Raises:
             EvergreenError: if the period is there with other content: partitions are immutable.
         """
-        buffer = io.BytesIO()
-        frame.to_parquet(buffer, index=False, compression="zstd")
         manifest, path = self.manifest(), self.folder / f"{period}{suffix}"
-        write_atomically(path.with_name(f".{path.name}.new"), buffer.getvalue())
+        write_atomically(path.with_name(f".{path.name}.new"), to_bytes(frame))
         new = path.with_name(f".{path.name}.new")
         digest, known = sha256_file(new), manifest.get(path.name)
         if known and known["sha256"] != digest:

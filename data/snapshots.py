@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -115,10 +115,7 @@ class Snapshots:
         Raises:
             EvergreenError: if none or several fit.
         """
-        known = self.list()
-        found = [s for s in known if reference in (s.tag, s.md5)] or [
-            s for s in known if _begins(s, reference)
-        ]
+        found = self.matching(reference)
         if len(found) == 1:
             return found[0]
         if not found:
@@ -130,6 +127,12 @@ class Snapshots:
             f"{reference!r} fits {len(found)} snapshots, such as {found[0].tag} and "
             f"{found[-1].tag}: write more of it"
         )
+
+    def matching(self, reference: str) -> Sequence[Snapshot]:
+        """Every snapshot whose tag or md5 is, or begins, so."""
+        known = self.list()
+        same = [s for s in known if reference in (s.tag, s.md5)]
+        return same or [s for s in known if _begins(s, reference)]
 
     @contextmanager
     def objects(self) -> Iterator[Objects]:
@@ -152,6 +155,33 @@ class Snapshots:
         self.workspace.mkdir(parents=True, exist_ok=True)
         with _waiting(FileLock(self.workspace / ".lock", timeout=120)):
             yield
+
+    def restore(self, md5: str, folder: Path, *, trust_cache: bool = True) -> None:
+        """Bring the files of a snapshot into a new folder: from the cache, or the default remote.
+
+        Args:
+            md5: the snapshot's; its git tag need not be there any more.
+            trust_cache: False leaves the cache aside and reads the remote only.
+
+        Raises:
+            EvergreenError: if neither has all of its files.
+        """
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+            workspace = Path(scratch)
+            Snapshots(self.checkout, self.raw, workspace)._prepare()
+            own = {} if trust_cache else {"cache": {"dir": str(workspace / "cache")}}
+            out = {"md5": f"{md5}.dir", "hash": "md5", "path": "raw"}
+            (workspace / "raw.dvc").write_text(yaml.safe_dump({"outs": [out]}))
+            try:
+                with Repo(scratch, config=own) as repo:
+                    repo.pull()
+            except DvcException as error:
+                raise EvergreenError(
+                    f"snapshot {md5} is neither in the DVC cache nor in the default remote as a "
+                    f"whole ({str(error).splitlines()[0]}): bring the remote back"
+                ) from error
+            (workspace / "raw").replace(folder)
 
     def _add(self) -> str:
         """`dvc add` a copy of `data/raw` in the workspace; the text of its `.dvc` file."""

@@ -7,7 +7,6 @@ is handed out only after its sha256 is the one in that version's own manifest.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,19 +146,6 @@ def entries(snapshots: Snapshots) -> list[Entry]:
             found.append(Entry(snapshot, change, len(version.periods()), version.rows(), current))
             before = version
     return found
-
-
-def current(snapshots: Snapshots) -> Snapshot | None:
-    """The snapshot that holds what the work tree holds, by its manifest; the newest of several."""
-    here, known = _manifest_md5(snapshots), snapshots.list()
-    if here is None or not known:
-        return None
-    with snapshots.objects() as objects:
-        for snapshot in reversed(known):
-            with suppress(UnsoundError):
-                if of_snapshot(snapshot, objects).files[MANIFEST] == here:
-                    return snapshot
-    return None
 
 
 def period_of(name: str) -> str:

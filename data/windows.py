@@ -1,5 +1,6 @@
 """Which past a model learns from and is judged on, as known at `as_of`."""
 
+import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from data.contracts import KEY, to_columns
 from data.errors import EvergreenError
 from data.features import Columns
 from data.params import Train
-from data.partitions import Partitions
+from data.partitions import LABELS, Partitions, to_bytes
 from data.periods import Period, span
 from data.problem import Problem
 
@@ -104,6 +105,21 @@ def _listing(periods: list[Period]) -> str:
     if len(periods) > 3:
         return f"{names} and {len(periods) - 3} more have"
     return f"{names} {'has' if len(periods) == 1 else 'have'}"
+
+
+def fingerprint(partitions: Partitions, periods: list[Period], as_of: datetime) -> dict[str, str]:
+    """sha256 by file of what was known of these periods at `as_of`: what a model is trained on.
+
+    A file with labels that arrive later counts as the file that those known so far would make, so
+    that what comes after `as_of` changes nothing.
+    """
+    found = partitions.fingerprint(periods)
+    for period in periods:
+        labels = partitions.labels(period)
+        known = labels[labels["labelled_at"] <= as_of]
+        if len(known) < len(labels):
+            found[f"{period}{LABELS}"] = hashlib.sha256(to_bytes(known)).hexdigest()
+    return found
 
 
 def load(

@@ -1,7 +1,7 @@
 """The command line.
 
 Exit codes are 0 (done), 1 (an error, with its cause on stderr), 2 (wrong usage) and 3 (a challenger
-was refused by its gates; the champion keeps serving).
+was refused by its gates, and the champion keeps serving; or a reproduced model differs).
 """
 
 import json
@@ -26,7 +26,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 console = Console(soft_wrap=True)
-REFUSED = 3
+REFUSED = DIFFERS = 3
 
 
 class What(StrEnum):
@@ -143,6 +143,46 @@ def rollback(
     from flows.rollback import settle
 
     console.print(settle(Project.open(settings), state, reason).message, highlight=False)
+
+
+@app.command()
+def lineage(
+    of: Annotated[str, typer.Argument(help="A version, a snapshot's tag or md5, a request id.")],
+    as_json: Json = False,
+) -> None:
+    """Say where a version, a snapshot or one answer comes from, and what came of it."""
+    from flows.lineage import to_json, trace
+    from flows.lineage_view import render
+    from flows.project import Project
+
+    found = trace(Project.open(_settings()), of)
+    if as_json:
+        print(json.dumps(to_json(found)))
+    else:
+        console.print(render(found))
+
+
+@app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(help="Its number in the registry.")],
+    python: Annotated[
+        Path | None, typer.Option(help="An interpreter with the version's packages.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Make a version again from its commit, data, parameters and lock, and compare."""
+    from flows.project import Project
+    from flows.reproduce import render, run_reproduce
+
+    project = Project.open(_settings())
+    with console.status(f"making version {version} again …"):
+        found = run_reproduce(project, version, python)
+    if as_json:
+        print(json.dumps(found.to_json()))
+    else:
+        console.print(render(found))
+    if not found.equal:
+        raise typer.Exit(DIFFERS)
 
 
 @app.command()

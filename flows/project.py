@@ -1,7 +1,6 @@
 """One problem in one checkout, with the stores that belong to it."""
 
 import os
-import subprocess
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -12,9 +11,10 @@ from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
-from data.snapshots import Snapshots
-from data.versions import current
+from data.snapshots import Snapshot, Snapshots
+from flows import packages, source
 from flows.settings import Settings
+from flows.source import Source
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -82,20 +82,19 @@ class Project:
         parse_as_of(text, self.problem.label_delay)
         return text
 
-    def lineage(self) -> dict[str, str]:
-        """Tags that say which code, data and parameters are used."""
-        checkout = self.settings.checkout
-        snapshot = current(self.snapshots)
-        dirty = self._git("status", "--porcelain", "--untracked-files=no")
-        return {
-            "git_sha": self._git("rev-parse", "--verify", "--quiet", "HEAD") or "none",
-            "git_dirty": str(bool(dirty)).lower(),
-            "snapshot": snapshot.md5 if snapshot else "none",
-            "snapshot_tag": snapshot.tag if snapshot else "none",
-            "params": digest_of(self.params.model_dump())[:16],
-            "lock": sha256_file(checkout / "requirements.lock")[:16],
-        }
+    def source(self) -> Source:
+        """The code of this checkout, as far as it shapes a model."""
+        return source.read(self.settings.checkout, self.params.problem)
 
-    def _git(self, *arguments: str) -> str:
-        command = ["git", "-C", str(self.settings.checkout), *arguments]
-        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    def lineage(self, code: Source, snapshot: Snapshot) -> dict[str, str]:
+        """Tags that say which code, data, parameters and packages a model is made from."""
+        lock = self.settings.checkout / "requirements.lock"
+        wrong = packages.other_versions(lock.read_text(), packages.installed())
+        return {
+            **code.tags(),
+            "snapshot": snapshot.md5,
+            "snapshot_tag": snapshot.tag,
+            "params": digest_of(self.params.model_dump())[:16],
+            "lock": sha256_file(lock)[:16],
+            "packages": "; ".join(wrong)[:5000] or "as locked",
+        }

@@ -20,8 +20,9 @@ def run_release(project: Project, number: str | None = None) -> Version:
     Running it again after a crash goes on where it stopped.
 
     Raises:
-        EvergreenError: if the version did not pass its gates, was judged against another champion,
-            or fails its smoke test; nothing changes for clients then.
+        EvergreenError: if the version was trained from a dirty tree, did not pass its gates, was
+            judged against another champion, or fails its smoke test; nothing changes for clients
+            then.
     """
     version = _chosen(project, number)
     serving, settings = project.settings.serving, project.params.release
@@ -44,10 +45,12 @@ def run_release(project: Project, number: str | None = None) -> Version:
         expected = version.tags.get("judged_against", "none")
         project.registry.promote(version, None if expected == "none" else expected)
         step(rollout.switch, serving, slot)
-        project.registry.tag(version, {"bento": built.tag})
+        tag = built.tag
     else:
+        tag = active.tag
         expected = version.tags.get("judged_against", "none")
         project.registry.promote(version, None if expected == "none" else expected)
+    project.registry.tag(version, {"bento": tag})
     print(f"version {version.number} is champion and serves at {serving.url}/predict")
     link("endpoint", f"{serving.url}/docs.json", f"endpoint, version {version.number}")
     return version
@@ -59,6 +62,7 @@ def _chosen(project: Project, number: str | None) -> Version:
     version = registry.get(number) if number else registry.alias(CHALLENGER)
     if version is None:
         raise EvergreenError("there is no challenger: run `evergreen train` first")
+    version.refuse_if_dirty()
     if version.tags.get("gates") != "passed":
         reason = version.tags.get("reason", "it was never judged")
         raise EvergreenError(f"version {version.number} did not pass its gates: {reason}")

@@ -1,11 +1,14 @@
 """Train as of a moment, judge, log and register: a challenger, or a version tagged rejected."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from prefect import flow
 
+from data import digests
 from data.periods import parse_as_of
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, show, step
@@ -14,6 +17,8 @@ from models.artifact import Artifact, Trained
 from models.gates import GateReport
 from models.registry import CHAMPION, Registry, Version
 from models.train import train as fit
+
+PARAMS = "params.yaml"
 
 
 @dataclass(frozen=True)
@@ -32,21 +37,31 @@ class Judged:
 
 def run_train(project: Project, as_of: str | None = None, cause: str = "asked for") -> Judged:
     """Train, judge and register; a model that is registered already is not registered twice."""
-    chosen = project.as_of(as_of)
+    chosen, code = project.as_of(as_of), project.source()
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
     trained = step(fit, project.problem, project.partitions, project.params, moment)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
-        if known := project.registry.find(digest):
+        if known := project.registry.find(digest, or_dirty=code.dirty):
             print(f"version {known.number} is this very model ({digest[:16]})")
             return _known(known)
         champion = project.registry.alias(CHAMPION)
         report = step(_judge, project, trained, artifact.load(path), champion)
+        report = report.and_also(gates.git_clean(code.commit, code.changed))
         show("gates", report.to_markdown(), f"Gates of the model as of {chosen}: {report.reason}")
-        run_id = step(_log, project, trained, path, report, chosen, cause)
-    judged = step(_register, project.registry, run_id, report, champion, chosen, cause)
+        # The partitions were read, so their bytes are whole: a snapshot holds them from now on.
+        snapshot = step(project.snapshots.record, "train")
+        tags = {
+            **project.lineage(code, snapshot),
+            "as_of": chosen,
+            "cause": cause,
+            "prefect_run": flow_run_id(),
+            "partitions": digests.digest_of(dict(trained.fingerprint)),
+        }
+        run_id = step(_log, project, trained, path, report, tags)
+    judged = step(_register, project.registry, run_id, report, champion, tags)
     link("mlflow-run", _run_url(project, run_id), f"MLflow run of version {judged.version.number}")
     print(judged.message)
     return judged
@@ -74,22 +89,22 @@ def _judge(
 
 
 def _log(
-    project: Project, trained: Trained, path: Path, report: GateReport, as_of: str, cause: str
+    project: Project, trained: Trained, path: Path, report: GateReport, tags: Mapping[str, str]
 ) -> str:
     """The MLflow run of this training; its id."""
     held, scores = trained.holdout, trained.holdout_scores
     importance = evaluate.importance(trained.model, [f.name for f in trained.features])
-    tags = {"as_of": as_of, "digest": report.digest, "cause": cause, "prefect_run": flow_run_id()}
     return tracking.log_training(
         project.registry.tracking,
-        name=f"train {as_of}",
+        name=f"train {tags['as_of']}",
         params=artifact.model_params(project.params),
         metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
-        tags={**project.lineage(), **tags},
+        tags={**tags, "digest": report.digest},
         holdout=trained.holdout_table(),
         figures=evaluate.figures(held.label, scores, importance),
         artifact=path,
         gates=report,
+        texts={PARAMS: yaml.safe_dump(project.params.model_dump())},
     )
 
 
@@ -98,16 +113,14 @@ def _register(
     run_id: str,
     report: GateReport,
     champion: Version | None,
-    as_of: str,
-    cause: str,
+    lineage: Mapping[str, str],
 ) -> Judged:
     tags = {
-        "as_of": as_of,
-        "cause": cause,
+        **lineage,
+        **report.to_tags(),
         "gates": "passed" if report.passed else "rejected",
         "reason": report.reason[:5000],
         "judged_against": champion.number if champion else "none",
-        "prefect_run": flow_run_id(),
     }
     version = registry.register(run_id, report.digest, tags)
     if report.passed:

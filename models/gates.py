@@ -1,7 +1,7 @@
 """May this challenger serve? Each gate is a frozen verdict; acting on it is somebody else's job."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from data.params import Gates
 from models.artifact import Artifact, serve_scores, to_rows
 from models.candidates import BASE_RATE, LOGISTIC
 from models.quality import Interval, auc_difference, block_bootstrap, log_losses
+
+MARKS = {True: "passed", False: "failed", None: "unknown"}
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,22 @@ class GateReport:
             return f"all {len(self.verdicts)} gates passed"
         return "; ".join(f"{v.name}: {v.reason}" for v in self.verdicts if not v.passed)
 
+    def and_also(self, verdict: Verdict) -> "GateReport":
+        return replace(self, verdicts=(*self.verdicts, verdict))
+
+    def to_tags(self) -> dict[str, str]:
+        """`gate.<name>` -> verdict and reason, as text."""
+        return {
+            f"gate.{v.name}": f"{MARKS[v.passed]}: {v.reason.removeprefix(f'{v.name}: ')}"[:5000]
+            for v in self.verdicts
+        }
+
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed, "reason": self.reason}
 
     def to_markdown(self) -> str:
         """A table people read."""
-        marks = {True: "passed", False: "**failed**", None: "**unknown**"}
+        marks = {k: word if k else f"**{word}**" for k, word in MARKS.items()}
         lines = ["| gate | verdict | value | threshold | n | reason |", "|---|---|---|---|---|---|"]
         for v in self.verdicts:
             value = "" if v.value is None else f"{v.value:.2g}"
@@ -160,6 +172,22 @@ def parity(challenger: Artifact, columns: Columns, params: Gates, seed: int) -> 
     return Verdict(
         "serving_parity", passed, gap, params.parity_tolerance, len(expected), None, reason
     )
+
+
+def git_clean(commit: str, changed: Sequence[str]) -> Verdict:
+    """A model whose code no commit holds cannot be made again, so it must not serve.
+
+    Args:
+        commit: the checkout's commit, or `none`.
+        changed: files that shape a model and are not as the commit has them.
+    """
+    passed = not changed and commit != "none"
+    reason = f"git_clean: code and parameters are those of commit {commit[:12]}"
+    if not passed:
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        files = ", ".join(changed[:3]) + more or "the code"
+        reason = f"git_clean: no commit holds {files} as trained: commit or stash, then train again"
+    return Verdict("git_clean", passed, float(len(changed)), 0.0, len(changed), None, reason)
 
 
 def disturbed(columns: Columns, fields: tuple[Field, ...], size: int, seed: int) -> Columns:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import mlflow
 from filelock import FileLock
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -30,6 +31,20 @@ class Version:
     source: str
     tags: Mapping[str, str]
 
+    @property
+    def dirty(self) -> bool:
+        """Whether it was trained from code that no commit holds; such a version never serves."""
+        return self.tags.get("git_dirty") == "true"
+
+    def refuse_if_dirty(self) -> None:
+        """Raises EvergreenError for a version that was trained from a dirty tree."""
+        if self.dirty:
+            changed = ", ".join(self.tags.get("git_changed", "").splitlines()) or "code"
+            raise EvergreenError(
+                f"version {self.number} was trained from a dirty tree ({changed} differ from the "
+                "commit), so that it cannot be made again: commit or stash, then `evergreen train`"
+            )
+
 
 @dataclass(frozen=True)
 class Registry:
@@ -43,10 +58,13 @@ class Registry:
         return self.tracking.model
 
     def register(self, run_id: str, digest: str, tags: Mapping[str, str]) -> Version:
-        """The version with this digest: a new one, or the one that is there already."""
+        """The version with this digest: a new one, or the one that is there already.
+
+        One that was trained from a dirty tree does not stand in for the same model of a clean one.
+        """
         client = self._client()
         with FileLock(self.lock, timeout=60):
-            if found := self.find(digest):
+            if found := self.find(digest, or_dirty=tags.get("git_dirty") == "true"):
                 return found
             source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
             known = {"digest": digest, **tags}
@@ -57,9 +75,11 @@ class Registry:
         found = self._client().search_model_versions(f"name='{self.name}'")
         return sorted(map(_version, found), key=lambda version: int(version.number))
 
-    def find(self, digest: str) -> Version | None:
-        """The version of that digest, if there is one."""
-        return next((version for version in self.versions() if version.digest == digest), None)
+    def find(self, digest: str, or_dirty: bool = True) -> Version | None:
+        """The version of that digest, if there is one; a clean one rather than a dirty one."""
+        same = [version for version in self.versions() if version.digest == digest]
+        found = sorted(same, key=lambda version: version.dirty)
+        return found[0] if found and (or_dirty or not found[0].dirty) else None
 
     def get(self, number: str) -> Version:
         """The version of that number.
@@ -97,8 +117,10 @@ class Registry:
             expected: number of the champion that it was judged against, None if there was none.
 
         Raises:
-            EvergreenError: if another version became champion in the meantime; nothing moves.
+            EvergreenError: if another version became champion in the meantime, or it was trained
+                from a dirty tree; nothing moves.
         """
+        version.refuse_if_dirty()
         client = self._client()
         with FileLock(self.lock, timeout=60):
             current = self.alias(CHAMPION)
@@ -121,6 +143,23 @@ class Registry:
         """A local copy of the version's artefact; verify it before loading."""
         self._client()
         return Path(mlflow.artifacts.download_artifacts(version.source))
+
+    def run(self, version: Version) -> Run:
+        """The MLflow run that a version came from."""
+        return self._client().get_run(version.run_id)
+
+    def text(self, version: Version, name: str) -> str | None:
+        """A text file that was kept with the version's run; None if there is none."""
+        try:
+            place = f"{self.run(version).info.artifact_uri}/{name}"
+            return Path(mlflow.artifacts.download_artifacts(place)).read_text()
+        except (MlflowException, OSError):
+            return None
+
+    def aliases(self, version: Version) -> list[str]:
+        """The aliases that a version holds."""
+        held = self._client().get_registered_model(self.name).aliases
+        return sorted(name for name, number in held.items() if str(number) == version.number)
 
     def _client(self) -> MlflowClient:
         client = self.tracking.client()

@@ -58,8 +58,13 @@ def log_training(
     figures: "Mapping[str, Figure]",
     artifact: Path,
     gates: "GateReport",
+    texts: Mapping[str, str] | None = None,
 ) -> str:
-    """Log one training run as finished; its run id."""
+    """Log one training run as finished; its run id.
+
+    Args:
+        texts: further files to keep with the run, by name.
+    """
     experiment = tracking.experiment()
     with mlflow.start_run(experiment_id=experiment, run_name=name, tags=dict(tags)) as run:
         mlflow.log_params(flatten(params))
@@ -72,7 +77,8 @@ def log_training(
         for title, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{title}.png")
         mlflow.log_dict(gates.to_json(), "gates.json")
-        mlflow.log_text(gates.to_markdown(), "gates.md")
+        for title, text in {"gates.md": gates.to_markdown(), **(texts or {})}.items():
+            mlflow.log_text(text, title)
         mlflow.log_artifacts(str(artifact), ARTIFACT)
         return str(run.info.run_id)
 

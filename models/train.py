@@ -51,7 +51,7 @@ def train(problem: Problem, partitions: Partitions, params: Params, as_of: datet
             past.period,
             params.monitor.bins,
         ),
-        fingerprint=partitions.fingerprint(chosen.periods),
+        fingerprint=windows.fingerprint(partitions, chosen.periods, as_of),
         train_rows=len(past),
         missing_labels=past.missing,
         holdout=held,

@@ -1,12 +1,14 @@
 """The planted problem on disk, for every room; state and telemetry stay inside the tests."""
 
 import os
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
 os.environ.update(DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
+os.environ.setdefault("PREFECT_HOME", str(Path(tempfile.gettempdir()) / "evergreen-tests-prefect"))
 
 from data.ingest import ingest
 from data.params import Params, load_params

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bento.prediction_log import PredictionLog, Record, read, slot_file
+from bento.prediction_log import PredictionLog, Record, find, read, slot_file
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -45,6 +45,15 @@ def test_records_come_back_filtered(tmp_path):
     assert [r["request_id"] for r in window] == ["r2", "r2"]
     assert {r["model_version"] for r in read(tmp_path, model_version="2")} == {"2"}
     assert len(list(read(tmp_path, probes=True))) == 8
+
+
+def test_one_answer_is_found_by_its_id(tmp_path):
+    log = PredictionLog(slot_file(tmp_path, "green"))
+    log.append([record(1), record(12), record(2, "2", probe=True)])
+    log.close()
+    assert find(tmp_path, "r1") == next(read(tmp_path))
+    assert find(tmp_path, "r2")["probe"] is True
+    assert find(tmp_path, "r") is None and find(tmp_path, "shop") is None
 
 
 def test_nothing_logged_is_nothing_read(tmp_path):

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import requests
 
-from bento import client, gateway, rollout, supervisor
+from bento import client, gateway, history, rollout, supervisor
 from bento.package import Package, build
 from bento.prediction_log import read
 from bento.slots import Serving, programs
@@ -219,6 +219,8 @@ def test_a_whole_rollout(stack, artefact, second_artefact, first, second, row):
         print(f"rollback {1000 * (time.monotonic() - start):.0f} ms")
     assert load.failures == [] and load.seen["1"] > 0
     assert rollout.status(serving).endpoint["model_version"] == "1"
+    moves = [(switch.version, switch.slot) for switch in history.read(serving.folder)]
+    assert moves == [("1", "blue"), ("2", "green"), ("1", "blue")]
 
     records = list(read(serving.folder))
     assert {record["model_version"] for record in records} == {"1", "2"}

@@ -13,7 +13,7 @@ from data.errors import EvergreenError
 from data.partitions import Partitions
 from data.periods import Period
 from data.snapshots import writing
-from data.versions import current, of_snapshot
+from data.versions import of_snapshot
 from tests.planted import ROWS
 
 
@@ -140,20 +140,6 @@ def test_two_processes_record_one_content_once(store, filled):
     ]
     said = {process.communicate()[0] for process in racing}
     assert len(said) == 1 and len(store.list()) == 3
-
-
-def test_lineage_is_what_the_work_tree_holds_and_not_what_was_recorded_last(store, filled):
-    first, second = store.list()
-    assert current(store) == second
-    for name in ("2024-W03.parquet", "2024-W03.labels.parquet"):
-        (store.raw / name).unlink()
-    (store.raw / "manifest.json").unlink()
-    assert current(store) is None
-    filled(store.raw, "2024-W01", "2024-W02")
-    assert store.record("2024-W02") == current(store) == first
-    assert store.latest() == second
-    filled(store.raw, "2024-W04", "2024-W04")
-    assert current(store) is None
 
 
 def test_a_lock_that_is_held_is_one_error(store):

@@ -4,6 +4,7 @@ The tests run in the order in which they stand: each goes on from the state that
 """
 
 import json
+import shutil
 import signal
 import socket
 import time
@@ -248,6 +249,31 @@ def test_rollback_and_back_again(world: World) -> None:
     assert status["aliases"]["champion"] == "1"
     assert status["aliases"]["previous"] == "2"
     assert status["problems"] == []
+
+
+def test_from_an_answer_to_everything_that_it_comes_from(world: World) -> None:
+    (body,) = artifact.to_requests(to_columns(_rows(world, CHANGED).head(1), planted.FIELDS),
+                                   planted.FIELDS)  # fmt: skip
+    answer = _served(world, body).json()
+    done = world.run("lineage", answer["request_id"], "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    model = found["model"]
+    assert found["answer"]["probability"] == answer["probability"]
+    assert (model["version"], model["aliases"]) == ("1", ["champion"])
+    assert model["code"]["git_dirty"] is False and len(model["code"]["git_sha"]) == 40
+    assert model["bento"] == _status(world)["slots"]["blue"]["tag"]
+    assert [span["slot"] for span in model["served"]] == ["blue", "blue"]
+    assert model["served"][0]["until"] and model["served"][1]["until"] is None
+    retrained = json.loads(world.run("lineage", "2", "--json").stdout)
+    assert retrained["prefect_run"] != "none" and retrained["rolled_back"] == "a test"
+
+
+def test_what_ever_served_is_made_again_without_the_cache(world: World) -> None:
+    shutil.rmtree(world.home / "dvc" / "cache")
+    done = world.run("reproduce", "2", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["equal"] is True
 
 
 def test_what_serves_survives_a_killed_supervisor(world: World) -> None:

@@ -1,0 +1,48 @@
+"""Do the packages of an interpreter follow a lock? What is installed says more than a file does."""
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from data.errors import EvergreenError
+
+LISTING = (
+    "import json; from importlib.metadata import distributions as d; "
+    "print(json.dumps({x.name: x.version for x in d()}))"
+)
+
+
+def installed(python: Path | None = None) -> dict[str, str]:
+    """Package -> version of an interpreter, this one without a path.
+
+    Raises:
+        EvergreenError: if it does not run.
+    """
+    command = [str(python or sys.executable), "-c", LISTING]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return dict(json.loads(done.stdout))
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise EvergreenError(
+            f"{python} does not run ({error}): name a Python 3 with --python"
+        ) from error
+
+
+def other_versions(lock: str, installed: Mapping[str, str]) -> list[str]:
+    """Installed packages that a lock pins to another version; what it has twice may be either."""
+    pins: dict[str, set[str]] = {}
+    for name, version in re.findall(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", lock, re.MULTILINE):
+        pins.setdefault(_normal(name), set()).add(version)
+    here = {_normal(name): version for name, version in installed.items()}
+    return [
+        f"{name} {' or '.join(sorted(wanted))}, here {here[name]}"
+        for name, wanted in sorted(pins.items())
+        if name in here and here[name] not in wanted
+    ]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

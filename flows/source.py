@@ -1,0 +1,51 @@
+"""Which code a model is made by: the commit, and whatever is not as that commit has it."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOMS = ("data", "models", "bento", "flows")
+SETTINGS = ("params.yaml", "requirements.lock")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The commit of a checkout (`none` if there is none) and the files that differ from it."""
+
+    commit: str
+    changed: tuple[str, ...]
+
+    @property
+    def dirty(self) -> bool:
+        """Whether the commit alone does not bring this code back."""
+        return bool(self.changed) or self.commit == "none"
+
+    def tags(self) -> dict[str, str]:
+        return {
+            "git_sha": self.commit,
+            "git_dirty": str(self.dirty).lower(),
+            "git_changed": "\n".join(self.changed)[:5000],
+        }
+
+
+def read(checkout: Path, problem: str) -> Source:
+    """The code of a checkout, as far as it shapes a model.
+
+    That is the four rooms, the parameters, the lock and the problem's own file: an edit of a README
+    or of a test gives the same model, so it is no reason to refuse one. In the rooms a new `.py`
+    file counts before git knows it, because it can be imported; a DVC pointer is data, not code.
+
+    Args:
+        problem: path of the problem's file, relative to the checkout.
+    """
+    status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"]
+    paths = ["--", *ROOMS, *SETTINGS, problem, ":(exclude)*.dvc"]
+    entries = [entry for entry in git(checkout, *status, *paths).split("\0") if entry]
+    changed = [entry[3:] for entry in entries if entry[:2] != "??" or entry.endswith(".py")]
+    return Source(git(checkout, "rev-parse", "--verify", "--quiet", "HEAD") or "none", (*changed,))
+
+
+def git(checkout: Path, *arguments: str) -> str:
+    """What git says about a checkout; nothing if it fails."""
+    command = ["git", "-C", str(checkout), *arguments]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip("\n")
