@@ -5,6 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bento.gateway import Release
 from data.digests import canonical_json
 
 FILE = "history.jsonl"
@@ -19,6 +20,10 @@ class Switch:
     digest: str
     tag: str
     slot: str
+
+    @classmethod
+    def of(cls, release: Release, slot: str, at: str) -> "Switch":
+        return cls(at, release.version, release.digest, release.tag, slot)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from filelock import FileLock, Timeout
 
 from bento import client, gateway, history, supervisor
 from bento.gateway import Release, State
-from bento.history import Switch
 from bento.package import Package
 from bento.pidfile import holder
 from bento.slots import SLOTS, Serving, Slot, install, restore, unpack
@@ -190,8 +189,7 @@ def _switch(serving: Serving, state: State, slot: Slot) -> State:
     weights = {name: FULL_WEIGHT if name == slot else 0 for name in SLOTS}
     state = replace(state, active=slot, weights=weights)
     gateway.apply(serving, state)
-    moved = Switch(at, release.version, release.digest, release.tag, slot)
-    history.append(serving.folder, moved)
+    history.append(serving.folder, history.Switch.of(release, slot, at))
     _wait(lambda: _fault(serving.url, release), GATEWAY_TIMEOUT)
     return state
 

@@ -197,6 +197,8 @@ def test_a_second_up_is_refused(world: World) -> None:
         (["retrain", "--as-of", "2024-W20"], "evergreen ingest 2024-W17"),
         (["ingest", "2031-W01"], "2024-W01 to 2024-W20"),
         (["release", "77"], "no version '77'"),
+        (["lineage", "no-such"], "'no-such' is no version"),
+        (["reproduce", "77"], "no version '77'"),
         (["monitor", "2024-W20"], "evergreen ingest 2024-W20"),
     ],
 )

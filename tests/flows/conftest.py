@@ -1,11 +1,12 @@
 """A project of the planted problem in a repository of its own, with one model; no server."""
 
-import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from data.params import load_params
 from flows.project import Project
 from flows.settings import PORTS, Settings
 from flows.train import Judged, run_train
@@ -16,12 +17,13 @@ from tests.planted import PROBLEM
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory) -> World:
+def world(tmp_path_factory) -> Iterator[World]:
     """The checkout with the first eight weeks in it."""
     made = make_world(tmp_path_factory.mktemp("flows"))
-    os.environ["DVC_SITE_CACHE_DIR"] = str(made.home / "dvc" / "site")
     fill(made.checkout / "data" / "raw", "2024-W01", "2024-W08")
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DVC_SITE_CACHE_DIR", str(made.home / "dvc" / "site"))
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +50,6 @@ def tidy(world):
 
 def opened(checkout: Path) -> Project:
     """As `Project.open` does, without telling this process's environment."""
-    from data.params import load_params
-
     settings = Settings(checkout, checkout / "var", PORTS)
     return Project(settings, load_params(checkout / "params.yaml"), PROBLEM)
 

@@ -1,6 +1,7 @@
 """Any version is made again bit for bit from its record, or what differs is named."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -66,8 +67,6 @@ def test_without_the_cache_in_a_dirty_tree_and_on_another_commit(world, project,
 
 def test_a_damaged_cache_is_left_aside_for_the_remote(world, project, first):
     """Size and time are kept, so that DVC itself would deliver the changed bytes."""
-    import os
-
     for path in (world.home / "dvc" / "cache" / "files").rglob("*"):
         if path.is_file():
             content, times = bytearray(path.read_bytes()), path.stat()
