@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from data.errors import EvergreenError
+from flows import quarantine
 from flows.settings import Settings
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
+app.add_typer(quarantine.app, name="quarantine")
 console = Console(soft_wrap=True)
 REFUSED = 3
 

@@ -1,0 +1,117 @@
+"""`evergreen quarantine`: look at what broke a rule, let it in, or drop it with a reason."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from data.errors import EvergreenError
+from data.periods import Period
+from flows.project import Project
+from flows.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Rows and batches that broke a rule of the contract.")
+console = Console(soft_wrap=True)
+Key = Annotated[str | None, typer.Option(help="Only the row with this key or id.")]
+Name = Annotated[str, typer.Argument(metavar="PERIOD", help="Such as 2013-W05.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """Per period, state and rule: how many rows; and the batches that were refused whole."""
+    quarantine = _project().quarantine
+    found: list[dict[str, Any]] = []
+    for period in quarantine.periods():
+        rows = quarantine.rows(period)
+        for (state, rule, column), group in rows.groupby(["state", "rule", "column"]):
+            said = {"state": state, "rule": rule, "column": column, "rows": len(group)}
+            found.append({"period": period.name, **said})
+        for batch in quarantine.refused(period):
+            said = {"state": "refused", "rule": batch.reason, "column": "", "rows": batch.rows}
+            found.append({"period": period.name, **said})
+    _print(found, as_json, "nothing is in quarantine")
+
+
+@app.command()
+def show(period: Name, as_json: Json = False) -> None:
+    """Every quarantined row of a period, with its rule and its content as delivered."""
+    quarantine, chosen = _project().quarantine, Period.parse(period)
+    rows = quarantine.rows(chosen)
+    found = json.loads(rows.to_json(orient="records", date_format="iso"))
+    shown = ["id", "key", "state", "rule", "column", "source", "content", "why"]
+    if not as_json:
+        found = [{name: row[name] for name in shown} for row in found]
+    _print(found, as_json, f"no row of {chosen} is in quarantine")
+    for batch in [] if as_json else quarantine.refused(chosen):
+        said = f"refused whole: {batch.rows} rows of {batch.source} ({batch.batch[:16]})"
+        console.print(f"{said}: {batch.reason}", markup=False, highlight=False)
+
+
+@app.command()
+def release(
+    period: Name,
+    key: Key = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="column=value, before the check.")
+    ] = None,
+    corrected: Annotated[
+        Path | None, typer.Option("--from", help="Corrected rows, found by key.")
+    ] = None,
+) -> None:
+    """Check waiting rows again; those that hold join the partition, as a new snapshot."""
+    from data.ingest import read_file
+    from data.restate import release as let_in
+
+    project, chosen = _project(), Period.parse(period)
+    done = let_in(
+        project.problem,
+        project.partitions,
+        project.quarantine,
+        chosen,
+        key=key,
+        changes=dict(_pair(change) for change in changes or []),
+        corrected=read_file(corrected, project.problem) if corrected else None,
+    )
+    console.print(done.message, markup=False, highlight=False)
+    if done.keys:
+        snapshot = project.snapshots.record(f"{chosen}-released")
+        console.print(f"snapshot {snapshot.tag}", highlight=False)
+
+
+@app.command()
+def drop(
+    period: Name,
+    reason: Annotated[str, typer.Option(help="Why; kept with the rows.")],
+    key: Key = None,
+) -> None:
+    """Give up waiting rows; they stay on record as dropped, with the reason."""
+    count = _project().quarantine.drop(Period.parse(period), key, reason)
+    console.print(f"{period}: {count} rows dropped", highlight=False)
+
+
+def _project() -> Project:
+    return Project.open(Settings.read(os.environ))
+
+
+def _pair(change: str) -> tuple[str, str]:
+    name, separator, value = change.partition("=")
+    if not separator:
+        raise EvergreenError(f"--set {change!r} is not understood: write --set column=value")
+    return name, value
+
+
+def _print(found: list[dict[str, Any]], as_json: bool, nothing: str) -> None:
+    if as_json:
+        print(json.dumps(found))
+    elif not found:
+        console.print(nothing)
+    else:
+        table = Table(*found[0])
+        for row in found:
+            table.add_row(*("" if cell is None else str(cell) for cell in row.values()))
+        console.print(table, markup=False)
