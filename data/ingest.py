@@ -138,7 +138,7 @@ def ingest(
         chosen = Terms(contract or Contract(), frozenset(despite))
         return _add(problem, partitions, quarantine, delivered, chosen, origin, labels)
     except RefusedError as error:
-        if rows and len(batch):
+        if len(batch):
             quarantine.refuse(period, batch, origin, str(error))
         raise
 
@@ -161,7 +161,9 @@ def _add(
         skipped = admit(problem, partitions, delivered, terms, known)
         found = None
         if outcomes is not None:
-            _check_keys(set(outcomes[KEY]) - set(delivered.prepared[KEY]), delivered)
+            _check_keys(
+                set(outcomes[KEY].dropna()) - set(delivered.prepared[KEY].dropna()), delivered
+            )
             found = _labels(problem, rows, outcomes, quarantine, delivered)
         partitions.refuse_other(period, rows, ROWS)
         if found is not None:

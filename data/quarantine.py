@@ -10,13 +10,14 @@ import io
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from filelock import FileLock
 
 from data.contracts import KEY, Sifted
@@ -49,6 +50,8 @@ class RefusedBatch:
     batch: str
     rows: int
     reason: str
+    state: str = WAITING
+    why: str = ""
 
 
 def batch_digest(batch: pd.DataFrame) -> str:
@@ -92,6 +95,28 @@ class Quarantine:
         paths = sorted((self.folder / period.name).glob("refused-*.json"))
         return [RefusedBatch(**json.loads(path.read_text())) for path in paths]
 
+    def batch(self, period: Period, digest: str) -> tuple[RefusedBatch, pd.DataFrame]:
+        """A refused batch by the beginning of its sha256, as it was delivered.
+
+        Raises:
+            EvergreenError: if there is not exactly one.
+        """
+        found = [kept for kept in self.refused(period) if kept.batch.startswith(digest)]
+        if len(found) != 1:
+            raise EvergreenError(
+                f"{len(found)} refused batches of {period} begin with {digest!r}: `evergreen "
+                f"quarantine show {period}` lists them"
+            )
+        path = self.folder / period.name / f"refused-{found[0].batch[:16]}.parquet"
+        return found[0], pd.read_parquet(path)
+
+    def settle(self, kept: RefusedBatch, state: str, why: str) -> None:
+        """Mark a refused batch as released or dropped, with the reason."""
+        path = self.folder / kept.period / f"refused-{kept.batch[:16]}.json"
+        with self.lock():
+            settled = replace(kept, state=state, why=why)
+            write_atomically(path, canonical_json(asdict(settled)))
+
     def add(self, period: Period, lines: pd.DataFrame) -> int:
         """Add rows that are not there yet; how many are new."""
         with self.lock():
@@ -105,7 +130,7 @@ class Quarantine:
         """Keep a whole batch with the reason why it was refused."""
         path = self.folder / period.name / f"refused-{origin.batch[:16]}.parquet"
         with self.lock():
-            write_atomically(path, _parquet(batch.set_axis(_names(batch), axis=1).map(_text)))
+            write_atomically(path, _as_delivered(batch.set_axis(_names(batch), axis=1)))
             kept = RefusedBatch(period.name, origin.source, origin.batch, len(batch), reason)
             write_atomically(path.with_suffix(".json"), canonical_json(asdict(kept)))
 
@@ -242,6 +267,14 @@ def _names(batch: pd.DataFrame) -> list[str]:
     """Column names as text, told apart where two are the same."""
     names = [str(name) for name in batch.columns]
     return [f"{n}.{i}" if names.count(n) > 1 else n for i, n in enumerate(names)]
+
+
+def _as_delivered(batch: pd.DataFrame) -> bytes:
+    """A batch in its own types, or as text where parquet cannot hold them."""
+    try:
+        return _parquet(batch)
+    except (pa.ArrowException, ValueError, TypeError):
+        return _parquet(batch.map(_text))
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

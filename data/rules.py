@@ -16,6 +16,7 @@ import pandas as pd
 
 from data.contracts import KEY, Typed
 from data.fields import Field
+from data.leakage import separates
 from data.params import Contract
 from data.periods import Period
 from data.problem import Problem
@@ -101,6 +102,7 @@ def columns(problem: Problem, expected: Sequence[str], found: Sequence[str]) -> 
     for name in missing:
         close = get_close_matches(name.lower(), [other.lower() for other in extra], 1, 0.5)
         near = [other for other in extra if [other.lower()] == close]
+        near = near or (extra if len(missing) == len(extra) == 1 else [])
         said.append(f"column {name!r} is missing" + (f": is it {near[0]!r}?" if near else ""))
     for name in extra:
         told = name in problem.source_outcomes
@@ -166,7 +168,7 @@ def leak(problem: Problem, rows: pd.DataFrame, told: pd.Series | None) -> Findin
     if min(label.sum(), (~label).sum()) < MINIMUM_EVENTS:
         return None
     for field in problem.fields:
-        area = _separates(rows.loc[known, field.name], label)
+        area = separates(rows.loc[known, field.name], label)
         if area > LEAK:
             said = f"{field.name!r} alone predicts the label with ROC-AUC {area:.3f}"
             return Finding("label leak", f"{said}: is it known before the event?")
@@ -285,33 +287,3 @@ def judge(batch: Batch) -> tuple[list[Finding], list[str]]:
     run = [rule for rule in BATCH if enough or not rule.compares]
     found = [finding for rule in run if (finding := rule.check(batch))]
     return found, [rule.name for rule in BATCH if rule not in run]
-
-
-def _separates(values: pd.Series, label: np.ndarray) -> float:
-    """ROC-AUC of a column, or of its being missing, for the label; in either direction."""
-    missing = values.isna().to_numpy()
-    if values.dtype.kind in "OTU" or values.dtype == "str":
-        numbers = _rates(values, label)
-    else:
-        numbers = pd.Series(values.to_numpy().astype(float)).where(~missing).to_numpy()
-        numbers = np.where(missing, np.nanmedian(numbers) if (~missing).any() else 0.0, numbers)
-    return max(_area(numbers, label), _area(missing.astype(float), label))
-
-
-def _rates(values: pd.Series, label: np.ndarray) -> np.ndarray:
-    """The label's rate of each value in the other half of the rows, so that no row tells itself."""
-    frame = pd.DataFrame({"value": values.to_numpy(), "label": label})
-    half = np.arange(len(frame)) % 2
-    rates = np.full(len(frame), label.mean())
-    for side in (0, 1):
-        known = frame[half != side].groupby("value")["label"].mean()
-        mine = frame["value"][half == side].map(known)
-        rates[half == side] = mine.fillna(label.mean())
-    return rates
-
-
-def _area(score: np.ndarray, label: np.ndarray) -> float:
-    ranks = pd.Series(score).rank().to_numpy()
-    ones = label.sum()
-    area = (ranks[label].sum() - ones * (ones + 1) / 2) / (ones * (len(label) - ones))
-    return float(max(area, 1 - area))
