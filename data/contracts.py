@@ -156,8 +156,9 @@ def sift(problem: Problem, found: Typed) -> Sifted:
         for name in found.wrong
         for row in np.flatnonzero(found.wrong[name])
     ]
+    rows = found.rows
     try:
-        schema.validate(found.rows, lazy=True)
+        rows = schema.validate(found.rows, lazy=True)
     except pa.errors.SchemaErrors as error:
         lines += _broken(error.failure_cases, {rule.name: rule for rule in problem.row_rules})
     wrong = {(row, column) for row, rule, column in lines if rule == "type"}
@@ -167,7 +168,10 @@ def sift(problem: Problem, found: Typed) -> Sifted:
         if line[1] != "not_nullable" or (line[0], line[2]) not in wrong
     ]
     broken = pd.DataFrame(sorted(kept), columns=["row", "rule", "column"])
-    return Sifted(found.rows.drop(index=list(set(broken["row"]))), broken)
+    if kept:
+        good = found.rows.drop(index=list(set(broken["row"])))
+        rows = check(schema, good, "the rest") if len(good) else good
+    return Sifted(rows[list(schema.columns)], broken)
 
 
 def _broken(cases: pd.DataFrame, across: dict[str, RowRule]) -> list[tuple[int, str, str]]:

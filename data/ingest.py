@@ -1,7 +1,7 @@
 """The one door: a batch becomes an immutable partition; what breaks a rule goes to quarantine."""
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -154,7 +154,10 @@ def _add(
 ) -> Ingested:
     """Rows, and their labels if wanted and there; the rest goes to quarantine first."""
     period, outcomes = delivered.period, delivered.outcomes if labels else None
-    bad = lines(period, delivered.prepared, delivered.sifted, delivered.outcomes, origin)
+
+    def bad() -> pd.DataFrame:
+        return lines(period, delivered.prepared, delivered.sifted, delivered.outcomes, origin)
+
     with partitions.lock():
         rows = _with_released(problem, quarantine, period, delivered.sifted.rows, bad)
         known = partitions.holds(period, rows, ROWS)
@@ -168,8 +171,8 @@ def _add(
         partitions.refuse_other(period, rows, ROWS)
         if found is not None:
             partitions.refuse_other(period, found, LABELS)
-        if len(bad):
-            quarantine.add(period, bad)
+        if not delivered.sifted.broken.empty:
+            quarantine.add(period, bad())
         changed = ["rows"] if partitions.write(period, rows, ROWS) else []
         if found is not None and partitions.write(period, found, LABELS):
             changed.append("labels")
@@ -207,15 +210,20 @@ def _check_keys(other: set[str], delivered: Delivered) -> None:
 
 
 def _with_released(
-    problem: Problem, quarantine: Quarantine, period: Period, rows: pd.DataFrame, bad: pd.DataFrame
+    problem: Problem,
+    quarantine: Quarantine,
+    period: Period,
+    rows: pd.DataFrame,
+    bad: Callable[[], pd.DataFrame],
 ) -> pd.DataFrame:
     """Good rows, then those of this batch that were released from quarantine, as released."""
     released = quarantine.rows(period, RELEASED)
-    released = released[released["id"].isin(bad["id"])]
-    if len(released):
-        again = typed(problem, from_json(list(released["content"]))).rows
-        rows = pd.concat([rows, again], ignore_index=True)
-    return check(rows_schema(problem.fields, problem.row_rules), rows, f"rows of {period}")
+    if released.empty:
+        return rows
+    released = released[released["id"].isin(bad()["id"])]
+    again = typed(problem, from_json(list(released["content"]))).rows
+    whole = pd.concat([rows, again], ignore_index=True)
+    return check(rows_schema(problem.fields, problem.row_rules), whole, f"rows of {period}")
 
 
 def _labels(
@@ -231,6 +239,7 @@ def _labels(
         kept = quarantine.rows(delivered.period, RELEASED)
         kept = kept[kept[KEY].isin(set(rows[KEY]) - set(told[KEY]))]
         told = pd.concat([told, kept[list(outcomes.columns)]], ignore_index=True)
+    told = rows[[KEY]].merge(told, on=KEY)
     return labelled(problem, rows, told, delivered.what)
 
 

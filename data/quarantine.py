@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from filelock import FileLock
 
 from data.contracts import KEY, Sifted
@@ -130,6 +129,8 @@ class Quarantine:
         """Keep a whole batch with the reason why it was refused."""
         path = self.folder / period.name / f"refused-{origin.batch[:16]}.parquet"
         with self.lock():
+            if path.with_suffix(".json").exists():
+                return
             write_atomically(path, _as_delivered(batch.set_axis(_names(batch), axis=1)))
             kept = RefusedBatch(period.name, origin.source, origin.batch, len(batch), reason)
             write_atomically(path.with_suffix(".json"), canonical_json(asdict(kept)))
@@ -206,7 +207,11 @@ def lines(
         prepared: the batch's rows as delivered, `found.broken` says which of them.
         outcomes: their labels, if the batch has any.
     """
-    told = {} if outcomes is None else outcomes.drop_duplicates(KEY).set_index(KEY).T.to_dict()
+    chosen = prepared[KEY].iloc[sorted(set(found.broken["row"]))]
+    told = {}
+    if outcomes is not None and len(chosen):
+        mine = outcomes[outcomes[KEY].isin(chosen)].drop_duplicates(KEY)
+        told = mine.set_index(KEY).to_dict("index")
     made: list[dict[str, Any]] = []
     seen: dict[str, int] = {}
     for row, broken in found.broken.groupby("row"):
@@ -273,7 +278,7 @@ def _as_delivered(batch: pd.DataFrame) -> bytes:
     """A batch in its own types, or as text where parquet cannot hold them."""
     try:
         return _parquet(batch)
-    except (pa.ArrowException, ValueError, TypeError):
+    except (ValueError, TypeError):
         return _parquet(batch.map(_text))
 
 

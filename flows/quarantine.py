@@ -11,6 +11,7 @@ from rich.table import Table
 
 from data.errors import EvergreenError
 from data.periods import Period
+from data.quarantine import DROPPED, RELEASED
 from flows.project import Project
 from flows.settings import Settings
 
@@ -18,6 +19,9 @@ app = typer.Typer(no_args_is_help=True, help="Rows and batches that broke a rule
 console = Console(soft_wrap=True)
 Key = Annotated[str | None, typer.Option(help="Only the row with this key or id.")]
 Name = Annotated[str, typer.Argument(metavar="PERIOD", help="Such as 2013-W05.")]
+Batch = Annotated[
+    str | None, typer.Option(help="A batch that was refused whole: how its sha256 begins.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
@@ -32,7 +36,12 @@ def list_(as_json: Json = False) -> None:
             said = {"state": state, "rule": rule, "column": column, "rows": len(group)}
             found.append({"period": period.name, **said})
         for batch in quarantine.refused(period):
-            said = {"state": "refused", "rule": batch.reason, "column": "", "rows": batch.rows}
+            said = {
+                "state": f"refused, {batch.state}",
+                "rule": batch.reason,
+                "column": "",
+                "rows": batch.rows,
+            }
             found.append({"period": period.name, **said})
     _print(found, as_json, "nothing is in quarantine")
 
@@ -48,7 +57,7 @@ def show(period: Name, as_json: Json = False) -> None:
         found = [{name: row[name] for name in shown} for row in found]
     _print(found, as_json, f"no row of {chosen} is in quarantine")
     for batch in [] if as_json else quarantine.refused(chosen):
-        said = f"refused whole: {batch.rows} rows of {batch.source} ({batch.batch[:16]})"
+        said = f"refused whole, {batch.state}: {batch.rows} rows of {batch.source} ({batch.batch[:16]})"
         console.print(f"{said}: {batch.reason}", markup=False, highlight=False)
 
 
@@ -62,12 +71,22 @@ def release(
     corrected: Annotated[
         Path | None, typer.Option("--from", help="Corrected rows, found by key.")
     ] = None,
+    batch: Batch = None,
+    despite: Annotated[
+        list[str] | None, typer.Option(help="A batch rule to overrule, such as volume.")
+    ] = None,
 ) -> None:
-    """Check waiting rows again; those that hold join the partition, as a new snapshot."""
+    """Check waiting rows again; those that hold join the partition, as a new snapshot.
+
+    With --batch it is a batch that was refused whole; --despite names the rules to overrule.
+    """
     from data.ingest import read_file
     from data.restate import release as let_in
 
     project, chosen = _project(), Period.parse(period)
+    if batch is not None:
+        _release_batch(project, chosen, batch, despite or [])
+        return
     done = let_in(
         project.problem,
         project.partitions,
@@ -83,14 +102,42 @@ def release(
         console.print(f"snapshot {snapshot.tag}", highlight=False)
 
 
+def _release_batch(project: Project, period: Period, digest: str, despite: list[str]) -> None:
+    """The whole batch through the door again; what is overruled stays on record with it."""
+    from data.ingest import ingest
+
+    kept, frame = project.quarantine.batch(period, digest)
+    done = ingest(
+        project.problem,
+        project.partitions,
+        period,
+        frame,
+        source=kept.source,
+        quarantine=project.quarantine,
+        contract=project.params.contract,
+        despite=despite,
+    )
+    project.quarantine.settle(kept, RELEASED, f"despite {', '.join(despite) or 'nothing'}")
+    console.print(done.message, markup=False, highlight=False)
+    snapshot = project.snapshots.record(f"{period}-released")
+    console.print(f"snapshot {snapshot.tag}", highlight=False)
+
+
 @app.command()
 def drop(
     period: Name,
     reason: Annotated[str, typer.Option(help="Why; kept with the rows.")],
     key: Key = None,
+    batch: Batch = None,
 ) -> None:
-    """Give up waiting rows; they stay on record as dropped, with the reason."""
-    count = _project().quarantine.drop(Period.parse(period), key, reason)
+    """Give up waiting rows, or a refused batch; they stay on record as dropped, with the reason."""
+    quarantine, chosen = _project().quarantine, Period.parse(period)
+    if batch is not None:
+        kept, _ = quarantine.batch(chosen, batch)
+        quarantine.settle(kept, DROPPED, reason)
+        count = kept.rows
+    else:
+        count = quarantine.drop(chosen, key, reason)
     console.print(f"{period}: {count} rows dropped", highlight=False)
 
 
