@@ -26,6 +26,7 @@ from data.periods import Period
 
 WAITING, RELEASED, DROPPED = "waiting", "released", "dropped"
 TABLE = "rows.parquet"
+CAUSE = 80  # letters
 COLUMNS = (
     "id", KEY, "rule", "column", "content", "label", "excluded", "period", "source", "batch",
     "row", "state", "why", "turn",
@@ -51,6 +52,12 @@ class RefusedBatch:
     reason: str
     state: str = WAITING
     why: str = ""
+
+    @property
+    def cause(self) -> str:
+        """The reason in a few words."""
+        text = self.reason.split(" is refused: ")[-1]
+        return text if len(text) <= CAUSE else f"{text[:CAUSE]}…"
 
 
 def batch_digest(batch: pd.DataFrame) -> str:

@@ -38,7 +38,7 @@ def list_(as_json: Json = False) -> None:
         for batch in quarantine.refused(period):
             said = {
                 "state": f"refused, {batch.state}",
-                "rule": batch.reason,
+                "rule": batch.cause,
                 "column": "",
                 "rows": batch.rows,
             }
@@ -50,15 +50,22 @@ def list_(as_json: Json = False) -> None:
 def show(period: Name, as_json: Json = False) -> None:
     """Every quarantined row of a period, with its rule and its content as delivered."""
     quarantine, chosen = _project().quarantine, Period.parse(period)
-    rows = quarantine.rows(chosen)
-    found = json.loads(rows.to_json(orient="records", date_format="iso"))
-    shown = ["id", "key", "state", "rule", "column", "source", "content", "why"]
-    if not as_json:
-        found = [{name: row[name] for name in shown} for row in found]
-    _print(found, as_json, f"no row of {chosen} is in quarantine")
-    for batch in [] if as_json else quarantine.refused(chosen):
-        said = f"refused whole, {batch.state}: {batch.rows} rows of {batch.source} ({batch.batch[:16]})"
-        console.print(f"{said}: {batch.reason}", markup=False, highlight=False)
+    rows, refused = quarantine.rows(chosen), quarantine.refused(chosen)
+    if as_json:
+        print(rows.to_json(orient="records", date_format="iso"))
+        return
+    said = []
+    for row in rows.to_dict("records"):
+        why = f" ({row['why']})" if isinstance(row["why"], str) else ""
+        said.append(
+            f"{row['id']}  {row['key']}  {row['state']}{why}  {row['column']}: {row['rule']}"
+        )
+        said.append(f"    {row['source']}, row {row['row']}: {row['content']}")
+    for batch in refused:
+        said.append(f"batch {batch.batch[:16]}  {batch.rows} rows  refused, {batch.state}")
+        said.append(f"    {batch.reason}")
+    text = "\n".join(said) or f"nothing of {chosen} is in quarantine"
+    console.print(text, markup=False, highlight=False)
 
 
 @app.command()

@@ -142,6 +142,9 @@ def test_a_released_row_is_checked_joins_with_its_label_and_is_used(held, conten
     assert mine.label.tolist() == [int(batch["delay_hours"][7] > 2)]
     states = quarantine.rows(PARCELS).set_index("key")["state"]
     assert states[key] == RELEASED and (states.drop(key) == WAITING).all()
+    # A batch that never had the bad row is another batch.
+    with pytest.raises(RefusedError, match="there with other content"):
+        ingest.ingest(PROBLEM, partitions, PARCELS, planted.read(PARCELS))
     # The same batch again finds the partition as it is, and mends it.
     for suffix in (".parquet", ".labels.parquet"):
         (partitions.folder / f"2024-W03{suffix}").unlink()
@@ -236,6 +239,8 @@ def test_the_commands_list_show_and_drop(tmp_path, monkeypatch, held):
         ("route", 1),
         ("stops", 1),
     }
+    text = run.invoke(app, ["quarantine", "show", "2024-W03"]).stdout
+    assert f"{key}  waiting  kilos: less_than_or_equal_to(40)" in text
     shown = json.loads(run.invoke(app, ["quarantine", "show", "2024-W03", "--json"]).stdout)
     assert {line["key"] for line in shown} == set(held[2]["key"][7:10])
     done = run.invoke(app, ["quarantine", "drop", "2024-W03", "--key", key, "--reason", "broken"])
