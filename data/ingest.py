@@ -130,7 +130,10 @@ def ingest(
     """
     quarantine = quarantine or Quarantine(partitions.folder.with_name("quarantine"))
     what = f"{source} for {period}"
-    origin = Origin(source, batch_digest(batch))
+
+    def origin() -> Origin:
+        return Origin(source, batch_digest(batch))
+
     try:
         delivered = admission.examine(problem, period, batch, what)
         if not rows:
@@ -139,7 +142,7 @@ def ingest(
         return _add(problem, partitions, quarantine, delivered, chosen, origin, labels)
     except RefusedError as error:
         if len(batch):
-            quarantine.refuse(period, batch, origin, str(error))
+            quarantine.refuse(period, batch, origin(), str(error))
         raise
 
 
@@ -149,14 +152,14 @@ def _add(
     quarantine: Quarantine,
     delivered: Delivered,
     terms: Terms,
-    origin: Origin,
+    origin: Callable[[], Origin],
     labels: bool,
 ) -> Ingested:
     """Rows, and their labels if wanted and there; the rest goes to quarantine first."""
     period, outcomes = delivered.period, delivered.outcomes if labels else None
 
     def bad() -> pd.DataFrame:
-        return lines(period, delivered.prepared, delivered.sifted, delivered.outcomes, origin)
+        return lines(period, delivered.prepared, delivered.sifted, delivered.outcomes, origin())
 
     with partitions.lock():
         rows = _with_released(problem, quarantine, period, delivered.sifted.rows, bad)

@@ -1,7 +1,7 @@
 """What a period's rows look like, in few numbers: the reference that a new batch is held against.
 
-The distance of two columns is the mean difference of five quantiles for numbers and timestamps'
-like, the share of rows that differ (total variation) for text. How far a column may be from the
+The distance of two columns is the mean difference of five quantiles for numbers, the
+share of rows that differ (total variation) for text. How far a column may be from the
 reference follows from how far the reference's own periods are from each other.
 """
 
@@ -143,6 +143,7 @@ def _distance(column: ColumnProfile, others: Sequence[ColumnProfile]) -> float:
 
 
 def _variation(shares: Mapping[str, float], others: Sequence[Mapping[str, float]]) -> float:
-    values = {*shares, *(value for other in others for value in other)}
-    middle = {v: float(np.median([other.get(v, 0.0) for other in others])) for v in values}
-    return sum(abs(shares.get(value, 0.0) - middle[value]) for value in values) / 2
+    values = sorted({*shares, *(value for other in others for value in other)})
+    table = np.array([[other.get(value, 0.0) for value in values] for other in others])
+    mine = np.array([shares.get(value, 0.0) for value in values])
+    return float(np.abs(mine - np.median(table, axis=0)).sum() / 2)

@@ -221,11 +221,14 @@ def constant(batch: Batch) -> Finding | None:
 def swapped(batch: Batch) -> Finding | None:
     """Two columns each of which looks like the other in the reference, and not like itself."""
     tolerance, names = batch.contract.tolerance, list(batch.usual)
-    away = {(a, b): batch.usual[a].away(batch.profile.columns[b]) for a in names for b in names}
+    found = batch.profile.columns
+    own = {name: batch.usual[name].away(found[name]) for name in names}
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
-            straight, crossed = (away[a, a], away[b, b]), (away[a, b], away[b, a])
-            if max(crossed) <= tolerance and sum(straight) > tolerance * max(sum(crossed), 1):
+            if own[a] + own[b] <= tolerance:
+                continue
+            crossed = (batch.usual[a].away(found[b]), batch.usual[b].away(found[a]))
+            if max(crossed) <= tolerance and own[a] + own[b] > tolerance * max(sum(crossed), 1):
                 return Finding("swapped columns", f"{a!r} and {b!r} look swapped")
     return None
 
