@@ -1,6 +1,8 @@
 """Pandera models for each boundary, and one `check` that turns their findings into one error."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pandera.pandas as pa
 from data.errors import EvergreenError
 from data.features import Columns
 from data.fields import Field
+from data.problem import Problem, RowRule
 
 KEY = "key"
 DTYPES: dict[str, Any] = {
@@ -36,12 +39,20 @@ LABELS = pa.DataFrameSchema(
 )
 
 
-def rows_schema(fields: Sequence[Field]) -> pa.DataFrameSchema:
-    """The contract of a partition's rows: the key and every field of a request."""
+def rows_schema(fields: Sequence[Field], rules: Sequence[RowRule] = ()) -> pa.DataFrameSchema:
+    """The contract of a partition's rows: the key, every field of a request, the row rules."""
     columns = {field.name: _column(field) for field in fields}
     return pa.DataFrameSchema(
-        {KEY: pa.Column("str", unique=True), **columns}, strict=True, coerce=True, ordered=False
+        {KEY: pa.Column("str", unique=True), **columns},
+        checks=[_across(rule) for rule in rules],
+        strict=True,
+        coerce=True,
+        ordered=False,
     )
+
+
+def _across(rule: RowRule) -> pa.Check:
+    return pa.Check(rule.holds, name=rule.name, error=rule.name)
 
 
 def _column(field: Field) -> pa.Column:
@@ -70,6 +81,106 @@ def check(schema: pa.DataFrameSchema, frame: pd.DataFrame, what: str) -> pd.Data
         return schema.validate(frame, lazy=True)[list(schema.columns)]
     except pa.errors.SchemaErrors as error:
         raise EvergreenError(f"{what} breaks the contract: {_findings(error)}") from error
+
+
+@dataclass(frozen=True)
+class Typed:
+    """A delivered frame in the contract's types.
+
+    Attributes:
+        rows: `key` and fields in order; a cell of another type is missing here.
+        wrong: True where a cell had another type; same shape and index as `rows`.
+    """
+
+    rows: pd.DataFrame
+    wrong: pd.DataFrame
+
+
+def typed(problem: Problem, frame: pd.DataFrame) -> Typed:
+    """Each cell in its field's type, or marked as wrong; the columns must all be there."""
+    frame = frame.reset_index(drop=True)
+    kinds = {KEY: "text", **{field.name: field.kind for field in problem.fields}}
+    found = {name: _cells(frame[name], kind) for name, kind in kinds.items()}
+    return Typed(
+        pd.DataFrame({name: values for name, (values, _) in found.items()}),
+        pd.DataFrame({name: wrong for name, (_, wrong) in found.items()}),
+    )
+
+
+def _cells(column: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
+    """The column as `kind`, and which cells are something else."""
+    if kind == "timestamp" and column.dtype.kind == "M" and not hasattr(column.dtype, "tz"):
+        return column.astype(DTYPES[kind]), pd.Series(False, column.index)
+    if kind == "number" and column.dtype.kind in "iuf":
+        return column.astype("float64"), pd.Series(False, column.index)
+    known, cells = column.notna(), column.astype(object)
+    right = cells.map(lambda cell: _is(cell, kind)).astype(bool)
+    cells = cells.where(right)
+    if kind == "timestamp":
+        values = pd.to_datetime(cells, errors="coerce", format="ISO8601")
+    elif kind == "text":
+        return cells.astype(DTYPES[kind]), known & ~right
+    else:
+        values = pd.to_numeric(cells, errors="coerce")
+    return values.astype(DTYPES[kind]), known & values.isna()
+
+
+def _is(cell: Any, kind: str) -> bool:
+    if kind == "text":
+        return isinstance(cell, str)
+    if kind == "timestamp":
+        return isinstance(cell, str) or (isinstance(cell, datetime) and cell.tzinfo is None)
+    if isinstance(cell, bool | np.bool_) or not isinstance(cell, int | float | np.number):
+        return False
+    return kind == "number" or float(cell).is_integer()
+
+
+@dataclass(frozen=True)
+class Sifted:
+    """Rows that keep every row rule, and what the others break.
+
+    Attributes:
+        rows: those that keep all, in the order of the batch.
+        broken: one line for each broken rule of a row: `row` (its position), `rule`, `column`.
+    """
+
+    rows: pd.DataFrame
+    broken: pd.DataFrame
+
+
+def sift(problem: Problem, found: Typed) -> Sifted:
+    """Part the rows that keep the contract from those that break it."""
+    schema = rows_schema(problem.fields, problem.row_rules)
+    lines = [
+        (int(row), "type", str(name))
+        for name in found.wrong
+        for row in np.flatnonzero(found.wrong[name])
+    ]
+    rows = found.rows
+    try:
+        rows = schema.validate(found.rows, lazy=True)
+    except pa.errors.SchemaErrors as error:
+        lines += _broken(error.failure_cases, {rule.name: rule for rule in problem.row_rules})
+    wrong = {(row, column) for row, rule, column in lines if rule == "type"}
+    kept = [
+        line
+        for line in dict.fromkeys(lines)
+        if line[1] != "not_nullable" or (line[0], line[2]) not in wrong
+    ]
+    broken = pd.DataFrame(sorted(kept), columns=["row", "rule", "column"])
+    if kept:
+        good = found.rows.drop(index=list(set(broken["row"])))
+        rows = check(schema, good, "the rest") if len(good) else good
+    return Sifted(rows[list(schema.columns)], broken)
+
+
+def _broken(cases: pd.DataFrame, across: dict[str, RowRule]) -> list[tuple[int, str, str]]:
+    """Pandera's failure cases as (row, rule, column)."""
+    lines = []
+    for rule, column, row in zip(cases["check"], cases["column"], cases["index"], strict=True):
+        name = ", ".join(across[rule].columns) if rule in across else str(column)
+        lines.append((int(row), str(rule), name))
+    return lines
 
 
 def _findings(error: pa.errors.SchemaErrors) -> str:

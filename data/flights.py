@@ -16,7 +16,7 @@ from data.errors import EvergreenError
 from data.features import CalendarPart, Category, Feature, HistoricalRate, Numeric
 from data.fields import Field
 from data.periods import Period
-from data.problem import Problem
+from data.problem import Problem, RowRule
 
 LATE_MINUTES = 15
 WEATHER = (
@@ -43,6 +43,16 @@ SCHEDULE = (
     "distance",
     "time_hour",
 )
+AFTERWARDS = (
+    "dep_time",
+    "dep_delay",
+    "sched_arr_time",
+    "arr_time",
+    "arr_delay",
+    "air_time",
+    "hour",
+    "minute",
+)
 NUMBERS = ("year", "month", "day", "sched_dep_time", "distance")
 
 FIELDS = (
@@ -66,6 +76,31 @@ FIELDS = (
     Field("visib", "number", "miles", nullable=True, minimum=0, maximum=10),
     Field("departures_hour", "number", "scheduled there in that hour", minimum=1, maximum=500),
     Field("departures_day", "number", "scheduled there on that day", minimum=1, maximum=5000),
+)
+
+DEW_TOLERANCE = 0.5  # °F: both are rounded measurements
+
+ROW_RULES = (
+    RowRule(
+        "the dew point is not above the temperature",
+        ("dewp", "temp"),
+        lambda rows: ~(rows["dewp"] > rows["temp"] + DEW_TOLERANCE),
+    ),
+    RowRule(
+        "gusts are not weaker than the wind",
+        ("wind_gust", "wind_speed"),
+        lambda rows: ~(rows["wind_gust"] < rows["wind_speed"]),
+    ),
+    RowRule(
+        "origin and destination differ",
+        ("origin", "dest"),
+        lambda rows: rows["origin"].ne(rows["dest"]) | rows["origin"].isna(),
+    ),
+    RowRule(
+        "an hour has no more departures than its day",
+        ("departures_hour", "departures_day"),
+        lambda rows: ~(rows["departures_hour"] > rows["departures_day"]),
+    ),
 )
 
 FEATURES: tuple[Feature, ...] = (
@@ -193,4 +228,7 @@ PROBLEM = Problem(
     read=read,
     prepare=prepare,
     outcomes=outcomes,
+    row_rules=ROW_RULES,
+    source=SCHEDULE,
+    source_outcomes=AFTERWARDS,
 )

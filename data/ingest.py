@@ -1,30 +1,41 @@
-"""A period's batch becomes an immutable partition, or is refused whole."""
+"""The one door: a batch becomes an immutable partition; what breaks a rule goes to quarantine."""
 
 import argparse
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from data import contracts
-from data.contracts import KEY
-from data.errors import EvergreenError, stop_on_error
-from data.params import load_params
+from data import admission
+from data.admission import Delivered, Terms, admit, check_leak
+from data.contracts import KEY, check, rows_schema, typed
+from data.contracts import LABELS as LABELS_SCHEMA
+from data.errors import EvergreenError, RefusedError, stop_on_error
+from data.params import Contract, load_params
 from data.partitions import LABELS, ROWS, Partitions
 from data.periods import Period, parse_as_of, span
 from data.problem import Problem, load_problem
+from data.quarantine import RELEASED, Origin, Quarantine, batch_digest, from_json, lines
 from data.windows import last_complete
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """What came in: rows, and labels if the batch had any; `changed` names the new files."""
+    """What came in: rows, and labels if the batch had any; `changed` names the new files.
+
+    Attributes:
+        quarantined: rows of the batch that wait in quarantine or were dropped from it.
+        skipped: batch rules that found no reference to compare with.
+    """
 
     period: Period
     rows: int
     labelled: int | None
     excluded: int | None
     changed: tuple[str, ...]
+    quarantined: int = 0
+    skipped: tuple[str, ...] = ()
 
     @property
     def message(self) -> str:
@@ -32,7 +43,14 @@ class Ingested:
         if self.labelled is not None:
             labels = f"{self.labelled} labels, {self.excluded} excluded"
         state = f"new: {', '.join(self.changed)}" if self.changed else "already there"
-        return f"{self.period}: {self.rows} rows, {labels} ({state})"
+        said = f"{self.period}: {self.rows} rows, {labels} ({state})"
+        if self.quarantined:
+            said += (
+                f"; {self.quarantined} in quarantine (`evergreen quarantine show {self.period}`)"
+            )
+        if self.skipped:
+            said += f"; too few periods to check {', '.join(self.skipped)}"
+        return said
 
 
 def read_file(path: Path, problem: Problem) -> pd.DataFrame:
@@ -56,7 +74,17 @@ def _read_csv(path: Path, problem: Problem) -> pd.DataFrame:
     columns = pd.read_csv(path, nrows=0).columns
     missing = {name: [""] if name in text else ["", "NA", "NaN", "nan"] for name in columns}
     types = {name: "str" for name in columns if name in text}
-    return pd.read_csv(path, dtype=types, na_values=missing, keep_default_na=False)
+    frame = pd.read_csv(path, dtype=types, na_values=missing, keep_default_na=False)
+    numbers = [field.name for field in problem.fields if field.kind in ("number", "integer")]
+    return frame.assign(**{n: _numbers(frame[n]) for n in numbers if n in frame})
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """One cell that is no number leaves the others numbers."""
+    if column.dtype.kind in "iuf":
+        return column
+    numbers = pd.to_numeric(column, errors="coerce")
+    return numbers.astype(object).where(numbers.notna() | column.isna(), column)
 
 
 def deliver(problem: Problem, period: Period) -> pd.DataFrame:
@@ -82,71 +110,163 @@ def ingest(
     rows: bool = True,
     labels: bool = True,
     source: str = "the batch",
+    quarantine: Quarantine | None = None,
+    contract: Contract | None = None,
+    despite: Collection[str] = (),
 ) -> Ingested:
     """Check a batch against the contract and add its rows, its labels, or both.
 
+    Rows that break a row rule go to quarantine, a batch that breaks a batch rule goes there whole.
+
+    Args:
+        source: names the batch in errors and in quarantine.
+        quarantine: default: `quarantine` beside the partitions' folder.
+        contract: default: that of `data.params`.
+        despite: batch rules that a person has looked into and overrules.
+
     Raises:
-        EvergreenError: if anything breaks the contract; then nothing is written.
+        RefusedError: if the batch breaks a batch rule; then no partition changes.
+        EvergreenError: if its labels or the partitions are not in order.
     """
+    quarantine = quarantine or Quarantine(partitions.folder.with_name("quarantine"))
     what = f"{source} for {period}"
-    prepared = _prepare(problem, batch, what)
-    checked = contracts.check(contracts.rows_schema(problem.fields), prepared, what)
-    _check_period(checked, problem, period, what)
-    outcomes = _outcomes(problem, batch, checked, what) if labels else None
-    changed = []
-    with partitions.lock():
-        if not rows:
-            _check_same_events(partitions.rows(period), checked, period, what)
-        if rows and partitions.write(period, checked, ROWS):
-            changed.append("rows")
-        if outcomes is not None and partitions.write(period, outcomes, LABELS):
-            changed.append("labels")
-    labelled = None if outcomes is None else int(outcomes["label"].notna().sum())
-    excluded = None if outcomes is None else int(outcomes["excluded"].notna().sum())
-    return Ingested(period, len(checked), labelled, excluded, tuple(changed))
 
+    def origin() -> Origin:
+        return Origin(source, batch_digest(batch))
 
-def _prepare(problem: Problem, batch: pd.DataFrame, what: str) -> pd.DataFrame:
-    if batch.empty:
-        raise EvergreenError(f"{what} is empty: deliver its rows, or leave the period out")
     try:
-        return problem.prepare(batch)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EvergreenError(
-            f"{what} is not as its source delivers it ({type(error).__name__}: {error})"
-        ) from error
+        delivered = admission.examine(problem, period, batch, what)
+        if not rows:
+            return _add_labels(problem, partitions, quarantine, delivered)
+        chosen = Terms(contract or Contract(), frozenset(despite))
+        return _add(problem, partitions, quarantine, delivered, chosen, origin, labels)
+    except RefusedError as error:
+        if len(batch):
+            quarantine.refuse(period, batch, origin(), str(error))
+        raise
 
 
-def _check_period(rows: pd.DataFrame, problem: Problem, period: Period, what: str) -> None:
-    moments = rows[problem.event_time]
-    outside = rows[(moments < period.start) | (moments >= period.end)]
-    if len(outside):
-        first = outside.iloc[0]
+def _add(
+    problem: Problem,
+    partitions: Partitions,
+    quarantine: Quarantine,
+    delivered: Delivered,
+    terms: Terms,
+    origin: Callable[[], Origin],
+    labels: bool,
+) -> Ingested:
+    """Rows, and their labels if wanted and there; the rest goes to quarantine first."""
+    period, outcomes = delivered.period, delivered.outcomes if labels else None
+
+    def bad() -> pd.DataFrame:
+        return lines(period, delivered.prepared, delivered.sifted, delivered.outcomes, origin())
+
+    with partitions.lock():
+        rows = _with_released(problem, quarantine, period, delivered.sifted.rows, bad)
+        known = partitions.holds(period, rows, ROWS)
+        skipped = admit(problem, partitions, delivered, terms, known)
+        found = None
+        if outcomes is not None:
+            _check_keys(
+                set(outcomes[KEY].dropna()) - set(delivered.prepared[KEY].dropna()), delivered
+            )
+            found = _labels(problem, rows, outcomes, quarantine, delivered)
+        partitions.refuse_other(period, rows, ROWS)
+        if found is not None:
+            partitions.refuse_other(period, found, LABELS)
+        if not delivered.sifted.broken.empty:
+            quarantine.add(period, bad())
+        changed = ["rows"] if partitions.write(period, rows, ROWS) else []
+        if found is not None and partitions.write(period, found, LABELS):
+            changed.append("labels")
+    held = len(delivered.prepared) - len(rows)
+    return _ingested(period, rows, found, changed, held, skipped)
+
+
+def _add_labels(
+    problem: Problem, partitions: Partitions, quarantine: Quarantine, delivered: Delivered
+) -> Ingested:
+    """The labels of a partition that is there; those of quarantined rows wait with them."""
+    period, outcomes = delivered.period, delivered.outcomes
+    with partitions.lock():
+        rows = partitions.rows(period)
+        known, mine = set(rows[KEY]), set(delivered.prepared[KEY].dropna())
+        held = set(quarantine.rows(period)[KEY].dropna())
+        _check_keys((known - mine) | (mine - known - held), delivered)
+        found, changed = None, []
+        if outcomes is not None:
+            check_leak(problem, delivered, rows)
+            found = _labels(problem, rows, outcomes, quarantine, delivered)
+            changed = ["labels"] if partitions.write(period, found, LABELS) else []
+            quarantine.know_labels(period, outcomes)
+    return _ingested(period, rows, found, changed, len(mine - known), ())
+
+
+def _check_keys(other: set[str], delivered: Delivered) -> None:
+    """Labels belong to the events of the partition or of quarantine, all of them and no others."""
+    if other:
         raise EvergreenError(
-            f"{what}: {len(outside)} rows are of another period, first {first[KEY]!r} at "
-            f"{first[problem.event_time]} (expected {period.start} up to {period.end})"
+            f"{delivered.what}: its events are not those of partition {delivered.period}; "
+            f"{len(other)} are in only one of them, such as {min(map(str, other))!r}: deliver the "
+            "labels of the whole period"
         )
 
 
-def _check_same_events(known: pd.DataFrame, rows: pd.DataFrame, period: Period, what: str) -> None:
-    """Labels that came alone belong to the events of the partition, all of them and no others."""
-    if other := set(known[KEY]) ^ set(rows[KEY]):
-        raise EvergreenError(
-            f"{what}: its events are not those of partition {period}; {len(other)} are in only "
-            f"one of them, such as {min(other)!r}: deliver the labels of the whole period"
-        )
+def _with_released(
+    problem: Problem,
+    quarantine: Quarantine,
+    period: Period,
+    rows: pd.DataFrame,
+    bad: Callable[[], pd.DataFrame],
+) -> pd.DataFrame:
+    """Good rows, then those of this batch that were released from quarantine, as released."""
+    released = quarantine.rows(period, RELEASED)
+    if not released.empty:
+        released = released[released["id"].isin(bad()["id"])]
+    if released.empty:
+        return rows
+    again = typed(problem, from_json(list(released["content"]))).rows
+    whole = pd.concat([rows, again], ignore_index=True)
+    return check(rows_schema(problem.fields, problem.row_rules), whole, f"rows of {period}")
 
 
-def _outcomes(
-    problem: Problem, batch: pd.DataFrame, rows: pd.DataFrame, what: str
-) -> pd.DataFrame | None:
-    """The batch's labels with the moment each is known: event time plus the label delay."""
-    outcomes = problem.outcomes(batch)
-    if outcomes is None:
-        return None
+def _labels(
+    problem: Problem,
+    rows: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    quarantine: Quarantine,
+    delivered: Delivered,
+) -> pd.DataFrame:
+    """The labels of these rows with the moment each is known: event time plus the label delay."""
+    told = outcomes[outcomes[KEY].isin(rows[KEY])]
+    if len(told) < len(rows):
+        kept = quarantine.rows(delivered.period, RELEASED)
+        kept = kept[kept[KEY].isin(set(rows[KEY]) - set(told[KEY]))]
+        told = pd.concat([told, kept[list(outcomes.columns)]], ignore_index=True)
+    told = rows[[KEY]].merge(told, on=KEY)
+    return labelled(problem, rows, told, delivered.what)
+
+
+def labelled(
+    problem: Problem, rows: pd.DataFrame, outcomes: pd.DataFrame, what: str
+) -> pd.DataFrame:
+    """Outcomes in the form of a labels partition."""
     moment = rows.set_index(KEY)[problem.event_time] + problem.label_delay
     labels = outcomes.assign(labelled_at=outcomes[KEY].map(moment))
-    return contracts.check(contracts.LABELS, labels, f"labels of {what}")
+    return check(LABELS_SCHEMA, labels, f"labels of {what}")
+
+
+def _ingested(
+    period: Period,
+    rows: pd.DataFrame,
+    labels: pd.DataFrame | None,
+    changed: list[str],
+    held: int,
+    skipped: Iterable[str],
+) -> Ingested:
+    known = None if labels is None else int(labels["label"].notna().sum())
+    excluded = None if labels is None else int(labels["excluded"].notna().sum())
+    return Ingested(period, len(rows), known, excluded, tuple(changed), held, tuple(skipped))
 
 
 def main() -> None:
@@ -154,12 +274,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
+    parser.add_argument("--quarantine", type=Path, default=Path("var/quarantine"))
     arguments = parser.parse_args()
     params = load_params(arguments.params)
     problem, partitions = load_problem(params.problem), Partitions(arguments.raw)
+    quarantine = Quarantine(arguments.quarantine)
     last = last_complete(problem, parse_as_of(params.train.as_of, problem.label_delay))
     for period in span(Period.parse(params.train.first_period), last):
-        print(ingest(problem, partitions, period, deliver(problem, period)).message)
+        batch = deliver(problem, period)
+        done = ingest(
+            problem, partitions, period, batch, quarantine=quarantine, contract=params.contract
+        )
+        print(done.message)
 
 
 if __name__ == "__main__":

@@ -66,6 +66,23 @@ class Gates(_Section):
     minimum_rows: Annotated[int, Field(ge=1)]
 
 
+class Contract(_Section):
+    """When a batch is refused whole.
+
+    Attributes:
+        tolerance: how many times further from the reference than its own periods are from each
+            other a batch may be; larger means fewer false alarms.
+        reference_periods: the nearest periods that a batch is compared with.
+        minimum_periods: with fewer of them the rules that compare are skipped.
+        quarantine_share: the largest share of rows that may break a row rule.
+    """
+
+    tolerance: Annotated[float, Field(ge=1)] = 3.0
+    reference_periods: Annotated[int, Field(ge=2)] = 12
+    minimum_periods: Annotated[int, Field(ge=2)] = 4
+    quarantine_share: Share = 0.1
+
+
 class Monitor(_Section):
     """When a period is unusual."""
 
@@ -102,6 +119,7 @@ class Params(_Section):
     """All of params.yaml."""
 
     problem: str
+    contract: Contract
     train: Train
     xgboost: XGBoost
     logistic: Logistic

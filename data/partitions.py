@@ -8,6 +8,7 @@ import io
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pandas as pd
 from filelock import FileLock
 
 from data.digests import MANIFEST, canonical_json, sha256_file, write_atomically
-from data.errors import EvergreenError
+from data.errors import EvergreenError, RefusedError
 from data.periods import Period
 
 ROWS, LABELS = ".parquet", ".labels.parquet"
@@ -80,24 +81,52 @@ class Partitions:
         A damaged or lost file of the same content is restored. Call it under `lock`.
 
         Raises:
-            EvergreenError: if the period is there with other content: partitions are immutable.
+            RefusedError: if the period is there with other content: partitions are immutable.
         """
+        self.refuse_other(period, frame, suffix)
         manifest, path = self.manifest(), self.folder / f"{period}{suffix}"
-        write_atomically(path.with_name(f".{path.name}.new"), to_bytes(frame))
-        new = path.with_name(f".{path.name}.new")
-        digest, known = sha256_file(new), manifest.get(path.name)
-        if known and known["sha256"] != digest:
-            new.unlink()
-            raise EvergreenError(
-                f"{path} is there with other content ({known['rows']} rows; this batch has "
-                f"{len(frame)}), and partitions are immutable: nothing was written"
-            )
-        new.replace(path)
+        content, known = to_bytes(frame), manifest.get(path.name)
+        write_atomically(path, content)
         if known:
             return False
-        manifest[path.name] = {"sha256": digest, "rows": len(frame)}
+        manifest[path.name] = {"sha256": sha256(content).hexdigest(), "rows": len(frame)}
         write_atomically(self.folder / MANIFEST, canonical_json(manifest))
         return True
+
+    def refuse_other(self, period: Period, frame: pd.DataFrame, suffix: str) -> None:
+        """Raise the error of `write` without writing.
+
+        Raises:
+            RefusedError: if the period is there with other content.
+        """
+        known = self.manifest().get(f"{period}{suffix}")
+        if known and not self.holds(period, frame, suffix):
+            raise RefusedError(
+                f"{self.folder / f'{period}{suffix}'} is there with other content ({known['rows']} "
+                f"rows; this batch has {len(frame)}), and partitions are immutable: nothing was "
+                "written"
+            )
+
+    def holds(self, period: Period, frame: pd.DataFrame, suffix: str) -> bool:
+        """Whether this very content is the partition of that period."""
+        known = self.manifest().get(f"{period}{suffix}")
+        return bool(known and known["sha256"] == sha256(to_bytes(frame)).hexdigest())
+
+    def restate(self, period: Period, frame: pd.DataFrame, suffix: str) -> None:
+        """Replace a partition by a new version of it; only a release from quarantine does.
+
+        The manifest keeps the sha256 of the versions before; their bytes are in the snapshots.
+        Call it under `lock`.
+        """
+        manifest, name = self.manifest(), f"{period}{suffix}"
+        content, known = to_bytes(frame), manifest.get(name, {})
+        digest = sha256(content).hexdigest()
+        if known.get("sha256") == digest:
+            return
+        before = [*known.get("before", []), *([known["sha256"]] if known else [])]
+        write_atomically(self.folder / name, content)
+        manifest[name] = {"sha256": digest, "rows": len(frame), "before": before}
+        write_atomically(self.folder / MANIFEST, canonical_json(manifest))
 
     def verify(self, period: Period, suffix: str) -> Path:
         """The path of a partition whose bytes are those that were ingested.

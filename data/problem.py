@@ -14,6 +14,22 @@ from data.periods import Frequency, Period
 
 
 @dataclass(frozen=True)
+class RowRule:
+    """A rule over several fields of one row.
+
+    Attributes:
+        name: what holds, as it stands beside a quarantined row.
+        columns: the fields that it reads.
+        holds: rows in the contract's types -> one truth value for each; a row without a value to
+            compare holds.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    holds: Callable[[pd.DataFrame], pd.Series]
+
+
+@dataclass(frozen=True)
 class Problem:
     """A binary classification problem whose data arrives in periods.
 
@@ -31,6 +47,11 @@ class Problem:
         prepare: batch -> `key` and `fields`, one row for each event; joins happen here.
         outcomes: batch -> columns `key`, `label` (0, 1 or missing) and `excluded` (why an event has
             no label ever, or missing); None where the batch has no outcomes.
+        row_rules: rules over several fields; a row that breaks one goes to quarantine.
+        source: the columns of the source's own form that `prepare` reads; empty if the source
+            delivers `key` and `fields`.
+        source_outcomes: the columns that tell what became of an event, and others that the source
+            may deliver and nobody reads; none of them is ever a field.
     """
 
     name: str
@@ -45,6 +66,9 @@ class Problem:
     read: Callable[[Period], pd.DataFrame]
     prepare: Callable[[pd.DataFrame], pd.DataFrame]
     outcomes: Callable[[pd.DataFrame], pd.DataFrame | None]
+    row_rules: tuple[RowRule, ...] = ()
+    source: tuple[str, ...] = ()
+    source_outcomes: tuple[str, ...] = ()
 
 
 def load_problem(path: str) -> Problem:

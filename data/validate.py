@@ -23,7 +23,7 @@ def validate(
         EvergreenError: naming the partition that is missing, damaged or out of contract.
     """
     chosen = windows.select(partitions, problem, as_of, params)
-    schema = contracts.rows_schema(problem.fields)
+    schema = contracts.rows_schema(problem.fields, problem.row_rules)
     counts = {}
     for period in chosen.periods:
         rows = contracts.check(schema, partitions.rows(period), f"partition {period}")

@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from data.errors import EvergreenError
+from flows import quarantine
 from flows.data_commands import app as data_app
 from flows.settings import Settings
 
@@ -25,6 +26,7 @@ app = typer.Typer(
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
 app.add_typer(data_app, name="data")
+app.add_typer(quarantine.app, name="quarantine")
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 

@@ -33,6 +33,8 @@ def run_ingest(
         rows=what != "labels",
         labels=what != "rows",
         source=from_file or "the source's batch",
+        quarantine=project.quarantine,
+        contract=project.params.contract,
     )
     print(done.message)
     name = chosen.name if what != "labels" else f"{chosen.name}-labels"

@@ -11,6 +11,7 @@ from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
+from data.quarantine import Quarantine
 from data.snapshots import Snapshot, Snapshots
 from flows import packages, source
 from flows.settings import Settings
@@ -43,6 +44,10 @@ class Project:
     @property
     def partitions(self) -> Partitions:
         return Partitions(self.settings.checkout / "data" / "raw")
+
+    @property
+    def quarantine(self) -> Quarantine:
+        return Quarantine(self.settings.home / "quarantine")
 
     @property
     def snapshots(self) -> Snapshots:

@@ -107,4 +107,5 @@ PROBLEM = Problem(
     read=read,
     prepare=prepare,
     outcomes=outcomes,
+    source_outcomes=tuple(OUTCOME),
 )

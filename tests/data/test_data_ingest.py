@@ -66,29 +66,22 @@ def test_a_real_week_goes_in_once(partitions, batch, rows, contents):
 
 
 CORRUPTIONS = {
-    "missing column of the table": ("table", lambda b: b.drop(columns="dest"), "lacks dest"),
+    "missing column of the table": (
+        "table",
+        lambda b: b.drop(columns="dest"),
+        "missing column: column 'dest' is missing",
+    ),
     "wrong type in the table": (
         "table",
         lambda b: changed(b, "sched_dep_time", "noon"),
         "of sched_dep_time",
     ),
     "null in the key": ("table", lambda b: changed(b, "sched_dep_time", None), "of sched_dep_time"),
-    "null carrier": ("table", lambda b: changed(b, "carrier", None), "carrier: not_nullable"),
     "empty": ("table", lambda b: b.iloc[:0], "is empty"),
-    "duplicate": ("table", lambda b: pd.concat([b, b.iloc[[7]]]), "key: field_uniqueness"),
-    "another airport": (
-        "table",
-        lambda b: changed(b, "origin", "BOS"),
-        r"origin: isin\(.*\) fails in 1 row, first in row 3 \('BOS'\)",
-    ),
+    "duplicate": ("table", lambda b: pd.concat([b, b.iloc[[7]]]), "duplicated keys: key: 1 of"),
     "missing": ("rows", lambda r: r.drop(columns="temp"), "column 'temp' is missing"),
     "extra": ("rows", lambda r: r.assign(wind=1.0), "column 'wind' is not in the contract"),
     "outcome": ("rows", lambda r: r.assign(arr_delay=1.0), "'arr_delay' is not in the contract"),
-    "wrong type": ("rows", lambda r: changed(r, "temp", "warm"), "temp: .*'warm'"),
-    "too hot": ("rows", lambda r: changed(r, "temp", 212.0), r"temp: less_than.*\(212.0\)"),
-    "infinite": ("rows", lambda r: changed(r, "pressure", float("inf")), "pressure: .*inf"),
-    "null": ("rows", lambda r: changed(r, "distance", None), "distance: not_nullable"),
-    "no moment": ("rows", lambda r: changed(r, "scheduled_departure", None), "not_nullable"),
     "another week": ("other", lambda b: b, "rows are of another period, first '2013-02-04"),
     "fewer rows": ("table", lambda b: b.iloc[:-1], "2013-W05.parquet is there with other content"),
     "another value": ("rows", lambda r: changed(r, "temp", 32.5), "partitions are immutable"),
@@ -122,7 +115,7 @@ def test_an_event_with_a_label_and_a_reason_for_none_is_refused(tmp_path, batch,
     problem, folder = replace(PROBLEM, outcomes=contradict), tmp_path / "raw"
     with pytest.raises(EvergreenError, match="a label or a reason"):
         ingest.ingest(problem, Partitions(folder), WEEK, batch)
-    assert not folder.exists()
+    assert not contents(folder)
 
 
 def test_labels_come_later_and_only_for_the_events_of_the_partition(tmp_path, batch, contents):

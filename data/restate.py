@@ -1,0 +1,150 @@
+"""Release from quarantine: rows join their partition through the door that they did not pass."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from data.contracts import KEY, Typed, check, rows_schema, sift, typed
+from data.errors import EvergreenError
+from data.ingest import labelled
+from data.partitions import LABELS, ROWS, Partitions
+from data.periods import Period
+from data.problem import Problem
+from data.quarantine import Quarantine, from_json, to_json
+
+
+@dataclass(frozen=True)
+class Released:
+    """Keys that joined the partition, and why the others stay."""
+
+    period: Period
+    keys: tuple[str, ...]
+    still: Mapping[str, str]
+
+    @property
+    def message(self) -> str:
+        said = f"{self.period}: {len(self.keys)} rows released"
+        if self.still:
+            first, why = next(iter(self.still.items()))
+            said += f", {len(self.still)} stay, such as {first!r}: {why}"
+        return said
+
+
+def release(
+    problem: Problem,
+    partitions: Partitions,
+    quarantine: Quarantine,
+    period: Period,
+    *,
+    key: str | None = None,
+    changes: Mapping[str, str] | None = None,
+    corrected: pd.DataFrame | None = None,
+) -> Released:
+    """Check waiting rows again, and rewrite the partition with those that hold now.
+
+    Their labels come with them if the partition has labels. The partition is a new version; what
+    still breaks a rule stays.
+
+    Args:
+        key: only the row with this key or id.
+        changes: column -> value as text, empty for missing; set in every chosen row.
+        corrected: rows in a partition's form, which replace chosen ones of the same key.
+
+    Raises:
+        EvergreenError: if nothing waits, the partition is not there, or a column is not known.
+    """
+    waiting = quarantine.waiting(period, key).reset_index(drop=True)
+    frame = from_json(list(waiting["content"]))
+    if corrected is not None:
+        frame = _replaced(problem, frame, corrected)
+    frame = _changed(problem, frame, changes or {})
+    found = typed(problem, frame)
+    with partitions.lock():
+        partition = partitions.rows(period)
+        why = _why_not(problem, period, found, partition)
+        free = [row for row in range(len(frame)) if row not in why]
+        joined = found.rows.loc[free]
+        new = joined[~joined[KEY].isin(partition[KEY])]
+        whole = pd.concat([partition, new], ignore_index=True)
+        whole = check(rows_schema(problem.fields, problem.row_rules), whole, f"rows of {period}")
+        if len(new):
+            _restate(problem, partitions, period, whole, waiting.loc[new.index], new)
+        ids = list(waiting["id"].loc[free])
+        contents = [to_json(frame.iloc[row]) for row in free]
+        keys = [str(value) for value in joined[KEY]]
+        quarantine.release(
+            period, dict(zip(ids, contents, strict=True)), dict(zip(ids, keys, strict=True))
+        )
+    names = waiting[KEY].where(waiting[KEY].notna(), waiting["id"])
+    return Released(period, tuple(keys), {str(names[row]): said for row, said in why.items()})
+
+
+def _restate(
+    problem: Problem,
+    partitions: Partitions,
+    period: Period,
+    whole: pd.DataFrame,
+    lines: pd.DataFrame,
+    new: pd.DataFrame,
+) -> None:
+    """Write the new version, with the labels that waited with the rows."""
+    if partitions.has_labels(period):
+        told = lines[["label", "excluded"]].assign(**{KEY: new[KEY]})
+        told = told[told["label"].notna() | told["excluded"].notna()]
+        mine = labelled(problem, whole, told[[KEY, "label", "excluded"]], str(period))
+        labels = pd.concat([partitions.labels(period), mine], ignore_index=True)
+        partitions.restate(period, whole, ROWS)
+        partitions.restate(period, labels, LABELS)
+    else:
+        partitions.restate(period, whole, ROWS)
+
+
+def _why_not(
+    problem: Problem, period: Period, found: Typed, partition: pd.DataFrame
+) -> dict[int, str]:
+    """Row -> the rule that it still breaks."""
+    why: dict[int, str] = {}
+    known = partition.set_index(KEY)
+    for row, key in enumerate(found.rows[KEY]):
+        if found.rows[KEY].eq(key).sum() > 1:
+            why[row] = "another released row has the same key"
+        elif key in known.index and not found.rows.drop(columns=KEY).loc[row].equals(
+            known.loc[key].rename(row)
+        ):
+            why[row] = f"the partition has another row with key {key!r}"
+    moments = found.rows[problem.event_time]
+    outside = (moments < period.start) | (moments >= period.end)
+    why |= {int(row): "its event is in another period" for row in outside.index[outside]}
+    broken = sift(problem, found).broken
+    for line in broken.itertuples():
+        why[int(str(line.row))] = f"{line.column}: {line.rule}"
+    return why
+
+
+def _changed(problem: Problem, frame: pd.DataFrame, changes: Mapping[str, str]) -> pd.DataFrame:
+    kinds = {KEY: "text", **{field.name: field.kind for field in problem.fields}}
+    for name, text in changes.items():
+        if name not in kinds:
+            raise EvergreenError(f"no column {name!r}: the contract has {', '.join(kinds)}")
+        value: object = text or None
+        if text and kinds[name] in ("number", "integer"):
+            try:
+                value = float(text)
+            except ValueError as error:
+                raise EvergreenError(f"{name}={text}: {name} is a number") from error
+        frame = frame.assign(**{name: pd.Series([value] * len(frame), dtype=object)})
+    return frame
+
+
+def _replaced(problem: Problem, frame: pd.DataFrame, corrected: pd.DataFrame) -> pd.DataFrame:
+    """The chosen rows, with those of the corrected batch in the place of the same keys."""
+    rows = problem.prepare(corrected)
+    if KEY not in rows or set(rows.columns) != set(frame.columns):
+        raise EvergreenError(f"corrected rows have the columns {', '.join(frame.columns)}")
+    other = rows.astype(object).drop_duplicates(KEY).set_index(KEY)
+    for row, key in enumerate(frame[KEY]):
+        if key in other.index:
+            for name, value in other.loc[key].items():
+                frame.at[row, str(name)] = value
+    return frame
