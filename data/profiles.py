@@ -89,7 +89,10 @@ def _column(column: pd.Series, text: bool) -> ColumnProfile:
 
 
 def references(problem: Problem, partitions: Partitions, period: Period) -> list[Profile]:
-    """Profiles of all other partitions, the nearest in time first; a damaged one is left out."""
+    """Profiles of all other partitions, the nearest in time first.
+
+    One that is damaged, or older than one of the fields, is left out.
+    """
     others = [other for other in partitions.periods() if other != period]
     others.sort(key=lambda other: (abs(other.start - period.start), other.start))
     found = []
@@ -105,7 +108,12 @@ def references(problem: Problem, partitions: Partitions, period: Period) -> list
 @lru_cache(maxsize=512)
 def _of_partition(problem: Problem, partitions: Partitions, period: Period, sha256: str) -> Profile:
     """Kept by the partition's sha256: a restated partition has a profile of its own."""
-    return profile(problem, period.name, partitions.rows(period))
+    rows = partitions.rows(period)
+    if missing := [field.name for field in problem.fields if field.name not in rows]:
+        raise EvergreenError(
+            f"partition {period} has no {', '.join(missing)}: it is older than the problem's fields"
+        )
+    return profile(problem, period.name, rows)
 
 
 @dataclass(frozen=True)
