@@ -7,12 +7,9 @@ beside the pipeline's own output would declare the same data twice.
 """
 
 import logging
-import os
 import re
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -28,6 +25,7 @@ from filelock import FileLock, Timeout
 
 from data.digests import MANIFEST, sha256_file, write_atomically
 from data.errors import EvergreenError
+from data.git import git
 from data.objects import Objects
 from data.partitions import Partitions
 
@@ -70,11 +68,12 @@ class Snapshots:
     raw: Path
     workspace: Path
 
-    def record(self, name: str) -> Snapshot:
+    def record(self, name: str, when: datetime) -> Snapshot:
         """Put `data/raw` as it is under DVC and tag it; the same content gives the same tag.
 
         Args:
             name: what changed, such as the period; part of the tag.
+            when: the moment of recording, with zone; dates a new snapshot.
 
         Raises:
             EvergreenError: if a partition is damaged, or git or DVC refuse; the partitions stay as
@@ -89,12 +88,13 @@ class Snapshots:
             tag = f"{TAG}{name}-{md5[:8]}"
             if tag in {snapshot.tag for snapshot in known}:
                 tag = f"{TAG}{name}-{md5}"
-            self._tag(tag, pointer, f"{name}: data/raw {md5}", _after(known))
+            self._tag(tag, pointer, f"{name}: data/raw {md5}", _after(known, when))
             return self.list()[-1]
 
     def list(self) -> list[Snapshot]:
         """All snapshots, oldest first; other tags that begin alike do not count."""
-        lines = self._git(
+        lines = git(
+            self.checkout,
             "for-each-ref",
             "--sort=creatordate",
             "--format=%(refname:lstrip=2) %(creatordate:iso-strict) %(contents:subject)",
@@ -236,31 +236,17 @@ class Snapshots:
         with tempfile.TemporaryDirectory() as folder:
             index = {"GIT_INDEX_FILE": f"{folder}/index"}
             for name, content in (("data/raw.dvc", pointer), (".dvc/config", config)):
-                blob = self._git("hash-object", "-w", "--stdin", text=content)
+                blob = git(self.checkout, "hash-object", "-w", "--stdin", text=content)
                 entry = f"100644,{blob},{name}"
-                self._git("update-index", "--add", "--cacheinfo", entry, env=index)
-            tree = self._git("write-tree", env=index)
-        parent = self._git("rev-parse", "--verify", "--quiet", "HEAD", optional=True)
+                git(self.checkout, "update-index", "--add", "--cacheinfo", entry, env=index)
+            tree = git(self.checkout, "write-tree", env=index)
+        parent = git(self.checkout, "rev-parse", "--verify", "--quiet", "HEAD", optional=True)
         parents = ["-p", parent] if parent else []
         date = {f"GIT_{who}_DATE": f"{seconds} +0000" for who in ("AUTHOR", "COMMITTER")}
-        commit = self._git("commit-tree", tree, *parents, "-m", message, env={**IDENTITY, **date})
-        self._git("tag", "--no-sign", tag, commit)
-
-    def _git(
-        self,
-        *arguments: str,
-        text: str | None = None,
-        env: dict[str, str] | None = None,
-        optional: bool = False,
-    ) -> str:
-        command = ["git", "-C", str(self.checkout), *arguments]
-        done = subprocess.run(
-            command, input=text, capture_output=True, text=True, env={**os.environ, **(env or {})}
+        commit = git(
+            self.checkout, "commit-tree", tree, *parents, "-m", message, env={**IDENTITY, **date}
         )
-        if done.returncode and not optional:
-            said = done.stderr.strip() or f"exit {done.returncode}"
-            raise EvergreenError(f"git could not `{' '.join(arguments[:3])} …`: {said}")
-        return done.stdout.strip()
+        git(self.checkout, "tag", "--no-sign", tag, commit)
 
 
 def writing(partitions: Partitions) -> AbstractContextManager[None]:
@@ -288,10 +274,10 @@ def _begins(snapshot: Snapshot, reference: str) -> bool:
     return by_md5 or snapshot.tag.startswith((reference, f"{TAG}{reference}"))
 
 
-def _after(known: list[Snapshot]) -> int:
-    """Now in seconds, but later than every snapshot: their dates are their order."""
+def _after(known: list[Snapshot], when: datetime) -> int:
+    """`when` in seconds, but later than every snapshot: their dates are their order."""
     last = max((int(datetime.fromisoformat(s.when).timestamp()) for s in known), default=0)
-    return max(int(time.time()), last + 1)
+    return max(int(when.timestamp()), last + 1)
 
 
 def _absolute(line: str, base: Path) -> str:

@@ -38,7 +38,7 @@ def run_ingest(
     )
     print(done.message)
     name = chosen.name if what != "labels" else f"{chosen.name}-labels"
-    snapshot = step(project.snapshots.record, name)
+    snapshot = step(project.record, name)
     print(f"snapshot {snapshot.tag}")
     return done
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,10 @@ class Project:
     def snapshots(self) -> Snapshots:
         checkout, home = self.settings.checkout, self.settings.home
         return Snapshots(checkout, self.partitions.folder, home / "snapshots")
+
+    def record(self, name: str) -> Snapshot:
+        """Make `data/raw` as it is now a snapshot; `name` says what changed."""
+        return self.snapshots.record(name, datetime.now(UTC))
 
     @cached_property
     def registry(self) -> "Registry":

@@ -105,7 +105,7 @@ def release(
     )
     console.print(done.message, markup=False, highlight=False)
     if done.keys:
-        snapshot = project.snapshots.record(f"{chosen}-released")
+        snapshot = project.record(f"{chosen}-released")
         console.print(f"snapshot {snapshot.tag}", highlight=False)
 
 
@@ -126,7 +126,7 @@ def _release_batch(project: Project, period: Period, digest: str, despite: list[
     )
     project.quarantine.settle(kept, RELEASED, f"despite {', '.join(despite) or 'nothing'}")
     console.print(done.message, markup=False, highlight=False)
-    snapshot = project.snapshots.record(f"{period}-released")
+    snapshot = project.record(f"{period}-released")
     console.print(f"snapshot {snapshot.tag}", highlight=False)
 
 

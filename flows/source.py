@@ -1,8 +1,9 @@
 """Which code a model is made by: the commit, and whatever is not as that commit has it."""
 
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+from data.git import git
 
 ROOMS = ("data", "models", "bento", "flows")
 SETTINGS = ("params.yaml", "requirements.lock")
@@ -40,12 +41,9 @@ def read(checkout: Path, problem: str) -> Source:
     """
     status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"]
     paths = ["--", *ROOMS, *SETTINGS, problem, ":(exclude)*.dvc"]
-    entries = [entry for entry in git(checkout, *status, *paths).split("\0") if entry]
+    entries = [
+        entry for entry in git(checkout, *status, *paths, optional=True).split("\0") if entry
+    ]
     changed = [entry[3:] for entry in entries if entry[:2] != "??" or entry.endswith(".py")]
-    return Source(git(checkout, "rev-parse", "--verify", "--quiet", "HEAD") or "none", (*changed,))
-
-
-def git(checkout: Path, *arguments: str) -> str:
-    """What git says about a checkout; nothing if it fails."""
-    command = ["git", "-C", str(checkout), *arguments]
-    return subprocess.run(command, capture_output=True, text=True).stdout.strip("\n")
+    head = git(checkout, "rev-parse", "--verify", "--quiet", "HEAD", optional=True)
+    return Source(head or "none", (*changed,))

@@ -52,7 +52,7 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
         report = report.and_also(gates.git_clean(code.commit, code.changed))
         show("gates", report.to_markdown(), f"Gates of the model as of {chosen}: {report.reason}")
         # The partitions were read, so their bytes are whole: a snapshot holds them from now on.
-        snapshot = step(project.snapshots.record, "train")
+        snapshot = step(project.record, "train")
         tags = {
             **project.lineage(code, snapshot),
             "as_of": chosen,

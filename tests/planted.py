@@ -5,7 +5,7 @@ From then on the queue at the depot is longer than ever before, and the size of 
 their place: a model of the old world ranks badly, one that has seen a week of the new one well.
 """
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ FIRST, LAST = Period.parse("2024-W01"), Period.parse("2024-W20")
 CHANGE = Period.parse("2024-W13")
 ROWS = 500
 SEED = 20240101
+NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 ROUTES = ("coast", "hills", "plain", "river")
 OUTCOME = ["delay_hours", "fate"]
 

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from data.snapshots import Snapshots
+from tests.planted import NOON
 
 CONFIG = """[core]
     analytics = false
@@ -70,9 +71,9 @@ def checkout(tmp_path):
 def two_snapshots(tmp_path_factory, filled):
     path = make_checkout(tmp_path_factory.mktemp("versions") / "checkout")
     filled(path / "data" / "raw", "2024-W01", "2024-W02")
-    open_snapshots(path).record("2024-W02")
+    open_snapshots(path).record("2024-W02", NOON)
     filled(path / "data" / "raw", "2024-W03", "2024-W03")
-    open_snapshots(path).record("2024-W03")
+    open_snapshots(path).record("2024-W03", NOON)
     return path
 
 

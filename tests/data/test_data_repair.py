@@ -13,6 +13,7 @@ from data.partitions import Partitions
 from data.periods import Period
 from data.repair import pull, push, repair
 from data.versions import entries, of_snapshot
+from tests.planted import NOON
 
 WEEK = Period.parse("2024-W02")
 NAME = "2024-W02.parquet"
@@ -200,7 +201,7 @@ def test_a_second_clone_pulls_the_same_bytes(store, tmp_path, git, opened, conte
     assert (len(newest.written), newest.present) == (2, 4)
     assert contents(second.raw) == contents(store.raw)
     assert git(second.checkout, "status", "--porcelain").split() == ["??", ".dvc/config.local"]
-    assert second.record("2024-W03") == store.latest()
+    assert second.record("2024-W03", NOON) == store.latest()
 
 
 def test_pull_mends_but_never_overwrites_other_content(store, filled, contents):

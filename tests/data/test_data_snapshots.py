@@ -14,7 +14,7 @@ from data.partitions import Partitions
 from data.periods import Period
 from data.snapshots import writing
 from data.versions import of_snapshot
-from tests.planted import ROWS
+from tests.planted import NOON, ROWS
 
 
 def state(git, path) -> list[str]:
@@ -40,15 +40,17 @@ def test_snapshots_are_tags_that_leave_the_users_work_alone(
     assert store.latest() is None
     (checkout / "var" / "any").write_text("so that git names var among the ignored")
     before = state(git, checkout)
-    first = store.record("2024-W02")
+    first = store.record("2024-W02", NOON)
     assert state(git, checkout) == before and contents(raw) == first_bytes
     assert first.tag == f"data-2024-W02-{first.md5[:8]}"
-    assert store.record("2024-W02") == first == store.record("another name, same content")
+    assert (
+        store.record("2024-W02", NOON) == first == store.record("another name, same content", NOON)
+    )
     assert store.latest() == first
     assert store.list() == [first]
 
     filled(raw, "2024-W03", "2024-W03")
-    second = store.record("2024-W03")
+    second = store.record("2024-W03", NOON)
     assert state(git, checkout) == before
     assert second.md5 != first.md5
     assert store.list() == [first, second], "also within one second"
@@ -67,9 +69,9 @@ def test_a_repository_without_a_commit_and_a_folder_without_git(
     raw = checkout / "data" / "raw"
     filled(raw, "2024-W01", "2024-W01")
     with pytest.raises(EvergreenError, match="not a git repository"):
-        opened(checkout).record("2024-W01")
+        opened(checkout).record("2024-W01", NOON)
     git(checkout, "init", "-q")
-    made = opened(checkout).record("2024-W01")
+    made = opened(checkout).record("2024-W01", NOON)
     assert opened(checkout).latest() == made
     assert not git(checkout, "ls-files")
     assert os.listdir(raw)
@@ -87,9 +89,9 @@ def test_what_is_no_snapshot_is_not_listed_and_short_hashes_do_not_count(store, 
     message = f"2024-W03: data/raw {other}"
     commit = git(store.checkout, "commit-tree", tree, "-m", message).strip()
     git(store.checkout, "tag", second.tag, commit)
-    made = store.record("2024-W03")
+    made = store.record("2024-W03", NOON)
     assert (made.tag, made.md5) == (f"data-2024-W03-{second.md5}", second.md5)
-    assert store.record("2024-W03") == made == store.latest()
+    assert store.record("2024-W03", NOON) == made == store.latest()
 
 
 def test_a_snapshot_is_found_by_the_beginning_of_its_tag_or_md5(store):
@@ -106,13 +108,13 @@ def test_damage_is_never_recorded_and_neither_is_what_the_manifest_does_not_name
     second = store.latest()
     (store.raw / "2024-W09.parquet").write_bytes(b"half written")
     (store.raw / "notes").mkdir()
-    assert store.record("2024-W03") == second
+    assert store.record("2024-W03", NOON) == second
     filled(store.raw, "2024-W04", "2024-W04")
     (store.raw / "2024-W01.parquet").write_bytes(b"PAR1")
     with pytest.raises(
         EvergreenError, match=r"W01\.parquet is lost or damaged.*data repair 2024-W01"
     ):
-        store.record("2024-W04")
+        store.record("2024-W04", NOON)
     assert store.latest() == second
 
 
@@ -122,7 +124,7 @@ def test_links_of_the_cache_never_share_bytes_with_the_partitions(checkout, open
     raw = checkout / "data" / "raw"
     filled(raw, "2024-W01", "2024-W01")
     before = {path.name: path.stat().st_mode for path in raw.iterdir()}
-    opened(checkout).record("2024-W01")
+    opened(checkout).record("2024-W01", NOON)
     assert {path.name: path.stat().st_mode for path in raw.iterdir()} == before
     assert {path.stat().st_nlink for path in raw.iterdir()} == {1}
 
@@ -131,7 +133,8 @@ def test_two_processes_record_one_content_once(store, filled):
     filled(store.raw, "2024-W04", "2024-W04")
     script = (
         "import sys; from pathlib import Path; from data.snapshots import Snapshots;"
-        "print(Snapshots(*map(Path, sys.argv[1:4])).record(sys.argv[4]).tag)"
+        "from tests.planted import NOON;"
+        "print(Snapshots(*map(Path, sys.argv[1:4])).record(sys.argv[4], NOON).tag)"
     )
     given = [str(store.checkout), str(store.raw), str(store.workspace)]
     racing = [

@@ -18,7 +18,7 @@ from flows.lineage import to_json, trace
 from flows.lineage_view import render
 from tests.conftest import fill
 from tests.flows.conftest import git
-from tests.planted import PROBLEM, outcomes
+from tests.planted import NOON, PROBLEM, outcomes
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_from_a_snapshot_to_its_versions(world, project, first, tmp_path):
 
     def recorded(name, first_week, last_week, problem=PROBLEM):
         raw = fill(tmp_path / name, first_week, last_week, problem).folder
-        return Snapshots(world.checkout, raw, tmp_path / f"{name}-scratch").record(name)
+        return Snapshots(world.checkout, raw, tmp_path / f"{name}-scratch").record(name, NOON)
 
     more = trace(project, recorded("more", "2024-W01", "2024-W09").tag)
     assert (more.trained, more.contained, more.disagrees) == ([], [first.number], [])
