@@ -1,4 +1,4 @@
-"""Do the packages of an interpreter follow a lock? What is installed says more than a file does."""
+"""Do the packages of an interpreter follow a lock? If not, make one whose packages do."""
 
 import json
 import re
@@ -7,6 +7,9 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from uv import find_uv_bin
+
+from data.digests import sha256_file
 from data.errors import EvergreenError
 
 LISTING = (
@@ -42,6 +45,37 @@ def other_versions(lock: str, installed: Mapping[str, str]) -> list[str]:
         for name, wanted in sorted(pins.items())
         if name in here and here[name] not in wanted
     ]
+
+
+def environment(lock: Path, home: Path) -> Path:
+    """An interpreter whose packages follow a lock: this one, or one that is made once per lock.
+
+    Args:
+        home: folder of the environments.
+
+    Raises:
+        EvergreenError: if uv cannot install the locked packages.
+    """
+    if not other_versions(lock.read_text(), installed()):
+        return Path(sys.executable)
+    folder = home / sha256_file(lock)[:16]
+    python, ready = folder / "bin" / "python", folder / ".ready"
+    if not ready.exists():
+        sync = ["pip", "sync", "--require-hashes", "--compile-bytecode", "--python", str(python)]
+        _uv("venv", "--clear", "--python", sys.executable, str(folder))
+        _uv(*sync, str(lock))
+        ready.touch()
+    return python
+
+
+def _uv(*arguments: str) -> None:
+    done = subprocess.run([find_uv_bin(), "--quiet", *arguments], capture_output=True, text=True)
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"uv ended with {done.returncode}"
+        raise EvergreenError(
+            f"the recorded packages cannot be installed ({said[:300]}): bring the package index "
+            "back, or name an interpreter that has them with --python"
+        )
 
 
 def _normal(name: str) -> str:

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -32,7 +31,7 @@ from data.partitions import ROWS, Partitions
 from data.periods import Period
 from data.windows import fingerprint
 from flows.lineage import tags_of
-from flows.packages import installed, other_versions
+from flows.packages import environment, installed, other_versions
 from flows.project import Project
 from flows.train import PARAMS
 from models import artifact, reproduce
@@ -78,7 +77,8 @@ def run_reproduce(project: Project, number: str, python: Path | None = None) -> 
     """Train a version again from its record and compare digest, metrics and predictions.
 
     Args:
-        python: an interpreter with the recorded packages; without it this one.
+        python: an interpreter with the recorded packages; without it this one if it has them, or
+            an environment made from the recorded lock.
 
     Raises:
         EvergreenError: if something that was recorded cannot be brought back.
@@ -88,7 +88,7 @@ def run_reproduce(project: Project, number: str, python: Path | None = None) -> 
     _refuse_if_lost(version, tags)
     folder = project.registry.folder(version)
     stored, whole = _stored(version, folder)
-    with _site(project, tags["git_sha"], python or Path(sys.executable)) as site:
+    with _site(project, tags["git_sha"], python) as site:
         checks = [
             whole,
             _lock(site, version, tags),
@@ -132,7 +132,7 @@ def _stored(version: Version, folder: Path) -> tuple[Artifact | None, Check]:
 
 
 @contextmanager
-def _site(project: Project, commit: str, python: Path) -> Iterator[Site]:
+def _site(project: Project, commit: str, python: Path | None) -> Iterator[Site]:
     """A clone at a commit that borrows the repository's objects; gone afterwards, come what may."""
     home = project.settings.home / "reproduce"
     home.mkdir(parents=True, exist_ok=True)
@@ -143,7 +143,9 @@ def _site(project: Project, commit: str, python: Path) -> Iterator[Site]:
             with tempfile.TemporaryDirectory(prefix="made-", dir=home) as scratch:
                 checkout = Path(scratch) / "checkout"
                 _clone(project.settings.checkout, commit, checkout)
-                yield Site(checkout, Path(scratch) / "out", python.absolute())
+                lock, made = checkout / "requirements.lock", project.settings.home / "environments"
+                chosen = python or environment(lock, made)
+                yield Site(checkout, Path(scratch) / "out", chosen.absolute())
     except Timeout as error:
         raise EvergreenError(
             "another version is being reproduced: wait until it is done"
@@ -174,12 +176,10 @@ def _lock(site: Site, version: Version, tags: Mapping[str, str]) -> Check:
     path = site.checkout / "requirements.lock"
     wrong = other_versions(path.read_text(), installed(site.python))
     if wrong:
-        commit = tags["git_sha"][:12]
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise EvergreenError(
-            f"version {version.number} was made with other packages ({'; '.join(wrong[:3])}"
-            f"{f' and {len(wrong) - 3} more' if len(wrong) > 3 else ''}): clone the repository, "
-            f"`git checkout {commit}` and `make setup` there, then name its .venv/bin/python with "
-            f"`evergreen reproduce {version.number} --python PATH`"
+            f"version {version.number} was made with other packages than {site.python} has "
+            f"({'; '.join(wrong[:3])}{more}): leave --python out, and they are installed"
         )
     digest = sha256_file(path)[:16]
     return Check("requirements.lock", digest == tags["lock"], tags["lock"], digest)

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 os.environ.update(DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-os.environ["PREFECT_HOME"] = str(Path(tempfile.gettempdir()) / f"evergreen-tests-prefect-{WORKER}")
+os.environ["PREFECT_HOME"] = str(
+    Path(tempfile.gettempdir()) / f"evergreen-tests-prefect-{os.getenv('PYTEST_XDIST_WORKER', '')}"
+)
 
 from data.ingest import ingest
 from data.params import Params, load_params

@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from data.errors import EvergreenError
-from flows.packages import installed, other_versions
+from flows.packages import environment, installed, other_versions
 from flows.release import run_release
 from flows.reproduce import run_reproduce
 from models.registry import Version
@@ -141,8 +142,28 @@ def test_an_interpreter_without_the_packages_is_refused(project, first, tmp_path
     other = tmp_path / "python"
     other.write_text(f"#!/bin/sh\necho '{json.dumps({**installed(), 'xgboost': '0.1'})}'\n")
     other.chmod(0o755)
-    with pytest.raises(EvergreenError, match=r"other packages \(xgboost 3.*, here 0\.1\)"):
+    with pytest.raises(EvergreenError, match=r"other packages than .* \(xgboost 3.*, here 0\.1\)"):
         run_reproduce(project, first.number, other)
+
+
+def test_an_environment_is_made_once_from_a_lock_that_this_one_does_not_follow(tmp_path, root):
+    """One pure package of our own lock, with its hashes; a pin beside it is of another platform."""
+    lines = (root / "requirements.lock").read_text().split("\n")
+    start = next(i for i, line in enumerate(lines) if line.startswith("iniconfig=="))
+    stop = next(i for i in range(start, len(lines)) if not lines[i].endswith("\\"))
+    lock, homes = tmp_path / "lock", tmp_path / "homes"
+    lock.write_text("\n".join(lines[start : stop + 1]) + "\n")
+    assert environment(lock, homes) == Path(sys.executable)
+
+    elsewhere = "pytest==0.1 ; sys_platform == 'elsewhere' \\\n    --hash=sha256:" + "0" * 64
+    lock.write_text(lock.read_text() + elsewhere + "\n")
+    made = environment(lock, homes)
+    assert set(installed(made)) == {"iniconfig"}
+    assert environment(lock, homes) == made
+    lock.write_text(lock.read_text().replace("sha256:", "sha256:f"))
+    with pytest.raises(EvergreenError, match="recorded packages cannot be installed") as error:
+        environment(lock, homes)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.usefixtures("tidy")
