@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from data.contracts import KEY
 from data.drift import psi
-from data.partitions import LABELS, ROWS
+from data.partitions import LABELS, ROWS, kind_of
 from data.reference import Histogram, bin_edges
-from data.versions import Version, kind_of
+from data.versions import Version
 
 BINS = 10
 EXAMPLES = 5
