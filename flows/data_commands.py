@@ -243,7 +243,8 @@ def _print_diff(found: "Diff") -> None:
         before, after = ("-" if n is None else f"{n:,}" for n in file.rows)
         print(f"{file.change:8} {file.name}: {before} -> {after} rows")
     for kind, keys in found.keys.items():
-        counts = f"{keys.added:,} added, {keys.removed:,} removed, {keys.changed:,} changed"
+        word = "restated" if kind == "labels" else "changed"
+        counts = f"{keys.added:,} added, {keys.removed:,} removed, {keys.changed:,} {word}"
         print(f"keys of {kind}: {counts}")
         for change, examples in keys.examples.items():
             more = " …" if len(examples) < getattr(keys, change) else ""
