@@ -10,9 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.changes import FileChange, Keys, keys_of
 from data.contracts import KEY
 from data.drift import psi
-from data.key_changes import FileChange, Keys, keys_of
 from data.labels import LABELLED_AT, known
 from data.partitions import LABELS, ROWS, joined, kind_of, label_files
 from data.periods import Period
