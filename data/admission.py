@@ -108,14 +108,14 @@ def admit(
     return [] if known else skipped
 
 
-def check_leak(problem: Problem, delivered: Delivered, rows: pd.DataFrame) -> None:
+def check_leak(problem: Problem, labels: pd.DataFrame, rows: pd.DataFrame, what: str) -> None:
     """Labels that come alone are held against the rows of their partition.
 
     Raises:
         RefusedError: if a field alone tells them.
     """
-    label = rows[KEY].map(_told(delivered)) if delivered.outcomes is not None else None
-    _refuse(rules.leak(problem, rows, label), delivered.what)
+    told = rows[KEY].map(labels.set_index(KEY)["label"])
+    _refuse(rules.leak(problem, rows, told), what)
 
 
 def _label(delivered: Delivered) -> pd.Series | None:

@@ -10,37 +10,20 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.changes import FileChange, Keys, keys_of
 from data.contracts import KEY
 from data.drift import psi
-from data.partitions import LABELS, ROWS
+from data.labels import LABELLED_AT, known
+from data.partitions import LABELS, ROWS, joined, kind_of, label_files
+from data.periods import Period
 from data.reference import Histogram, bin_edges
-from data.versions import Version, kind_of
+from data.versions import Version
 
 BINS = 10
-EXAMPLES = 5
 TOP = 3
 QUANTILES = (0.05, 0.5, 0.95)
 
 _Values: TypeAlias = "pd.Series[Any] | None"
-
-
-@dataclass(frozen=True)
-class FileChange:
-    """A file that only one version has, or that differs; `rows` as (in A, in B)."""
-
-    name: str
-    change: str
-    rows: tuple[int | None, int | None]
-
-
-@dataclass(frozen=True)
-class Keys:
-    """Keys of changed files; of files that came or went, all keys count."""
-
-    added: int
-    removed: int
-    changed: int
-    examples: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -85,14 +68,24 @@ class Distribution:
 
 @dataclass(frozen=True)
 class _Table:
-    """The verified files of one kind in one version, with their schemas, oldest period first."""
+    """The verified files of one kind in one version, with their schemas, oldest period first.
+
+    Attributes:
+        counts: which rows count, for files with labels that a correction may have replaced.
+    """
 
     schemas: Mapping[Path, pa.Schema]
+    counts: Mapping[Path, np.ndarray]
 
     @classmethod
     def of(cls, version: Version, kind: str) -> "_Table":
         paths = [version.path(name) for name in sorted(version.manifest) if kind_of(name) == kind]
-        return cls({path: pq.read_schema(path) for path in paths})
+        counts: dict[Path, np.ndarray] = {}
+        for period in version.periods() if kind == LABELS else []:
+            names = label_files(version.manifest, Period.parse(period))
+            if len(names) > 1:
+                counts |= _counts([version.path(name) for name in names])
+        return cls({path: pq.read_schema(path) for path in paths}, counts)
 
     def types(self) -> dict[str, str]:
         """Column -> its type; several where files do not agree, wholly missing ones aside."""
@@ -109,10 +102,23 @@ class _Table:
         paths = [path for path, schema in self.schemas.items() if name in schema.names]
         if not paths:
             return None
-        parts = [pd.read_parquet(path, columns=[name])[name] for path in paths]
+        parts = [self._read(path, name) for path in paths]
         known = [part for part in parts if part.notna().any()] or parts[:1]
         values = pd.concat(known, ignore_index=True)
         return values.reindex(range(sum(map(len, parts))))
+
+    def _read(self, path: Path, name: str) -> "pd.Series[Any]":
+        values = pd.read_parquet(path, columns=[name])[name]
+        return values[self.counts[path]] if path in self.counts else values
+
+
+def _counts(paths: Sequence[Path]) -> dict[Path, np.ndarray]:
+    """Which rows of a period's labels are the newest of their event, file by file."""
+    parts = [pd.read_parquet(path, columns=[KEY, LABELLED_AT]) for path in paths]
+    every = joined(parts)
+    mask = np.isin(np.arange(len(every)), known(every).index)
+    ends = np.cumsum([len(part) for part in parts])[:-1]
+    return dict(zip(paths, np.split(mask, ends), strict=True))
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ def diff(a: Version, b: Version) -> Diff:
         rows=(a.rows(), b.rows()),
         files=files,
         keys={
-            title(kind): _keys(a, b, [f for f in files if kind_of(f.name) == kind])
+            title(kind): keys_of(a, b, [f for f in files if kind_of(f.name) == kind])
             for kind in kinds
         },
         schema=tuple(column for table in tables for column in _schema(*table)),
@@ -171,36 +177,6 @@ def _files(a: Version, b: Version) -> tuple[FileChange, ...]:
         rows = (int(old["rows"]) if old else None, int(new["rows"]) if new else None)
         found.append(FileChange(name, change, rows))
     return tuple(found)
-
-
-def _keys(a: Version, b: Version, files: Sequence[FileChange]) -> Keys:
-    totals = {"added": 0, "removed": 0, "changed": 0}
-    examples: dict[str, list[str]] = {name: [] for name in totals}
-    for file in files:
-        for change, keys in _keys_of(a, b, file).items():
-            totals[change] += len(keys)
-            examples[change] += [str(key) for key in keys[: EXAMPLES - len(examples[change])]]
-    return Keys(**totals, examples={name: found for name, found in examples.items() if found})
-
-
-def _keys_of(a: Version, b: Version, file: FileChange) -> dict[str, list[Any]]:
-    """Keys of one file by what became of them, sorted."""
-    if file.change != "changed":
-        side = b if file.change == "added" else a
-        return {file.change: pd.read_parquet(side.path(file.name), columns=[KEY])[KEY].tolist()}
-    old = pd.read_parquet(a.path(file.name)).set_index(KEY)
-    new = pd.read_parquet(b.path(file.name)).set_index(KEY)
-    both = old.index.intersection(new.index)
-    columns = [name for name in new.columns if name in old.columns]
-    differs = np.zeros(len(both), dtype=bool)
-    for name in columns:
-        x, y = old.loc[both, name].astype(object), new.loc[both, name].astype(object)
-        differs |= ~((x == y) | (x.isna() & y.isna())).to_numpy(dtype=bool)
-    return {
-        "added": sorted(new.index.difference(old.index)),
-        "removed": sorted(old.index.difference(new.index)),
-        "changed": sorted(both[differs]),
-    }
 
 
 def _schema(kind: str, old: _Table, new: _Table) -> list[ColumnType]:

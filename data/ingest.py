@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +10,11 @@ import pandas as pd
 from data import admission
 from data.admission import Delivered, Terms, admit, check_leak
 from data.contracts import KEY, check, rows_schema, typed
-from data.contracts import LABELS as LABELS_SCHEMA
 from data.errors import EvergreenError, RefusedError, stop_on_error
+from data.labels import LABELLED_AT, alone, coverage, told
+from data.late_labels import Told, check_keys, only_labels, tell
 from data.params import Contract, load_params
-from data.partitions import LABELS, ROWS, Partitions
+from data.partitions import ROWS, Partitions
 from data.periods import Period, parse_as_of, span
 from data.problem import Problem, load_problem
 from data.quarantine import RELEASED, Origin, Quarantine, batch_digest, from_json, lines
@@ -22,9 +23,11 @@ from data.windows import last_complete
 
 @dataclass(frozen=True)
 class Ingested:
-    """What came in: rows, and labels if the batch had any; `changed` names the new files.
+    """What came in: rows, and labels if the batch had any; `changed` names what is new.
 
     Attributes:
+        labelled, excluded, missing: of the partition's events, with this delivery.
+        corrected: labels that this delivery corrects.
         quarantined: rows of the batch that wait in quarantine or were dropped from it.
         skipped: batch rules that found no reference to compare with.
     """
@@ -36,12 +39,16 @@ class Ingested:
     changed: tuple[str, ...]
     quarantined: int = 0
     skipped: tuple[str, ...] = ()
+    missing: int = 0
+    corrected: int = 0
 
     @property
     def message(self) -> str:
         labels = "no labels yet"
         if self.labelled is not None:
             labels = f"{self.labelled} labels, {self.excluded} excluded"
+        for count, what in ((self.missing, "missing"), (self.corrected, "corrected")):
+            labels += f", {count} {what}" if count else ""
         state = f"new: {', '.join(self.changed)}" if self.changed else "already there"
         said = f"{self.period}: {self.rows} rows, {labels} ({state})"
         if self.quarantined:
@@ -135,15 +142,30 @@ def ingest(
         return Origin(source, batch_digest(batch))
 
     try:
-        delivered = admission.examine(problem, period, batch, what)
+        if alone(batch):
+            found = only_labels(batch, rows and not labels, what)
+            return _add_labels(problem, partitions, quarantine, period, found, what)
+        delivered = _examine(problem, period, batch, what)
         if not rows:
-            return _add_labels(problem, partitions, quarantine, delivered)
+            outcomes = delivered.outcomes
+            return _add_labels(problem, partitions, quarantine, period, outcomes, what)
         chosen = Terms(contract or Contract(), frozenset(despite))
         return _add(problem, partitions, quarantine, delivered, chosen, origin, labels)
     except RefusedError as error:
         if len(batch):
             quarantine.refuse(period, batch, origin(), str(error))
         raise
+
+
+def _examine(problem: Problem, period: Period, batch: pd.DataFrame, what: str) -> Delivered:
+    """The batch after its row rules; `labelled_at` belongs to its outcomes."""
+    moments = batch.get(LABELLED_AT)
+    delivered = admission.examine(
+        problem, period, batch.drop(columns=LABELLED_AT, errors="ignore"), what
+    )
+    if delivered.outcomes is None:
+        return delivered
+    return replace(delivered, outcomes=told(delivered.outcomes, moments, what))
 
 
 def _add(
@@ -165,51 +187,44 @@ def _add(
         rows = _with_released(problem, quarantine, period, delivered.sifted.rows, bad)
         known = partitions.holds(period, rows, ROWS)
         skipped = admit(problem, partitions, delivered, terms, known)
+        partitions.refuse_other(period, rows, ROWS)
         found = None
         if outcomes is not None:
-            _check_keys(
-                set(outcomes[KEY].dropna()) - set(delivered.prepared[KEY].dropna()), delivered
-            )
-            found = _labels(problem, rows, outcomes, quarantine, delivered)
-        partitions.refuse_other(period, rows, ROWS)
-        if found is not None:
-            partitions.refuse_other(period, found, LABELS)
+            mine, events = (set(f[KEY].dropna()) for f in (outcomes, delivered.prepared))
+            check_keys(mine - events, period, delivered.what)
+            found = tell(problem, partitions, quarantine, rows, outcomes, period, delivered.what)
         if not delivered.sifted.broken.empty:
             quarantine.add(period, bad())
         changed = ["rows"] if partitions.write(period, rows, ROWS) else []
-        if found is not None and partitions.write(period, found, LABELS):
-            changed.append("labels")
+        if found is not None:
+            changed += found.write(partitions, quarantine, period)
     held = len(delivered.prepared) - len(rows)
     return _ingested(period, rows, found, changed, held, skipped)
 
 
 def _add_labels(
-    problem: Problem, partitions: Partitions, quarantine: Quarantine, delivered: Delivered
+    problem: Problem,
+    partitions: Partitions,
+    quarantine: Quarantine,
+    period: Period,
+    outcomes: pd.DataFrame | None,
+    what: str,
 ) -> Ingested:
-    """The labels of a partition that is there; those of quarantined rows wait with them."""
-    period, outcomes = delivered.period, delivered.outcomes
+    """Labels of a partition that is there, all or some; those of quarantined rows wait with them.
+
+    Raises:
+        RefusedError: if there are none, or one belongs to no event of the period.
+    """
+    if outcomes is None or outcomes.empty:
+        raise RefusedError(f"{what} has no label: deliver key, label and labelled_at")
     with partitions.lock():
         rows = partitions.rows(period)
-        known, mine = set(rows[KEY]), set(delivered.prepared[KEY].dropna())
-        held = set(quarantine.rows(period)[KEY].dropna())
-        _check_keys((known - mine) | (mine - known - held), delivered)
-        found, changed = None, []
-        if outcomes is not None:
-            check_leak(problem, delivered, rows)
-            found = _labels(problem, rows, outcomes, quarantine, delivered)
-            changed = ["labels"] if partitions.write(period, found, LABELS) else []
-            quarantine.know_labels(period, outcomes)
-    return _ingested(period, rows, found, changed, len(mine - known), ())
-
-
-def _check_keys(other: set[str], delivered: Delivered) -> None:
-    """Labels belong to the events of the partition or of quarantine, all of them and no others."""
-    if other:
-        raise EvergreenError(
-            f"{delivered.what}: its events are not those of partition {delivered.period}; "
-            f"{len(other)} are in only one of them, such as {min(map(str, other))!r}: deliver the "
-            "labels of the whole period"
-        )
+        here, mine = set(rows[KEY]), set(outcomes[KEY].dropna())
+        check_keys(mine - here - set(quarantine.rows(period)[KEY].dropna()), period, what)
+        found = tell(problem, partitions, quarantine, rows, outcomes, period, what)
+        check_leak(problem, found.after, rows, what)
+        changed = found.write(partitions, quarantine, period)
+    return _ingested(period, rows, found, changed, len(mine - here), ())
 
 
 def _with_released(
@@ -230,43 +245,21 @@ def _with_released(
     return check(rows_schema(problem.fields, problem.row_rules), whole, f"rows of {period}")
 
 
-def _labels(
-    problem: Problem,
-    rows: pd.DataFrame,
-    outcomes: pd.DataFrame,
-    quarantine: Quarantine,
-    delivered: Delivered,
-) -> pd.DataFrame:
-    """The labels of these rows with the moment each is known: event time plus the label delay."""
-    told = outcomes[outcomes[KEY].isin(rows[KEY])]
-    if len(told) < len(rows):
-        kept = quarantine.rows(delivered.period, RELEASED)
-        kept = kept[kept[KEY].isin(set(rows[KEY]) - set(told[KEY]))]
-        told = pd.concat([told, kept[list(outcomes.columns)]], ignore_index=True)
-    told = rows[[KEY]].merge(told, on=KEY)
-    return labelled(problem, rows, told, delivered.what)
-
-
-def labelled(
-    problem: Problem, rows: pd.DataFrame, outcomes: pd.DataFrame, what: str
-) -> pd.DataFrame:
-    """Outcomes in the form of a labels partition."""
-    moment = rows.set_index(KEY)[problem.event_time] + problem.label_delay
-    labels = outcomes.assign(labelled_at=outcomes[KEY].map(moment))
-    return check(LABELS_SCHEMA, labels, f"labels of {what}")
-
-
 def _ingested(
     period: Period,
     rows: pd.DataFrame,
-    labels: pd.DataFrame | None,
+    found: Told | None,
     changed: list[str],
     held: int,
     skipped: Iterable[str],
 ) -> Ingested:
-    known = None if labels is None else int(labels["label"].notna().sum())
-    excluded = None if labels is None else int(labels["excluded"].notna().sum())
-    return Ingested(period, len(rows), known, excluded, tuple(changed), held, tuple(skipped))
+    if found is None:
+        return Ingested(period, len(rows), None, None, tuple(changed), held, tuple(skipped))
+    known = coverage(found.after, len(rows))
+    return Ingested(
+        period, len(rows), known.labelled, known.excluded, tuple(changed), held, tuple(skipped),
+        known.missing, found.corrected,
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -16,12 +16,18 @@ class _Section(BaseModel):
 
 
 class Train(_Section):
-    """Which past is learned from, and how."""
+    """Which past is learned from, and how.
+
+    Attributes:
+        minimum_label_coverage: the smallest share of events whose label has matured, in each
+            period; events that never get one do not count.
+    """
 
     as_of: str
     first_period: str
     holdout_periods: Annotated[int, Field(ge=1)]
     minimum_periods: Annotated[int, Field(ge=2)]
+    minimum_label_coverage: Share = 0.9
     out_of_fold_blocks: Annotated[int, Field(ge=2)]
     seed: int
 

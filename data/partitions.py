@@ -1,11 +1,14 @@
 """The raw partitions on disk, and the sha256 that is checked before one is parsed.
 
 `data/raw/` holds, for each period, `<period>.parquet` (key and request fields of every event),
-`<period>.labels.parquet` (what became of them, delivered later), and one manifest.json for all.
+`<period>.labels.parquet` (what became of them, delivered later; `<period>.labels.2.parquet` and so
+on hold what was told after that), and one manifest.json for all.
 """
 
 import io
 import json
+import re
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +23,34 @@ from data.errors import EvergreenError, RefusedError
 from data.periods import Period
 
 ROWS, LABELS = ".parquet", ".labels.parquet"
+APPEND = re.compile(r"\.labels(?:\.([0-9]+))?\.parquet")
+
+
+def period_of(name: str) -> str:
+    return name.split(".")[0]
+
+
+def kind_of(name: str) -> str:
+    """What a file holds: `ROWS`, `LABELS` for every append, or what follows the period's name."""
+    rest = name.removeprefix(period_of(name))
+    return LABELS if APPEND.fullmatch(rest) else rest
+
+
+def label_files(names: Iterable[str], period: Period) -> list[str]:
+    """Those of a period that hold labels: the first delivery, then the appends in order."""
+    mine = [name for name in names if period_of(name) == period.name and kind_of(name) == LABELS]
+    return sorted(mine, key=_turn)
+
+
+def append(turn: int) -> str:
+    """The suffix of a period's first, second, … delivery of labels."""
+    return LABELS if turn == 1 else f".labels.{turn}.parquet"
+
+
+def _turn(name: str) -> int:
+    """Which delivery of labels a file holds; the first carries no number."""
+    found = APPEND.fullmatch(name.removeprefix(period_of(name)))
+    return int(found[1] or 1) if found else 0
 
 
 def to_bytes(frame: pd.DataFrame) -> bytes:
@@ -27,6 +58,11 @@ def to_bytes(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd")
     return buffer.getvalue()
+
+
+def joined(appends: list[pd.DataFrame]) -> pd.DataFrame:
+    """The deliveries of a period's labels in one frame, in their order."""
+    return appends[0] if len(appends) == 1 else pd.concat(appends, ignore_index=True)
 
 
 @dataclass(frozen=True)
@@ -37,17 +73,33 @@ class Partitions:
 
     def periods(self) -> list[Period]:
         """Every period whose rows are there, in order."""
-        names = [name for name in self.manifest() if not name.endswith(LABELS)]
+        names = [name for name in self.manifest() if kind_of(name) == ROWS]
         return sorted(Period.parse(name.removesuffix(ROWS)) for name in names)
 
     def has_labels(self, period: Period) -> bool:
-        return f"{period}{LABELS}" in self.manifest()
+        """Whether any label of the period has arrived."""
+        return bool(self.label_suffixes(period))
+
+    def label_suffixes(self, period: Period) -> list[str]:
+        """The files of a period's labels, in the order of their delivery."""
+        return [name.removeprefix(period.name) for name in label_files(self.manifest(), period)]
+
+    def next_append(self, period: Period) -> str:
+        """The suffix of the file that the next delivery of labels makes."""
+        known = label_files(self.manifest(), period)
+        return append(_turn(known[-1]) + 1 if known else 1)
+
+    def count(self, period: Period) -> int:
+        """How many rows the manifest says a period has."""
+        return int(self.manifest()[f"{period}{ROWS}"]["rows"])
 
     def rows(self, period: Period) -> pd.DataFrame:
-        return self._read(period, ROWS)
+        return self.read(period, ROWS)
 
     def labels(self, period: Period) -> pd.DataFrame:
-        return self._read(period, LABELS)
+        """Every label delivered, corrections included; `data.labels.known` says which count."""
+        suffixes = self.label_suffixes(period) or [LABELS]
+        return joined([self.read(period, suffix) for suffix in suffixes])
 
     def manifest(self) -> dict[str, Any]:
         """File name -> sha256 and number of rows."""
@@ -67,8 +119,9 @@ class Partitions:
     def fingerprint(self, periods: list[Period]) -> dict[str, str]:
         """sha256 of every file of these periods: what a model was trained on."""
         manifest = self.manifest()
-        names = [f"{period}{suffix}" for period in periods for suffix in (ROWS, LABELS)]
-        return {name: manifest[name]["sha256"] for name in names if name in manifest}
+        wanted = {period.name for period in periods}
+        names = sorted(name for name in manifest if period_of(name) in wanted)
+        return {name: manifest[name]["sha256"] for name in names}
 
     def lock(self) -> AbstractContextManager[Any]:
         """Held while a partition is added; one writer at a time."""
@@ -112,6 +165,11 @@ class Partitions:
         known = self.manifest().get(f"{period}{suffix}")
         return bool(known and known["sha256"] == sha256(to_bytes(frame)).hexdigest())
 
+    def is_sound(self, period: Period, suffix: str) -> bool:
+        """Whether a file that the manifest names is there with its bytes."""
+        path = self.folder / f"{period}{suffix}"
+        return path.exists() and sha256_file(path) == self.manifest()[path.name]["sha256"]
+
     def restate(self, period: Period, frame: pd.DataFrame, suffix: str) -> None:
         """Replace a partition by a new version of it; only a release from quarantine does.
 
@@ -154,5 +212,6 @@ class Partitions:
             )
         return path
 
-    def _read(self, period: Period, suffix: str) -> pd.DataFrame:
+    def read(self, period: Period, suffix: str) -> pd.DataFrame:
+        """One file, verified before it is parsed."""
         return pd.read_parquet(self.verify(period, suffix))

@@ -1,9 +1,9 @@
 """Quarantine: the place of rows and batches that broke a rule; nothing in it is ever deleted.
 
 For each period there is `rows.parquet`, one line for each quarantined row with its whole content as
-delivered (JSON), the rules that it breaks, where it came from, its label if that is known, and its
-state: waiting, released or dropped. A batch that was refused whole is kept beside it, as
-`refused-<sha256>.parquet` with the reason in a `.json` of the same name.
+delivered (JSON), the rules that it breaks, where it came from, its label if that is known (and, as
+JSON, those that it corrects), and its state: waiting, released or dropped. A batch that was refused
+whole is kept beside it, as `refused-<sha256>.parquet`, with the reason in a `.json` of that name.
 """
 
 import io
@@ -29,7 +29,7 @@ TABLE = "rows.parquet"
 CAUSE = 80  # letters
 COLUMNS = (
     "id", KEY, "rule", "column", "content", "label", "excluded", "period", "source", "batch",
-    "row", "state", "why", "turn",
+    "row", "state", "why", "turn", "labelled_at", "labels_before",
 )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ class Quarantine:
         if not path.exists():
             return pd.DataFrame({name: pd.Series(dtype=object) for name in COLUMNS})
         try:
-            found = pd.read_parquet(path)
+            found = pd.read_parquet(path).reindex(columns=list(COLUMNS))
         except (OSError, ValueError) as error:
             raise EvergreenError(f"{path} cannot be read ({error}): restore it") from error
         if state is None:
@@ -129,7 +129,7 @@ class Quarantine:
             known = self.rows(period)
             new = lines[~lines["id"].isin(known["id"])]
             if len(new):
-                self._write(period, pd.concat([known, new]) if len(known) else new)
+                self.write(period, pd.concat([known, new]) if len(known) else new)
         return len(new)
 
     def refuse(self, period: Period, batch: pd.DataFrame, origin: Origin, reason: str) -> None:
@@ -142,17 +142,6 @@ class Quarantine:
             kept = RefusedBatch(period.name, origin.source, origin.batch, len(batch), reason)
             write_atomically(path.with_suffix(".json"), canonical_json(asdict(kept)))
 
-    def know_labels(self, period: Period, outcomes: pd.DataFrame) -> None:
-        """Keep the labels of waiting rows with them; `outcomes` has key, label and excluded."""
-        with self.lock():
-            rows = self.rows(period)
-            mine = rows[KEY].isin(outcomes[KEY]) & rows[KEY].notna()
-            if mine.any():
-                told = outcomes.drop_duplicates(KEY).set_index(KEY)
-                for name in ("label", "excluded"):
-                    rows.loc[mine, name] = rows.loc[mine, KEY].map(told[name])
-                self._write(period, rows)
-
     def release(self, period: Period, contents: dict[str, str], keys: dict[str, str]) -> None:
         """Mark rows (by id) as released, with the content and the key that joined the partition."""
         with self.lock():
@@ -163,7 +152,7 @@ class Quarantine:
                 mine = rows["id"] == id_
                 rows.loc[mine, "content"], rows.loc[mine, KEY] = content, keys[id_]
                 rows.loc[mine, "state"], rows.loc[mine, "turn"] = RELEASED, turn
-            self._write(period, rows)
+            self.write(period, rows)
 
     def drop(self, period: Period, key: str | None, reason: str) -> int:
         """Mark waiting rows as dropped, with the reason; how many.
@@ -177,7 +166,7 @@ class Quarantine:
             rows, chosen = self.rows(period), self.waiting(period, key)
             mine = rows["id"].isin(chosen["id"])
             rows.loc[mine, "state"], rows.loc[mine, "why"] = DROPPED, reason
-            self._write(period, rows)
+            self.write(period, rows)
         return len(chosen)
 
     def waiting(self, period: Period, key: str | None = None) -> pd.DataFrame:
@@ -197,7 +186,8 @@ class Quarantine:
             )
         return rows
 
-    def _write(self, period: Period, rows: pd.DataFrame) -> None:
+    def write(self, period: Period, rows: pd.DataFrame) -> None:
+        """Replace a period's table; call it under `lock`, and lose no line."""
         types = dict.fromkeys(COLUMNS, "str") | {
             "label": "float64", "row": "int64", "turn": "Int64"
         }  # fmt: skip
@@ -235,6 +225,7 @@ def lines(
                 "content": content,
                 "label": known.get("label"),
                 "excluded": known.get("excluded"),
+                "labelled_at": _text(known.get("labelled_at")),
                 "period": period.name,
                 "source": origin.source,
                 "batch": origin.batch,

@@ -10,10 +10,10 @@ from typing import Literal
 from data.digests import MANIFEST, canonical_json, write_atomically
 from data.errors import EvergreenError
 from data.objects import Objects, UnsoundError
-from data.partitions import Partitions
+from data.partitions import Partitions, period_of
 from data.periods import Period
 from data.snapshots import Snapshot, Snapshots, fits, writing
-from data.versions import Version, of_snapshot, period_of
+from data.versions import Version, of_snapshot
 
 Source = Literal["cache", "remote", "work tree"]
 

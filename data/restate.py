@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from data import held_labels
 from data.contracts import KEY, Typed, check, rows_schema, sift, typed
 from data.errors import EvergreenError
-from data.ingest import labelled
-from data.partitions import LABELS, ROWS, Partitions
+from data.partitions import ROWS, Partitions
 from data.periods import Period
 from data.problem import Problem
 from data.quarantine import Quarantine, from_json, to_json
@@ -43,8 +43,8 @@ def release(
 ) -> Released:
     """Check waiting rows again, and rewrite the partition with those that hold now.
 
-    Their labels come with them if the partition has labels. The partition is a new version; what
-    still breaks a rule stays.
+    Their labels are appended if the partition has labels. Its rows are a new version; what still
+    breaks a rule stays.
 
     Args:
         key: only the row with this key or id.
@@ -69,7 +69,9 @@ def release(
         whole = pd.concat([partition, new], ignore_index=True)
         whole = check(rows_schema(problem.fields, problem.row_rules), whole, f"rows of {period}")
         if len(new):
-            _restate(problem, partitions, period, whole, waiting.loc[new.index], new)
+            partitions.restate(period, whole, ROWS)
+        lines = waiting.loc[joined.index].assign(**{KEY: joined[KEY]})
+        _append_labels(problem, partitions, period, whole, lines)
         ids = list(waiting["id"].loc[free])
         contents = [to_json(frame.iloc[row]) for row in free]
         keys = [str(value) for value in joined[KEY]]
@@ -80,24 +82,18 @@ def release(
     return Released(period, tuple(keys), {str(names[row]): said for row, said in why.items()})
 
 
-def _restate(
+def _append_labels(
     problem: Problem,
     partitions: Partitions,
     period: Period,
     whole: pd.DataFrame,
     lines: pd.DataFrame,
-    new: pd.DataFrame,
 ) -> None:
-    """Write the new version, with the labels that waited with the rows."""
+    """The labels that waited with released lines, unless a release before was cut off."""
     if partitions.has_labels(period):
-        told = lines[["label", "excluded"]].assign(**{KEY: new[KEY]})
-        told = told[told["label"].notna() | told["excluded"].notna()]
-        mine = labelled(problem, whole, told[[KEY, "label", "excluded"]], str(period))
-        labels = pd.concat([partitions.labels(period), mine], ignore_index=True)
-        partitions.restate(period, whole, ROWS)
-        partitions.restate(period, labels, LABELS)
-    else:
-        partitions.restate(period, whole, ROWS)
+        left = lines[~lines[KEY].isin(partitions.labels(period)[KEY])]
+        for append in held_labels.appends(problem, whole, left, str(period)):
+            partitions.write(period, append, partitions.next_append(period))
 
 
 def _why_not(

@@ -8,6 +8,7 @@ from typing import Any
 from data import contracts, windows
 from data.digests import canonical_json, write_atomically
 from data.errors import stop_on_error
+from data.labels import known
 from data.params import Train, load_params
 from data.partitions import Partitions
 from data.periods import parse_as_of
@@ -27,12 +28,12 @@ def validate(
     counts = {}
     for period in chosen.periods:
         rows = contracts.check(schema, partitions.rows(period), f"partition {period}")
-        labels = contracts.check(contracts.LABELS, partitions.labels(period), f"labels of {period}")
-        known = labels[labels["labelled_at"] <= as_of]
+        labels = known(partitions.labels(period), as_of)
+        labels = contracts.check(contracts.LABELS, labels, f"labels of {period}")
         counts[period.name] = {
             "rows": len(rows),
-            "labelled": int(known["label"].notna().sum()),
-            "excluded": int(known["excluded"].notna().sum()),
+            "labelled": int(labels["label"].notna().sum()),
+            "excluded": int(labels["excluded"].notna().sum()),
         }
     return {"files": partitions.fingerprint(chosen.periods), "periods": counts}
 

@@ -16,7 +16,7 @@ import pandas as pd
 from data.digests import MANIFEST, md5_file, sha256_file
 from data.errors import EvergreenError
 from data.objects import Objects, UnsoundError
-from data.partitions import LABELS, ROWS, Partitions
+from data.partitions import LABELS, ROWS, Partitions, joined, kind_of, label_files, period_of
 from data.periods import Period
 from data.snapshots import Snapshot, Snapshots
 
@@ -69,8 +69,11 @@ class Version:
             ) from error
 
     def read(self, period: Period, *, labels: bool = False) -> pd.DataFrame:
-        """A period's rows or labels, verified before they are parsed."""
-        return pd.read_parquet(self.path(f"{period}{LABELS if labels else ROWS}"))
+        """A period's rows, or its labels with every correction; verified before they are parsed."""
+        names = [f"{period}{ROWS}"]
+        if labels:
+            names = label_files(self.manifest, period) or [f"{period}{LABELS}"]
+        return joined([pd.read_parquet(self.path(name)) for name in names])
 
     def periods(self) -> list[str]:
         return sorted({period_of(name) for name in self.manifest})
@@ -146,15 +149,6 @@ def entries(snapshots: Snapshots) -> list[Entry]:
             found.append(Entry(snapshot, change, len(version.periods()), version.rows(), current))
             before = version
     return found
-
-
-def period_of(name: str) -> str:
-    return name.split(".")[0]
-
-
-def kind_of(name: str) -> str:
-    """What follows the period in a file's name, such as `.labels.parquet`."""
-    return name.removeprefix(period_of(name))
 
 
 def _checked(md5: str) -> str:

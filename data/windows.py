@@ -1,6 +1,5 @@
 """Which past a model learns from and is judged on, as known at `as_of`."""
 
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,8 +9,9 @@ import pandas as pd
 from data.contracts import KEY, to_columns
 from data.errors import EvergreenError
 from data.features import Columns
+from data.labels import check_coverage, digests_of, known
 from data.params import Train
-from data.partitions import LABELS, Partitions, to_bytes
+from data.partitions import LABELS, Partitions, kind_of
 from data.periods import Period, span
 from data.problem import Problem
 
@@ -68,8 +68,8 @@ def select(partitions: Partitions, problem: Problem, as_of: datetime, params: Tr
     """The windows for `as_of`.
 
     Raises:
-        EvergreenError: if a period is missing before `as_of`, its labels have not arrived, or
-            fewer than `minimum_periods` are left for training.
+        EvergreenError: if a period is missing before `as_of`, too few of its labels were known
+            then, or fewer than `minimum_periods` are left for training.
     """
     holdout, minimum = params.holdout_periods, params.minimum_periods
     first, last = Period.parse(params.first_period), last_complete(problem, as_of)
@@ -87,11 +87,8 @@ def select(partitions: Partitions, problem: Problem, as_of: datetime, params: Tr
             f"{_listing(missing)} not been ingested: run `evergreen ingest {missing[0]}`"
             + (f" (and so on to {missing[-1]})" if len(missing) > 1 else "")
         )
-    if unlabelled := [period for period in wanted if not partitions.has_labels(period)]:
-        raise EvergreenError(
-            f"no labels of {unlabelled[0]} have arrived: run `evergreen ingest {unlabelled[0]}` or "
-            "choose an earlier as_of"
-        )
+    for period in wanted:
+        check_coverage(partitions, period, as_of, params.minimum_label_coverage)
     return Windows(as_of, tuple(wanted[:-holdout]), tuple(wanted[-holdout:]))
 
 
@@ -110,15 +107,13 @@ def _listing(periods: list[Period]) -> str:
 def fingerprint(partitions: Partitions, periods: list[Period], as_of: datetime) -> dict[str, str]:
     """sha256 by file of what was known of these periods at `as_of`: what a model is trained on.
 
-    A file with labels that arrive later counts as the file that those known so far would make, so
-    that what comes after `as_of` changes nothing.
+    A file with labels that arrive later counts as the file that those known so far would make, and
+    one with nothing else does not count, so that what comes after `as_of` changes nothing.
     """
-    found = partitions.fingerprint(periods)
+    manifest = partitions.fingerprint(periods)
+    found = {name: sha256 for name, sha256 in manifest.items() if kind_of(name) != LABELS}
     for period in periods:
-        labels = partitions.labels(period)
-        known = labels[labels["labelled_at"] <= as_of]
-        if len(known) < len(labels):
-            found[f"{period}{LABELS}"] = hashlib.sha256(to_bytes(known)).hexdigest()
+        found |= digests_of(partitions, period, as_of)
     return found
 
 
@@ -129,8 +124,7 @@ def load(
     frames = []
     for period in periods:
         rows, labels = partitions.rows(period), partitions.labels(period)
-        labels = labels[labels["labelled_at"] <= as_of]
-        joined = rows.merge(labels, how="left", on=KEY, validate="1:1")
+        joined = rows.merge(known(labels, as_of), how="left", on=KEY, validate="1:1")
         frames.append(joined.assign(period=period.name))
     frame = pd.concat(frames).sort_values([problem.event_time, KEY], ignore_index=True)
     excluded = frame["excluded"].notna()

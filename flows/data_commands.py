@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from data.diff import Diff, Distribution, Summary
     from data.snapshots import Snapshots
     from data.versions import Version
+    from flows.project import Project
 
 app = typer.Typer(no_args_is_help=True, help="Versions of data/raw: look, compare, mend, share.")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
@@ -96,6 +97,36 @@ def open_(
 
 
 @app.command()
+def labels(
+    as_of: Annotated[
+        str | None, typer.Option(help="What was known then: a period or a timestamp.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show per period how far its labels have come: coverage, missing, corrected, watermark."""
+    from data.periods import parse_as_of
+    from data.watermarks import watermark
+
+    project = _project()
+    moment = parse_as_of(as_of, project.problem.label_delay) if as_of else None
+    parts = (project.problem, project.partitions, project.quarantine)
+    found = [watermark(*parts, period, moment) for period in project.partitions.periods()]
+    if as_json:
+        _print_json([json.loads(json.dumps(asdict(w), default=str)) for w in found])
+        return
+    if not found:
+        print("no period yet: run `evergreen ingest PERIOD`")
+        return
+    counts = ("rows", "labelled", "excluded", "missing", "corrected", "quarantined")
+    table: list[tuple[str, ...]] = [("period", *counts, "coverage", "matured until", "state")]
+    for w in found:
+        cells = (f"{getattr(w, name):,}" for name in counts)
+        until = f"{w.matured_until:%Y-%m-%d %H:%M}"
+        table.append((w.period, *cells, f"{w.coverage:.3f}", until, f"{w.state}: {w.reason}"))
+    _print_table(table)
+
+
+@app.command()
 def repair(
     period: Annotated[str | None, typer.Argument(help="Default: all, and the cache.")] = None,
     as_json: Json = False,
@@ -151,11 +182,15 @@ def pull(
     )
 
 
-def _snapshots() -> "Snapshots":
+def _project() -> "Project":
     from flows.project import Project
     from flows.settings import Settings
 
-    return Project.open(Settings.read(os.environ)).snapshots
+    return Project.open(Settings.read(os.environ))
+
+
+def _snapshots() -> "Snapshots":
+    return _project().snapshots
 
 
 def _version(snapshots: "Snapshots", objects: Any, reference: str | None) -> "Version":
@@ -208,7 +243,8 @@ def _print_diff(found: "Diff") -> None:
         before, after = ("-" if n is None else f"{n:,}" for n in file.rows)
         print(f"{file.change:8} {file.name}: {before} -> {after} rows")
     for kind, keys in found.keys.items():
-        counts = f"{keys.added:,} added, {keys.removed:,} removed, {keys.changed:,} changed"
+        word = "restated" if kind == "labels" else "changed"
+        counts = f"{keys.added:,} added, {keys.removed:,} removed, {keys.changed:,} {word}"
         print(f"keys of {kind}: {counts}")
         for change, examples in keys.examples.items():
             more = " …" if len(examples) < getattr(keys, change) else ""

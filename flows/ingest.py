@@ -49,7 +49,8 @@ def ingest(period: str, from_file: str | None = None, what: What = "all") -> Out
 
     Args:
         period: such as 2013-W05.
-        from_file: a parquet or CSV batch; without it the problem's own source delivers.
+        from_file: a parquet or CSV batch, or key, label and labelled_at alone; without it the
+            problem's own source delivers.
         what: its rows, its labels (which arrive later), or all.
     """
     return Outcome(run_ingest(Project.open(), period, from_file, what).message)

@@ -27,6 +27,7 @@ class VersionLineage:
         code: commit, whether the tree was dirty, and the files that differed.
         snapshot: tag and md5 of the DVC snapshot that holds the data.
         partitions: sha256 of every file that it was trained on or judged on.
+        labels: how many were known, missing and corrected as of then.
         params, lock: digests of the parameters and of requirements.lock.
         packages: whether those installed were as locked, or which were not.
         gates: each gate's verdict and reason.
@@ -41,6 +42,7 @@ class VersionLineage:
     code: dict[str, Any]
     snapshot: dict[str, str]
     partitions: dict[str, str]
+    labels: str
     params: str
     lock: str
     packages: str
@@ -140,6 +142,7 @@ def of_version(project: Project, version: Version) -> VersionLineage:
         },
         snapshot={"tag": said("snapshot_tag"), "md5": said("snapshot")},
         partitions=training_of(project, version).get("partitions", {}),
+        labels=said("labels"),
         params=said("params"),
         lock=said("lock"),
         packages=said("packages"),

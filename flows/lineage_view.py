@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from data.partitions import LABELS, ROWS
+from data.partitions import period_of
 from flows.lineage import AnswerLineage, Lineage, SnapshotLineage, VersionLineage, partitions_digest
 
 MARKS = {"passed": "green", "failed": "bold red", "rejected": "bold red", "unknown": "yellow"}
@@ -30,6 +30,7 @@ def _version(of: VersionLineage) -> RenderableType:
         "code": f"{of.code['git_sha']}{changed}",
         "data": f"{of.snapshot['tag']} (md5 {of.snapshot['md5']})",
         "partitions": f"{_files(of.partitions)}, together {partitions_digest(of)[:16]}",
+        "labels": of.labels,
         "params": of.params,
         "lock": f"{of.lock}, packages {of.packages}",
         "MLflow run": of.mlflow_run,
@@ -81,7 +82,7 @@ def _table(rows: Mapping[str, str]) -> Table:
 
 def _files(partitions: Mapping[str, str]) -> str:
     """`10 files, 2013-W01 to 2013-W05`."""
-    names = sorted(name.removesuffix(LABELS).removesuffix(ROWS) for name in partitions)
+    names = sorted(map(period_of, partitions))
     return f"{len(names)} files, {names[0]} to {names[-1]}" if names else "no files"
 
 

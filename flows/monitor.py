@@ -16,8 +16,8 @@ from data.contracts import KEY, to_columns
 from data.digests import canonical_json, write_atomically
 from data.drift import DriftReport, Verdict, compare
 from data.errors import EvergreenError
+from data.labels import known
 from data.periods import Period, parse_as_of
-from data.windows import load
 from flows.governor import Action, Decision, Watched, decide
 from flows.project import Project
 from flows.steps import Outcome, in_flow, show, step
@@ -31,12 +31,18 @@ DRIFT_DETECTED = "evergreen.drift.detected"
 
 @dataclass(frozen=True)
 class QualityReport:
-    """Real quality of the served answers whose labels had matured."""
+    """Real quality of the served answers whose labels had matured.
+
+    Attributes:
+        coverage: share of the answers with a matured label among those that can have one.
+        missing: answers whose label has not matured.
+    """
 
     verdict: Verdict
     quality: Quality | None
     log_loss: Interval | None
     coverage: float
+    missing: int
     reason: str
 
 
@@ -67,6 +73,8 @@ class MonitorReport:
             f"Version {self.version} answered {self.served} requests. {self.decision.reason}.",
             f"**Drift** {drift.verdict}: {drift.reason}.",
             f"**Quality** {self.quality.verdict}: {self.quality.reason}.",
+            f"{self.quality.coverage:.1%} of the answers have a matured label, "
+            f"{self.quality.missing} are missing.",
         ]
         if quality and quality.roc_auc is not None:
             lines.append(
@@ -96,6 +104,7 @@ def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
     write_atomically(path, canonical_json(asdict(report)))
     show("monitor", report.to_markdown(), f"{chosen}: {report.decision.reason}")
     print(f"{chosen}: drift {report.drift.verdict}, {report.drift.reason}")
+    print(f"{chosen}: quality {report.quality.verdict}, {report.quality.reason}")
     print(f"{chosen}: {report.decision.action}, {report.decision.reason}")
     if report.decision.action is Action.RETRAIN:
         announce(project, report)
@@ -111,8 +120,9 @@ def watch(project: Project, period: Period, champion: Version, model: Artifact) 
     scores = served["probability"].to_numpy(dtype=float)
     minimum = project.params.monitor.minimum_rows
     drift = compare(model.reference, model.matrix(columns), scores, minimum)
-    excluded = _excluded_share(project, period, len(rows))
-    quality = _quality(project, period, served)
+    labels = _matured(project, period)
+    excluded = _excluded_share(labels)
+    quality = _quality(project, period, served, labels)
     trouble = _trouble(project, excluded, drift)
     learned_until = Period.parse(model.training["holdout"][-1])
     history = [*_history(project, champion, period), Watched(period, drift.verdict, trouble)]
@@ -139,45 +149,54 @@ def _logged(project: Project, period: Period, champion: Version) -> pd.DataFrame
     )
 
 
-def _quality(project: Project, period: Period, served: pd.DataFrame) -> QualityReport:
-    """Served answers against the labels known when the period's labels are due."""
+def _matured(project: Project, period: Period) -> pd.DataFrame | None:
+    """The labels known when the period's are due, one for each event; None before any arrives."""
     if not project.partitions.has_labels(period):
-        reason = f"no labels of {period} have arrived"
-        return QualityReport(Verdict.UNKNOWN, None, None, 0.0, reason)
-    params = project.params
+        return None
     as_of = parse_as_of(period.name, project.problem.label_delay)
-    labelled = load(project.partitions, project.problem, [period], as_of)
-    known = labelled.take(np.isin(labelled.keys, served[KEY].to_numpy(dtype=object)))
-    excluded = set(_outcomes(project, period).query("excluded.notna()")[KEY])
-    due = len(served) - int(served[KEY].isin(excluded).sum())
-    coverage = len(known) / due if due else 0.0
-    if len(known) < params.monitor.minimum_rows or coverage < params.monitor.minimum_label_coverage:
-        reason = f"{len(known)} of {due} answers have a label, too few to judge"
-        return QualityReport(Verdict.UNKNOWN, None, None, coverage, reason)
-    probability = served.set_index(KEY)["probability"].loc[known.keys].to_numpy(dtype=float)
-    losses = log_losses(known.label, probability)
-    gates = params.gates
+    return known(project.partitions.labels(period), as_of)
+
+
+def _quality(
+    project: Project, period: Period, served: pd.DataFrame, labels: pd.DataFrame | None
+) -> QualityReport:
+    """Served answers against their matured labels."""
+    if labels is None:
+        reason = f"no labels of {period} have arrived"
+        return QualityReport(Verdict.UNKNOWN, None, None, 0.0, len(served), reason)
+    params, moment = project.params, project.problem.event_time
+    told = served.merge(labels, how="left", on=KEY, validate="1:1").sort_values([moment, KEY])
+    judged = told[told["label"].notna()]
+    due = len(told) - int(told["excluded"].notna().sum())
+    coverage, missing = len(judged) / due if due else 0.0, due - len(judged)
+    limits = params.monitor
+    if len(judged) < limits.minimum_rows or coverage < limits.minimum_label_coverage:
+        reason = f"{len(judged)} of {due} answers have a matured label, {missing} are missing: "
+        reason += f"too few to judge (at least {limits.minimum_label_coverage:.0%} of them and "
+        reason += f"{limits.minimum_rows} are)"
+        return QualityReport(Verdict.UNKNOWN, None, None, coverage, missing, reason)
+    label = judged["label"].to_numpy(dtype=np.int8)
+    probability = judged["probability"].to_numpy(dtype=float)
+    day = judged[moment].to_numpy().astype("datetime64[D]")
+    losses, gates = log_losses(label, probability), params.gates
     interval = block_bootstrap(
-        losses, known.day, gates.bootstrap_samples, gates.confidence, params.train.seed
+        losses, day, gates.bootstrap_samples, gates.confidence, params.train.seed
     )
-    quality = measure(known.label, probability)
-    constant = log_losses(known.label, np.full(len(known), known.label.mean())).mean()
+    constant = log_losses(label, np.full(len(label), label.mean())).mean()
     worse = bool(interval.low > constant)
     verdict = Verdict.WARN if worse else Verdict.OK
     reason = f"log loss {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
     reason += f", {'worse' if worse else 'no worse'} than the week's own rate ({constant:.3f})"
-    return QualityReport(verdict, quality, interval, coverage, reason)
+    reason += f", {missing} labels missing" if missing else ""
+    quality = measure(label, probability)
+    return QualityReport(verdict, quality, interval, coverage, missing, reason)
 
 
-def _outcomes(project: Project, period: Period) -> pd.DataFrame:
-    return project.partitions.labels(period)
-
-
-def _excluded_share(project: Project, period: Period, rows: int) -> float | None:
-    """Share of events that never get a label; None before the labels arrive."""
-    if not project.partitions.has_labels(period):
+def _excluded_share(labels: pd.DataFrame | None) -> float | None:
+    """Share of events that never get a label among those known; None before any is."""
+    if labels is None or labels.empty:
         return None
-    return float(_outcomes(project, period)["excluded"].notna().sum() / max(rows, 1))
+    return float(labels["excluded"].notna().mean())
 
 
 def _trouble(project: Project, excluded: float | None, drift: DriftReport) -> str | None:

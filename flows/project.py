@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from data.digests import digest_of, sha256_file
 from data.errors import EvergreenError
+from data.labels import coverage_of
 from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
@@ -71,19 +72,20 @@ class Project:
         return Registry(tracking, home / "promotion.lock")
 
     def newest_labelled(self) -> Period:
-        """The newest period whose labels are there.
+        """The newest period of which enough labels have matured to learn from it.
 
         Raises:
             EvergreenError: if there is none.
         """
-        partitions = self.partitions
-        labelled = [period for period in partitions.periods() if partitions.has_labels(period)]
-        if not labelled:
-            raise EvergreenError(
-                f"no period with labels is in {partitions.folder}: run `evergreen ingest "
-                f"{self.params.train.first_period}` first"
-            )
-        return labelled[-1]
+        minimum, delay = self.params.train.minimum_label_coverage, self.problem.label_delay
+        for period in reversed(self.partitions.periods()):
+            due = period.end + delay
+            if coverage_of(self.partitions, period, due).share >= minimum:
+                return period
+        raise EvergreenError(
+            f"no period with labels is in {self.partitions.folder} (at least {minimum:.0%} of "
+            f"those due): run `evergreen ingest {self.params.train.first_period}` first"
+        )
 
     def as_of(self, text: str | None) -> str:
         """`text` if it is a moment of logical time, the newest labelled period without one."""

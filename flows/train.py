@@ -10,6 +10,7 @@ from prefect import flow
 
 from data import digests
 from data.periods import parse_as_of
+from data.watermarks import total
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, show, step
 from models import artifact, evaluate, gates, tracking
@@ -41,6 +42,8 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
     trained = step(fit, project.problem, project.partitions, project.params, moment)
+    labels = total(project.partitions, trained.windows.periods, moment)
+    print(f"labels as of {chosen}: {labels.say()}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
@@ -59,6 +62,7 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
             "cause": cause,
             "prefect_run": flow_run_id(),
             "partitions": digests.digest_of(dict(trained.fingerprint)),
+            "labels": labels.say(),
         }
         run_id = step(_log, project, trained, path, report, tags)
     judged = step(_register, project.registry, run_id, report, champion, tags)

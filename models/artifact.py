@@ -120,9 +120,13 @@ def write(trained: Trained, problem: Problem, params: Params, folder: Path) -> s
 
 
 def model_params(params: Params) -> dict[str, Any]:
-    """The parameters that shape the model; `as_of` is a window's own and may be overridden."""
+    """The parameters that shape the model.
+
+    `as_of` is a window's own and may be overridden; the label coverage decides only whether there
+    is a model.
+    """
     chosen = params.model_dump(include={"train", "xgboost", "decision", "monitor"})
-    del chosen["train"]["as_of"]
+    del chosen["train"]["as_of"], chosen["train"]["minimum_label_coverage"]
     return chosen
 
 

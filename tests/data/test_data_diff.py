@@ -1,17 +1,20 @@
 """What differs between two versions is named: periods, keys, schema, distributions."""
 
 import json
+from datetime import timedelta
 
 import pytest
 from typer.testing import CliRunner
 
 from data.diff import diff
 from data.errors import EvergreenError
+from data.ingest import ingest
 from data.partitions import ROWS, Partitions
 from data.periods import Period
 from data.versions import of_snapshot, work_tree
 from flows.cli import app
 from flows.settings import Settings
+from tests.planted import PROBLEM
 
 WEEK = Period.parse("2024-W02")
 
@@ -142,3 +145,18 @@ def test_the_commands_say_what_they_did(run, changed, tmp_path):
     assert "2024-W03.parquet was missing: restored from the cache" in run("repair", "2024-W03")
     assert json.loads(run("repair", "--json"))["mended"] == []
     assert "0 objects pushed" in run("push")
+
+
+def test_a_restated_label_is_counted_and_its_old_value_no_more(store):
+    """A correction is an append: one label restated, and as many labels as before."""
+    partitions = Partitions(store.raw)
+    told = partitions.labels(WEEK).dropna(subset="label").head(2)
+    moment = told["labelled_at"].max() + timedelta(days=1)
+    fixed = told.assign(label=1 - told["label"], labelled_at=moment)
+    assert ingest(PROBLEM, partitions, WEEK, fixed).corrected == 2
+    found = compare(store, "2024-W03")
+    assert [(f.name, f.change) for f in found.files] == [("2024-W02.labels.2.parquet", "added")]
+    keys = found.keys["labels"]
+    assert (keys.added, keys.removed, keys.changed) == (0, 0, 2)
+    label = next(d for d in found.distributions if d.name == "label")
+    assert label.before.rows == label.after.rows == 1500

@@ -34,6 +34,7 @@ FEW = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 seeds = st.integers(0, 2**32 - 1)
+COLUMNS = [KEY, "label", "excluded", "labelled_at"]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,9 @@ def small(params):
     """The smallest model that still learns: two blocks, five trees."""
     return params.model_copy(
         update={
-            "train": params.train.model_copy(update={"out_of_fold_blocks": 2}),
+            "train": params.train.model_copy(
+                update={"out_of_fold_blocks": 2, "minimum_label_coverage": 0.5}
+            ),
             "xgboost": params.xgboost.model_copy(update={"n_estimators": 5, "max_depth": 3}),
         }
     )
@@ -69,6 +72,13 @@ def stored(folder: Path, content: dict) -> Partitions:
             partitions.write(period, check(rows_schema(FIELDS), rows, "rows"), ROWS)
             partitions.write(period, check(LABELS, labels, "labels"), LABEL_FILE)
     return partitions
+
+
+def appended(partitions: Partitions, period: Period, labels: pd.DataFrame) -> None:
+    """A further delivery of labels, whatever it holds."""
+    with partitions.lock():
+        suffix = partitions.next_append(period)
+        partitions.write(period, check(LABELS, labels[COLUMNS], "labels"), suffix)
 
 
 def made(partitions: Partitions, params, folder: Path):
@@ -123,6 +133,51 @@ def test_nothing_after_as_of_changes_the_model(known, small, tmp_path, seed, dro
     assert held.keys.tolist() == before.keys.tolist()
     for name, values in held.columns.items():
         np.testing.assert_array_equal(values, before.columns[name])
+
+
+@FEW
+@given(seed=seeds, first=st.booleans(), rounds=st.integers(1, 3))
+def test_appends_after_as_of_change_nothing(known, small, tmp_path, seed, first, rounds):
+    """Late labels and corrections in files of their own; nor does it matter which comes first."""
+    random, content = np.random.default_rng(seed), weeks()
+    late = {}
+    for period, (rows, labels) in content.items():
+        later = in_the_future(labels)
+        late[period] = rewrite(labels, pd.Series(True, index=labels.index), random)
+        late[period]["labelled_at"] = AS_OF + pd.to_timedelta(random.integers(1, 90), unit="h")
+        content[period] = rows, labels[~later]
+    if first:
+        content[FIRST] = content[FIRST][0], late[FIRST]
+    partitions = stored(tmp_path / "raw", content)
+    for turn in range(rounds):
+        for period, labels in late.items():
+            again = labels.assign(labelled_at=labels["labelled_at"] + timedelta(days=turn))
+            appended(partitions, period, again[random.random(len(again)) < 0.7])
+    if first:
+        past = weeks()[FIRST][1]
+        appended(partitions, FIRST, past[~in_the_future(past)])
+    digest, trained = made(partitions, small, tmp_path / "model")
+    assert digest == known[0] and trained.fingerprint == known[1].fingerprint
+
+
+@FEW
+@given(seed=seeds)
+def test_a_correction_counts_from_its_moment_on(known, small, tmp_path, seed):
+    """The same append a moment before `as_of` restates the label, and the model with it."""
+    content = weeks()
+    labels = content[FIRST][1]
+    which = labels["label"].notna() & ~in_the_future(labels)
+    chosen = labels[which].sample(20, random_state=int(seed % 2**31))
+    flipped = chosen.assign(label=1 - chosen["label"])
+    partitions = stored(tmp_path / "raw", content)
+    appended(partitions, FIRST, flipped.assign(labelled_at=AS_OF + timedelta(microseconds=1)))
+    assert made(partitions, small, tmp_path / "model")[0] == known[0]
+    partitions = stored(tmp_path / "raw", content)
+    appended(partitions, FIRST, flipped.assign(labelled_at=AS_OF))
+    found = windows.load(partitions, PROBLEM, [FIRST], AS_OF)
+    label = dict(zip(found.keys, found.label, strict=True))
+    assert [label[key] for key in flipped[KEY]] == flipped["label"].tolist()
+    assert made(partitions, small, tmp_path / "model")[0] != known[0]
 
 
 def test_a_label_that_is_known_does_change_the_model(known, small, tmp_path):

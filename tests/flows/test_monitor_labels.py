@@ -1,0 +1,56 @@
+"""The monitor judges on matured labels only, and says how many are missing."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from data.drift import Verdict
+from data.ingest import ingest
+from data.labels import LABELLED_AT
+from data.partitions import Partitions
+from data.periods import Period, parse_as_of
+from flows import monitor
+from tests import planted
+
+PROBLEM, WEEK = planted.PROBLEM, Period.parse("2024-W06")
+DUE = parse_as_of(WEEK.name, PROBLEM.label_delay)
+
+
+@pytest.fixture
+def project(tmp_path, params):
+    partitions = Partitions(tmp_path / "raw")
+    ingest(PROBLEM, partitions, WEEK, planted.read(WEEK), labels=False)
+    return SimpleNamespace(params=params, problem=PROBLEM, partitions=partitions)
+
+
+def judged(project):
+    served = project.partitions.rows(WEEK).assign(probability=0.3)
+    labels = monitor._matured(project, WEEK)
+    return monitor._quality(project, WEEK, served, labels), monitor._excluded_share(labels)
+
+
+def test_quality_waits_until_enough_labels_have_matured(project):
+    batch = planted.read(WEEK)
+    told = planted.outcomes(batch).assign(labelled_at=batch["sent_at"] + PROBLEM.label_delay)
+    found, excluded = judged(project)
+    assert (found.verdict, found.missing, excluded) == (Verdict.UNKNOWN, 500, None)
+    ingest(PROBLEM, project.partitions, WEEK, told.head(400))
+    found, _ = judged(project)
+    part = int(told["label"].head(400).notna().sum())
+    lost = int(told["excluded"].head(400).notna().sum())
+    assert found.verdict is Verdict.UNKNOWN and found.missing == 500 - part - lost
+    assert f"{found.missing} are missing" in found.reason and 0.7 < found.coverage < 0.9
+    late = told[400:].assign(**{LABELLED_AT: DUE + timedelta(days=1)})
+    ingest(PROBLEM, project.partitions, WEEK, late[:50])
+    assert judged(project)[0] == found, "labels that are known later have not matured"
+    ingest(PROBLEM, project.partitions, WEEK, told[450:490])
+    ingest(PROBLEM, project.partitions, WEEK, told[490:])
+    assert judged(project)[0].verdict is Verdict.UNKNOWN
+    whole = Partitions(project.partitions.folder.with_name("whole"))
+    ingest(PROBLEM, whole, WEEK, batch)
+    project.partitions = whole
+    found, excluded = judged(project)
+    assert found.verdict is not Verdict.UNKNOWN and (found.missing, found.coverage) == (0, 1.0)
+    assert excluded == pytest.approx(np.mean(batch["fate"] == "lost"))
