@@ -8,6 +8,7 @@ import io
 import json
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,15 @@ def to_bytes(frame: pd.DataFrame) -> bytes:
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False, compression="zstd")
     return buffer.getvalue()
+
+
+@lru_cache(maxsize=4)
+def _parsed(manifest: bytes) -> dict[str, Any]:
+    """Read again at every look, parsed only when it changed: it grows with every period."""
+    content = json.loads(manifest)
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
 
 
 @dataclass(frozen=True)
@@ -52,9 +62,7 @@ class Partitions:
     def manifest(self) -> dict[str, Any]:
         """File name -> sha256 and number of rows."""
         try:
-            content = json.loads((self.folder / MANIFEST).read_text())
-            if not isinstance(content, dict):
-                raise ValueError("not a JSON object")
+            return dict(_parsed((self.folder / MANIFEST).read_bytes()))
         except FileNotFoundError:
             return {}
         except ValueError as error:
@@ -62,7 +70,6 @@ class Partitions:
                 f"{self.folder / MANIFEST} is not readable ({error}): `evergreen data repair` "
                 "restores it, as does `dvc get . data/raw --rev TAG`"
             ) from error
-        return content
 
     def fingerprint(self, periods: list[Period]) -> dict[str, str]:
         """sha256 of every file of these periods: what a model was trained on."""
