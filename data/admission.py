@@ -94,9 +94,10 @@ def admit(
     Raises:
         RefusedError: naming every batch rule that is broken.
     """
-    period, others = delivered.period, references(problem, partitions, delivered.period)
+    period, limit = delivered.period, 0 if known else terms.contract.reference_periods
     batch = rules.Batch(
-        problem, terms.contract, period, delivered.typed, [] if known else others,
+        problem, terms.contract, period, delivered.typed,
+        references(problem, partitions, period, limit),
         _label(delivered), lambda: _at_edge(problem, period),
     )  # fmt: skip
     found, skipped = rules.judge(batch)

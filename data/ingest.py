@@ -1,4 +1,8 @@
-"""The one door: a batch becomes an immutable partition; what breaks a rule goes to quarantine."""
+"""The one door: a batch becomes an immutable partition; what breaks a rule goes to quarantine.
+
+A batch is in memory as a whole, because its rules look at all of its rows; other periods are not,
+but for the profiles of the nearest. Memory follows the largest period, not how many there are.
+"""
 
 import argparse
 from collections.abc import Callable, Collection, Iterable

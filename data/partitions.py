@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,15 @@ def joined(appends: list[pd.DataFrame]) -> pd.DataFrame:
     return appends[0] if len(appends) == 1 else pd.concat(appends, ignore_index=True)
 
 
+@lru_cache(maxsize=4)
+def _parsed(manifest: bytes) -> dict[str, Any]:
+    """Read again at every look, parsed only when it changed: it grows with every period."""
+    content = json.loads(manifest)
+    if not isinstance(content, dict):
+        raise ValueError("not a JSON object")
+    return content
+
+
 @dataclass(frozen=True)
 class Partitions:
     """The folder of raw partitions, `data/raw`."""
@@ -104,9 +114,7 @@ class Partitions:
     def manifest(self) -> dict[str, Any]:
         """File name -> sha256 and number of rows."""
         try:
-            content = json.loads((self.folder / MANIFEST).read_text())
-            if not isinstance(content, dict):
-                raise ValueError("not a JSON object")
+            return dict(_parsed((self.folder / MANIFEST).read_bytes()))
         except FileNotFoundError:
             return {}
         except ValueError as error:
@@ -114,7 +122,6 @@ class Partitions:
                 f"{self.folder / MANIFEST} is not readable ({error}): `evergreen data repair` "
                 "restores it, as does `dvc get . data/raw --rev TAG`"
             ) from error
-        return content
 
     def fingerprint(self, periods: list[Period]) -> dict[str, str]:
         """sha256 of every file of these periods: what a model was trained on."""

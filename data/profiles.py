@@ -88,24 +88,29 @@ def _column(column: pd.Series, text: bool) -> ColumnProfile:
     return ColumnProfile(len(column) - len(known), others, ends, quantiles, None)
 
 
-def references(problem: Problem, partitions: Partitions, period: Period) -> list[Profile]:
-    """Profiles of all other partitions, the nearest in time first.
+def references(
+    problem: Problem, partitions: Partitions, period: Period, limit: int
+) -> list[Profile]:
+    """Profiles of the `limit` other partitions that are nearest in time, the nearest first.
 
-    One that is damaged, or older than one of the fields, is left out.
+    One that is damaged, or older than one of the fields, is left out. However long the history,
+    no more of it is read.
     """
+    manifest = partitions.manifest()
+    found: list[Profile] = []
     others = [other for other in partitions.periods() if other != period]
-    others.sort(key=lambda other: (abs(other.start - period.start), other.start))
-    found = []
-    for other in others:
-        sha256 = partitions.manifest()[f"{other}{ROWS}"]["sha256"]
+    for other in sorted(others, key=lambda o: (abs(o.start - period.start), o.start)):
+        if len(found) == limit:
+            break
         try:
+            sha256 = manifest[f"{other}{ROWS}"]["sha256"]
             found.append(_of_partition(problem, partitions, other, sha256))
         except EvergreenError:
             continue
     return found
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=32)
 def _of_partition(problem: Problem, partitions: Partitions, period: Period, sha256: str) -> Profile:
     """Kept by the partition's sha256: a restated partition has a profile of its own."""
     rows = partitions.rows(period)

@@ -67,15 +67,16 @@ def build(
         period: the name of each row's period, shape (n,).
         bins: the most bins for a column; one with fewer distinct values has one bin for each.
     """
-    periods = tuple(sorted(set(period)))
+    periods, place = np.unique(period, return_inverse=True)
+    rows_of = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
     columns = [*zip(names, matrix.T, strict=True), (SCORE, scores)]
     histograms = []
     for name, values in columns:
         empty = Histogram(name, bin_edges(values, bins), ())
-        counts = [empty.count(values[period == p]) for p in periods]
+        counts = [empty.count(values[chosen]) for chosen in rows_of]
         rows = tuple(tuple(map(int, row)) for row in counts)
         histograms.append(Histogram(name, empty.edges, rows))
-    return Reference(periods, tuple(histograms))
+    return Reference(tuple(map(str, periods)), tuple(histograms))
 
 
 def bin_edges(values: np.ndarray, bins: int) -> tuple[float, ...]:

@@ -63,7 +63,7 @@ class Batch:
 
     Attributes:
         typed: the rows in the contract's types.
-        others: profiles of all other periods, nearest first.
+        reference: profiles of the nearest other periods, `contract.reference_periods` at most.
         label: of each row, 0, 1 or missing; None if the batch has no outcomes.
         edge: whether the source begins or ends in this period, so that it may be a part of one.
     """
@@ -72,7 +72,7 @@ class Batch:
     contract: Contract
     period: Period
     typed: Typed
-    others: Sequence[Profile]
+    reference: Sequence[Profile]
     label: pd.Series | None
     edge: Callable[[], bool]
 
@@ -83,10 +83,6 @@ class Batch:
     @cached_property
     def profile(self) -> Profile:
         return profile(self.problem, self.period.name, self.rows)
-
-    @cached_property
-    def reference(self) -> Sequence[Profile]:
-        return self.others[: self.contract.reference_periods]
 
     @cached_property
     def usual(self) -> dict[str, Usual]:
@@ -148,9 +144,9 @@ def duplicated(batch: Batch) -> Finding | None:
 
 
 def delivered_before(batch: Batch) -> Finding | None:
-    """The events, or the contents, of another period under this one's name."""
+    """The events, or the contents, of a period of the reference under this one's name."""
     mine = batch.profile
-    for other in batch.others:
+    for other in batch.reference:
         keys = len(np.intersect1d(mine.keys, other.keys, assume_unique=True))
         same = len(np.intersect1d(mine.contents, other.contents, assume_unique=True))
         if keys or same > DELIVERED_BEFORE * len(mine.contents):

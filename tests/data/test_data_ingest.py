@@ -230,3 +230,15 @@ def test_text_of_a_csv_stays_text(tmp_path):
     read = read_file(tmp_path / "batch.csv", planted.PROBLEM)
     assert list(read["route"]) == ["NA", "007", "coast"]
     assert read["kilos"].isna()[0]
+
+
+def test_the_manifest_is_the_one_on_disk_whoever_changed_it(tmp_path, filled):
+    """It is parsed once for each content; nobody's own copy shows in another's."""
+    here = filled(tmp_path / "raw", "2024-W01", "2024-W02")
+    here.manifest().clear()
+    assert len(here.manifest()) == 4
+    filled(tmp_path / "raw", "2024-W03", "2024-W03")
+    assert len(here.manifest()) == 6
+    (here.folder / "manifest.json").write_text("[]")
+    with pytest.raises(EvergreenError, match="not a JSON object"):
+        here.manifest()

@@ -13,7 +13,7 @@ from data.errors import RefusedError
 from data.params import Contract, load_params
 from data.partitions import Partitions
 from data.periods import Period
-from data.profiles import profile
+from data.profiles import profile, references
 from data.quarantine import Quarantine
 from tests import planted
 
@@ -244,3 +244,19 @@ def test_a_profile_does_not_depend_on_the_order_of_rows():
     other = profile(planted.PROBLEM, "one", typed.sample(frac=1, random_state=1))
     assert (one.contents == other.contents).all() and (one.keys == other.keys).all()
     assert one.columns["queue"].range == other.columns["queue"].range
+
+
+def test_no_more_of_a_long_history_is_read_than_the_reference(tmp_path, filled):
+    """The nearest periods, before or after; damaged ones give way to the next."""
+    read = []
+
+    class Watched(Partitions):
+        def rows(self, period):
+            read.append(period.name)
+            return super().rows(period)
+
+    folder = filled(tmp_path / "raw", "2024-W01", "2024-W09").folder
+    (folder / "2024-W05.parquet").write_bytes(b"")
+    found = references(planted.PROBLEM, Watched(folder), Period.parse("2024-W04"), 3)
+    assert [profile.name for profile in found] == ["2024-W03", "2024-W02", "2024-W06"]
+    assert set(read) == {"2024-W03", "2024-W05", "2024-W02", "2024-W06"}
