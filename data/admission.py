@@ -1,13 +1,11 @@
 """What stands between a delivered batch and its partition: form, row rules, batch rules."""
 
-from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from data import contracts, rules
+from data.batches import Batch, Finding
 from data.contracts import KEY, Sifted, Typed
 from data.errors import EvergreenError, RefusedError
 from data.params import Contract
@@ -31,7 +29,8 @@ class Delivered:
 
     Attributes:
         what: names the batch in errors.
-        prepared: key and fields as delivered, one row for each event.
+        prepared: key and fields as delivered, one row for each event; beside them what else the
+            source's own form has.
         outcomes: key, label and excluded; None if the batch has none.
     """
 
@@ -43,7 +42,13 @@ class Delivered:
     outcomes: pd.DataFrame | None
 
 
-def examine(problem: Problem, period: Period, batch: pd.DataFrame, what: str) -> Delivered:
+def examine(
+    problem: Problem,
+    period: Period,
+    batch: pd.DataFrame,
+    what: str,
+    contract: Contract | None = None,
+) -> Delivered:
     """Bring a batch into the form of a partition and apply the row rules.
 
     Raises:
@@ -51,10 +56,16 @@ def examine(problem: Problem, period: Period, batch: pd.DataFrame, what: str) ->
     """
     if batch.empty:
         raise RefusedError(f"{what} is empty: deliver its rows, or leave the period out")
-    _check_source(problem, batch, what)
+    batch, source = batch.reset_index(drop=True), None
+    if _has_source_form(problem, batch):
+        told = [name for name in map(str, batch.columns) if name not in problem.source_outcomes]
+        _refuse(rules.columns(problem, [field.name for field in problem.source], told), what)
+        source = contracts.typed_source(problem, batch)
+        _refuse(rules.retyped(source, contract or Contract()), what)
     try:
-        prepared = problem.prepare(batch).reset_index(drop=True)
-        outcomes = problem.outcomes(batch)
+        clean = batch if source is None else batch.assign(**source.rows)
+        prepared = problem.prepare(clean).reset_index(drop=True)
+        outcomes = problem.outcomes(clean)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RefusedError(
             f"{what} is not as its source delivers it ({type(error).__name__}: {error})"
@@ -64,21 +75,23 @@ def examine(problem: Problem, period: Period, batch: pd.DataFrame, what: str) ->
     expected = [KEY, *(field.name for field in problem.fields)]
     _refuse(rules.columns(problem, expected, list(prepared.columns)), what)
     typed = contracts.typed(problem, prepared)
-    sifted = contracts.sift(problem, typed)
+    if source is None:
+        return Delivered(period, what, prepared, typed, contracts.sift(problem, typed), outcomes)
+    sifted = contracts.sift(problem, typed, contracts.sift_source(problem, source))
+    for name in (field.name for field in problem.source):
+        own = prepared[name] if name in prepared else batch[name]
+        prepared[name] = own.where(~source.wrong[name], batch[name])
     return Delivered(period, what, prepared, typed, sifted, outcomes)
 
 
-def _check_source(problem: Problem, batch: pd.DataFrame, what: str) -> None:
-    """Missing, renamed and extra columns of the source's own form, where a problem declares it."""
+def _has_source_form(problem: Problem, batch: pd.DataFrame) -> bool:
+    """Whether a batch has more columns of the source's own form than of a partition's."""
+    found = {str(name) for name in batch.columns}
     own = {KEY, *(field.name for field in problem.fields)}
-    found = [str(name) for name in batch.columns]
-    if not problem.source or len(own & set(found)) > len(set(problem.source) & set(found)):
-        return
-    told = [name for name in found if name not in problem.source_outcomes]
-    _refuse(rules.columns(problem, problem.source, told), what)
+    return len(own & found) <= len({field.name for field in problem.source} & found) > 0
 
 
-def _refuse(finding: rules.Finding | None, what: str) -> None:
+def _refuse(finding: Finding | None, what: str) -> None:
     if finding:
         raise RefusedError(f"{what} is refused: {finding.rule}: {finding.reason}")
 
@@ -95,14 +108,13 @@ def admit(
         RefusedError: naming every batch rule that is broken.
     """
     period, limit = delivered.period, 0 if known else terms.contract.reference_periods
-    batch = rules.Batch(
-        problem, terms.contract, period, delivered.typed,
-        references(problem, partitions, period, limit),
+    sketches = {} if known else partitions.sketches(period)
+    batch = Batch(
+        problem, terms.contract, period, delivered.typed, delivered.sifted,
+        references(problem, partitions, period, limit), sketches,
         _label(delivered), lambda: _at_edge(problem, period),
     )  # fmt: skip
     found, skipped = rules.judge(batch)
-    if flood := _flood(problem, delivered, terms.contract):
-        found.append(flood)
     if left := [finding for finding in found if finding.rule not in terms.despite]:
         said = "; ".join(f"{finding.rule}: {finding.reason}" for finding in left)
         raise RefusedError(f"{delivered.what} is refused: {said}. No partition was changed")
@@ -135,34 +147,3 @@ def _at_edge(problem: Problem, period: Period) -> bool:
     """Whether the source begins or ends in this period."""
     available = problem.periods()
     return period.name in (available[0], available[-1])
-
-
-def _flood(problem: Problem, delivered: Delivered, contract: Contract) -> rules.Finding | None:
-    """Too many rows that break a row rule, with what would mend most of them."""
-    broken, rows = delivered.sifted.broken, len(delivered.prepared)
-    bad = broken["row"].nunique()
-    if bad <= contract.quarantine_share * rows:
-        return None
-    counts = Counter(zip(broken["column"], broken["rule"], strict=True))
-    said = [f"{column}: {rule} in {count} rows" for (column, rule), count in counts.items()]
-    hints = [
-        f"{rule.columns[0]!r} and {rule.columns[1]!r} look swapped"
-        for rule in problem.row_rules
-        if (rule.name in set(broken["rule"])) and _crossed(rule.columns, rule.holds, delivered)
-    ]
-    reason = f"{bad} of {rows} rows break a row rule ({'; '.join([*said, *hints])})"
-    return rules.Finding("swapped columns" if hints else "too many bad rows", reason)
-
-
-def _crossed(
-    columns: Sequence[str], holds: Callable[[pd.DataFrame], pd.Series], delivered: Delivered
-) -> bool:
-    """Whether a rule over two columns holds nearly everywhere once they are exchanged."""
-    if len(columns) != 2:
-        return False
-    rows, (a, b) = delivered.typed.rows, columns
-    try:
-        share = float(holds(rows.assign(**{a: rows[b], b: rows[a]})).mean())
-    except (TypeError, ValueError):
-        return False
-    return bool(share > max(0.95, float(holds(rows).mean()))) and not np.isnan(share)

@@ -41,9 +41,20 @@ LABELS = pa.DataFrameSchema(
 
 def rows_schema(fields: Sequence[Field], rules: Sequence[RowRule] = ()) -> pa.DataFrameSchema:
     """The contract of a partition's rows: the key, every field of a request, the row rules."""
+    return _schema({KEY: pa.Column("str", unique=True)}, fields, rules)
+
+
+def source_schema(problem: Problem) -> pa.DataFrameSchema:
+    """The contract of the source's own form, as far as `prepare` reads it."""
+    return _schema({}, problem.source, problem.source_rules)
+
+
+def _schema(
+    key: dict[str, pa.Column], fields: Sequence[Field], rules: Sequence[RowRule]
+) -> pa.DataFrameSchema:
     columns = {field.name: _column(field) for field in fields}
     return pa.DataFrameSchema(
-        {KEY: pa.Column("str", unique=True), **columns},
+        {**key, **columns},
         checks=[_across(rule) for rule in rules],
         strict=True,
         coerce=True,
@@ -98,8 +109,16 @@ class Typed:
 
 def typed(problem: Problem, frame: pd.DataFrame) -> Typed:
     """Each cell in its field's type, or marked as wrong; the columns must all be there."""
+    return _typed(frame, {KEY: "text", **{field.name: field.kind for field in problem.fields}})
+
+
+def typed_source(problem: Problem, frame: pd.DataFrame) -> Typed:
+    """The same for the source's own form."""
+    return _typed(frame, {field.name: field.kind for field in problem.source})
+
+
+def _typed(frame: pd.DataFrame, kinds: dict[str, str]) -> Typed:
     frame = frame.reset_index(drop=True)
-    kinds = {KEY: "text", **{field.name: field.kind for field in problem.fields}}
     found = {name: _cells(frame[name], kind) for name, kind in kinds.items()}
     return Typed(
         pd.DataFrame({name: values for name, (values, _) in found.items()}),
@@ -148,9 +167,32 @@ class Sifted:
     broken: pd.DataFrame
 
 
-def sift(problem: Problem, found: Typed) -> Sifted:
-    """Part the rows that keep the contract from those that break it."""
+def sift(problem: Problem, found: Typed, earlier: pd.DataFrame | None = None) -> Sifted:
+    """Part the rows that keep the contract from those that break it.
+
+    Args:
+        earlier: what rows broke already in the source's own form; of these nothing else is said.
+    """
     schema = rows_schema(problem.fields, problem.row_rules)
+    broken, rows = _sift(schema, problem.row_rules, found)
+    if earlier is not None and len(earlier):
+        broken = broken[~broken["row"].isin(earlier["row"])]
+        broken = pd.concat([earlier, broken]).sort_values("row", ignore_index=True)
+    if len(broken):
+        good = found.rows.drop(index=list(set(broken["row"])))
+        rows = check(schema, good, "the rest") if len(good) else good
+    return Sifted(rows[list(schema.columns)], broken)
+
+
+def sift_source(problem: Problem, found: Typed) -> pd.DataFrame:
+    """What rows in the source's own form break, as in `Sifted.broken`."""
+    return _sift(source_schema(problem), problem.source_rules, found)[0]
+
+
+def _sift(
+    schema: pa.DataFrameSchema, rules: Sequence[RowRule], found: Typed
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What the rows break, and the rows in the schema's types."""
     lines = [
         (int(row), "type", str(name))
         for name in found.wrong
@@ -160,18 +202,14 @@ def sift(problem: Problem, found: Typed) -> Sifted:
     try:
         rows = schema.validate(found.rows, lazy=True)
     except pa.errors.SchemaErrors as error:
-        lines += _broken(error.failure_cases, {rule.name: rule for rule in problem.row_rules})
+        lines += _broken(error.failure_cases, {rule.name: rule for rule in rules})
     wrong = {(row, column) for row, rule, column in lines if rule == "type"}
     kept = [
         line
         for line in dict.fromkeys(lines)
         if line[1] != "not_nullable" or (line[0], line[2]) not in wrong
     ]
-    broken = pd.DataFrame(sorted(kept), columns=["row", "rule", "column"])
-    if kept:
-        good = found.rows.drop(index=list(set(broken["row"])))
-        rows = check(schema, good, "the rest") if len(good) else good
-    return Sifted(rows[list(schema.columns)], broken)
+    return pd.DataFrame(sorted(kept), columns=["row", "rule", "column"]), rows
 
 
 def _broken(cases: pd.DataFrame, across: dict[str, RowRule]) -> list[tuple[int, str, str]]:

@@ -14,7 +14,8 @@ class Field:
     """One raw field that is known at the moment of decision.
 
     `minimum` and `maximum` are inclusive; `values` closes a text field's domain (without it an
-    unseen category is allowed and counted).
+    unseen category is allowed and counted). `unit` is a name of `data.units`, for the batch rules;
+    the server has no use for it.
     """
 
     name: str
@@ -24,9 +25,10 @@ class Field:
     minimum: float | None = None
     maximum: float | None = None
     values: tuple[str, ...] | None = None
+    unit: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "unit"}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Field":

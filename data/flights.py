@@ -19,61 +19,81 @@ from data.periods import Period
 from data.problem import Problem, RowRule
 
 LATE_MINUTES = 15
+ZONE = "America/New_York"
 WEATHER = (
-    "temp",
-    "dewp",
-    "humid",
-    "wind_dir",
-    "wind_speed",
-    "wind_gust",
-    "precip",
-    "pressure",
-    "visib",
-)
+    "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib",
+)  # fmt: skip
 SCHEDULE = (
-    "year",
-    "month",
-    "day",
-    "sched_dep_time",
-    "carrier",
-    "flight",
-    "tailnum",
-    "origin",
-    "dest",
-    "distance",
-    "time_hour",
+    Field("year", "number", "of the scheduled departure", minimum=1900, maximum=2100),
+    Field("month", "number", "", minimum=1, maximum=12),
+    Field("day", "number", "", minimum=1, maximum=31),
+    Field("sched_dep_time", "number", "local time as HHMM", minimum=0, maximum=2359),
+    Field("carrier", "text", "two-letter code of the airline"),
+    Field("flight", "number", "its number", minimum=0, maximum=99999),
+    Field("tailnum", "text", "the aircraft's registration", nullable=True),
+    Field("origin", "text", "airport of departure"),
+    Field("dest", "text", "airport of arrival"),
+    Field("distance", "number", "miles between the airports"),
+    Field("time_hour", "text", "hour of the scheduled departure, UTC"),
 )
 AFTERWARDS = (
-    "dep_time",
-    "dep_delay",
-    "sched_arr_time",
-    "arr_time",
-    "arr_delay",
-    "air_time",
-    "hour",
+    "dep_time", "dep_delay", "sched_arr_time", "arr_time", "arr_delay", "air_time", "hour",
     "minute",
-)
-NUMBERS = ("year", "month", "day", "sched_dep_time", "distance")
+)  # fmt: skip
 
 FIELDS = (
     Field("scheduled_departure", "timestamp", "local time in New York"),
     Field("carrier", "text", "two-letter code of the airline"),
     Field("origin", "text", "airport of departure", values=("EWR", "JFK", "LGA")),
     Field("dest", "text", "airport of arrival"),
-    Field("distance", "number", "miles between the airports", minimum=10, maximum=6000),
     Field(
-        "aircraft_age", "number", "years since it was built", nullable=True, minimum=0, maximum=70
+        "distance", "number", "miles between the airports", minimum=10, maximum=6000, unit="miles"
+    ),
+    Field(
+        "aircraft_age",
+        "number",
+        "years since it was built",
+        nullable=True,
+        minimum=0,
+        maximum=70,
+        unit="years",
     ),
     Field("seats", "number", "seats of the aircraft", nullable=True, minimum=1, maximum=600),
-    Field("temp", "number", "temperature, °F", nullable=True, minimum=-30, maximum=120),
-    Field("dewp", "number", "dew point, °F", nullable=True, minimum=-40, maximum=100),
-    Field("humid", "number", "relative humidity, %", nullable=True, minimum=0, maximum=100),
-    Field("wind_dir", "number", "degrees", nullable=True, minimum=0, maximum=360),
-    Field("wind_speed", "number", "mph", nullable=True, minimum=0, maximum=150),
-    Field("wind_gust", "number", "mph; missing in calm air", nullable=True, minimum=0, maximum=200),
-    Field("precip", "number", "inches in that hour", nullable=True, minimum=0, maximum=10),
-    Field("pressure", "number", "millibars at sea level", nullable=True, minimum=900, maximum=1100),
-    Field("visib", "number", "miles", nullable=True, minimum=0, maximum=10),
+    Field("temp", "number", "temperature, °F", nullable=True, minimum=-30, maximum=120, unit="°F"),
+    Field("dewp", "number", "dew point, °F", nullable=True, minimum=-40, maximum=100, unit="°F"),
+    Field(
+        "humid", "number", "relative humidity, %", nullable=True, minimum=0, maximum=100, unit="%"
+    ),
+    Field("wind_dir", "number", "degrees", nullable=True, minimum=0, maximum=360, unit="degrees"),
+    Field("wind_speed", "number", "mph", nullable=True, minimum=0, maximum=150, unit="mph"),
+    Field(
+        "wind_gust",
+        "number",
+        "mph; missing in calm air",
+        nullable=True,
+        minimum=0,
+        maximum=200,
+        unit="mph",
+    ),
+    Field(
+        "precip",
+        "number",
+        "inches in that hour",
+        nullable=True,
+        minimum=0,
+        maximum=10,
+        unit="inches",
+    ),
+    Field(
+        "pressure",
+        "number",
+        "millibars at sea level",
+        nullable=True,
+        minimum=900,
+        maximum=1100,
+        unit="millibars",
+    ),
+    Field("visib", "number", "miles", nullable=True, minimum=0, maximum=10, unit="miles"),
     Field("departures_hour", "number", "scheduled there in that hour", minimum=1, maximum=500),
     Field("departures_day", "number", "scheduled there on that day", minimum=1, maximum=5000),
 )
@@ -100,6 +120,27 @@ ROW_RULES = (
         "an hour has no more departures than its day",
         ("departures_hour", "departures_day"),
         lambda rows: ~(rows["departures_hour"] > rows["departures_day"]),
+    ),
+)
+
+SOURCE_RULES = (
+    RowRule(
+        "the minute is below 60",
+        ("sched_dep_time",),
+        lambda rows: ~(rows["sched_dep_time"] % 100 >= 60),
+    ),
+    RowRule(
+        "the day is in the calendar",
+        ("year", "month", "day"),
+        lambda rows: _midnight(rows).notna() | rows[["year", "month", "day"]].isna().any(axis=1),
+    ),
+    RowRule(
+        "both times name the same hour",
+        ("sched_dep_time", "time_hour"),
+        lambda rows: (
+            ~(_utc(rows).dt.tz_convert(ZONE).dt.hour != rows["sched_dep_time"] // 100)
+            | rows["sched_dep_time"].isna()
+        ),
     ),
 )
 
@@ -150,24 +191,23 @@ def prepare(batch: pd.DataFrame) -> pd.DataFrame:
     names = ["key", *(field.name for field in FIELDS)]
     if "key" in batch.columns or "scheduled_departure" in batch.columns:
         return batch
-    if missing := [name for name in SCHEDULE if name not in batch.columns]:
+    schedule = [field.name for field in SCHEDULE]
+    if missing := [name for name in schedule if name not in batch.columns]:
         raise EvergreenError(
             f"the batch lacks {', '.join(missing)}: deliver either the columns of the airlines' "
-            f"table ({', '.join(SCHEDULE)}) or those of a partition ({', '.join(names)})"
+            f"table ({', '.join(schedule)}) or those of a partition ({', '.join(names)})"
         )
-    if wrong := [name for name in NUMBERS if not _is_whole(batch[name])]:
-        raise EvergreenError(f"the batch needs a number in every row of {', '.join(wrong)}")
-    rows = batch[list(SCHEDULE)].reset_index(drop=True)
-    departure = pd.to_datetime(rows[["year", "month", "day"]]) + pd.to_timedelta(
+    rows = batch[schedule].reset_index(drop=True)
+    departure = _midnight(rows) + pd.to_timedelta(
         rows["sched_dep_time"] // 100 * 60 + rows["sched_dep_time"] % 100, unit="min"
     )
     by_day: list[Any] = [rows["origin"], departure.dt.date]
     rows = rows.assign(
         key=_key(rows),
         scheduled_departure=departure.astype("datetime64[us]"),
-        departures_hour=rows["flight"].groupby([*by_day, departure.dt.hour]).transform("size"),
-        departures_day=rows["flight"].groupby(by_day).transform("size"),
-        hour_before=pd.to_datetime(rows["time_hour"], utc=True) - timedelta(hours=1),
+        departures_hour=rows["year"].groupby([*by_day, departure.dt.hour]).transform("size"),
+        departures_day=rows["year"].groupby(by_day).transform("size"),
+        hour_before=_utc(rows) - timedelta(hours=1),
     )
     rows = rows.merge(_weather(), how="left", on=["origin", "hour_before"], validate="m:1")
     rows = rows.merge(_aircraft(), how="left", on="tailnum", validate="m:1")
@@ -175,16 +215,28 @@ def prepare(batch: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(aircraft_age=age.where(age >= 0))[names]
 
 
-def _is_whole(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column) and not column.isna().any()
+def _midnight(rows: pd.DataFrame) -> pd.Series:
+    """The day of each row; missing where the calendar does not have it."""
+    day = rows[["year", "month", "day"]].apply(pd.to_numeric, errors="coerce")
+    moments: pd.Series = pd.to_datetime(day, errors="coerce")
+    return moments.astype("datetime64[us]")
+
+
+def _utc(rows: pd.DataFrame) -> pd.Series:
+    moments: pd.Series = pd.to_datetime(
+        rows["time_hour"], utc=True, errors="coerce", format="ISO8601"
+    )
+    return moments
 
 
 def _key(batch: pd.DataFrame) -> pd.Series:
-    key = pd.to_datetime(batch[["year", "month", "day"]]).dt.strftime("%Y-%m-%d")
-    key += "|" + batch["sched_dep_time"].astype(int).map("{:04d}".format)
-    for name in ("carrier", "flight", "origin"):
-        key += "|" + batch[name].astype(str)
-    return key
+    """Day, time, carrier, number and origin; a part that is not known is a question mark."""
+    key: pd.Series = _midnight(batch).dt.strftime("%Y-%m-%d").astype(object).fillna("?")
+    key += "|" + batch["sched_dep_time"].map("{:04.0f}".format, na_action="ignore").fillna("?")
+    key += "|" + batch["carrier"].astype(object).fillna("?")
+    key += "|" + batch["flight"].map("{:.0f}".format, na_action="ignore").fillna("?")
+    key += "|" + batch["origin"].astype(object).fillna("?")
+    return key.astype("str")
 
 
 @cache
@@ -230,5 +282,6 @@ PROBLEM = Problem(
     outcomes=outcomes,
     row_rules=ROW_RULES,
     source=SCHEDULE,
+    source_rules=SOURCE_RULES,
     source_outcomes=AFTERWARDS,
 )

@@ -81,12 +81,13 @@ def read_file(path: Path, problem: Problem) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, problem: Problem) -> pd.DataFrame:
-    text = {KEY, *(field.name for field in problem.fields if field.kind == "text")}
+    fields = {field.name: field for field in (*problem.source, *problem.fields)}.values()
+    text = {KEY, *(field.name for field in fields if field.kind == "text")}
     columns = pd.read_csv(path, nrows=0).columns
     missing = {name: [""] if name in text else ["", "NA", "NaN", "nan"] for name in columns}
     types = {name: "str" for name in columns if name in text}
     frame = pd.read_csv(path, dtype=types, na_values=missing, keep_default_na=False)
-    numbers = [field.name for field in problem.fields if field.kind in ("number", "integer")]
+    numbers = [field.name for field in fields if field.kind in ("number", "integer")]
     return frame.assign(**{n: _numbers(frame[n]) for n in numbers if n in frame})
 
 
@@ -149,7 +150,7 @@ def ingest(
         if alone(batch):
             found = only_labels(batch, rows and not labels, what)
             return _add_labels(problem, partitions, quarantine, period, found, what)
-        delivered = _examine(problem, period, batch, what)
+        delivered = _examine(problem, period, batch, what, contract)
         if not rows:
             outcomes = delivered.outcomes
             return _add_labels(problem, partitions, quarantine, period, outcomes, what)
@@ -161,11 +162,13 @@ def ingest(
         raise
 
 
-def _examine(problem: Problem, period: Period, batch: pd.DataFrame, what: str) -> Delivered:
+def _examine(
+    problem: Problem, period: Period, batch: pd.DataFrame, what: str, contract: Contract | None
+) -> Delivered:
     """The batch after its row rules; `labelled_at` belongs to its outcomes."""
     moments = batch.get(LABELLED_AT)
     delivered = admission.examine(
-        problem, period, batch.drop(columns=LABELLED_AT, errors="ignore"), what
+        problem, period, batch.drop(columns=LABELLED_AT, errors="ignore"), what, contract
     )
     if delivered.outcomes is None:
         return delivered

@@ -7,12 +7,12 @@ import pandas as pd
 def separates(values: pd.Series, label: np.ndarray) -> float:
     """ROC-AUC of a column, or of its being missing, for the label; in either direction."""
     missing = values.isna().to_numpy()
-    if values.dtype.kind in "OTU" or values.dtype == "str":
-        numbers = _rates(values, label)
-    else:
+    areas = [_area(missing.astype(float), label), _area(_rates(values, label), label)]
+    if not (values.dtype.kind in "OTU" or values.dtype == "str"):
         numbers = pd.Series(values.to_numpy().astype(float)).where(~missing).to_numpy()
         numbers = np.where(missing, np.nanmedian(numbers) if (~missing).any() else 0.0, numbers)
-    return max(_area(numbers, label), _area(missing.astype(float), label))
+        areas.append(_area(numbers, label))
+    return max(areas)
 
 
 def _rates(values: pd.Series, label: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ on hold what was told after that), and one manifest.json for all.
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,14 +16,17 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from data.contracts import KEY
 from data.digests import MANIFEST, canonical_json, sha256_file, write_atomically
 from data.errors import EvergreenError, RefusedError
 from data.periods import Period
 
 ROWS, LABELS = ".parquet", ".labels.parquet"
+SKETCH = 64  # hashes
 APPEND = re.compile(r"\.labels(?:\.([0-9]+))?\.parquet")
 
 
@@ -64,6 +67,22 @@ def to_bytes(frame: pd.DataFrame) -> bytes:
 def joined(appends: list[pd.DataFrame]) -> pd.DataFrame:
     """The deliveries of a period's labels in one frame, in their order."""
     return appends[0] if len(appends) == 1 else pd.concat(appends, ignore_index=True)
+
+
+def sketch(frame: pd.DataFrame) -> list[int]:
+    """The smallest hashes of what rows say beside their key and their moments (Broder 1997).
+
+    So a period that comes again under another name is found without reading those before it.
+    """
+    said = frame.drop(columns=KEY).select_dtypes(exclude="datetime")
+    hashes = np.unique(pd.util.hash_pandas_object(said, index=False))
+    return [int(value) for value in hashes[:SKETCH]]
+
+
+def common_share(mine: Sequence[int], theirs: Sequence[int]) -> float:
+    """Estimated share of the rows of one sketch that another has, too; 0 if that is not known."""
+    below = [value for value in mine if value <= max(theirs, default=0)]
+    return len(set(below) & set(theirs)) / len(below) if len(below) >= SKETCH // 4 else 0.0
 
 
 @lru_cache(maxsize=4)
@@ -123,6 +142,12 @@ class Partitions:
                 "restores it, as does `dvc get . data/raw --rev TAG`"
             ) from error
 
+    def sketches(self, but: Period) -> dict[str, list[int]]:
+        """Period -> sketch of its rows, for every other period."""
+        entries = {name: e for name, e in self.manifest().items() if kind_of(name) == ROWS}
+        others = {period_of(name): list(e.get("sketch", [])) for name, e in entries.items()}
+        return {name: theirs for name, theirs in others.items() if name != but.name}
+
     def fingerprint(self, periods: list[Period]) -> dict[str, str]:
         """sha256 of every file of these periods: what a model was trained on."""
         manifest = self.manifest()
@@ -149,7 +174,7 @@ class Partitions:
         write_atomically(path, content)
         if known:
             return False
-        manifest[path.name] = {"sha256": sha256(content).hexdigest(), "rows": len(frame)}
+        manifest[path.name] = _entry(content, frame, suffix)
         write_atomically(self.folder / MANIFEST, canonical_json(manifest))
         return True
 
@@ -190,7 +215,7 @@ class Partitions:
             return
         before = [*known.get("before", []), *([known["sha256"]] if known else [])]
         write_atomically(self.folder / name, content)
-        manifest[name] = {"sha256": digest, "rows": len(frame), "before": before}
+        manifest[name] = {**_entry(content, frame, suffix), "before": before}
         write_atomically(self.folder / MANIFEST, canonical_json(manifest))
 
     def verify(self, period: Period, suffix: str) -> Path:
@@ -222,3 +247,9 @@ class Partitions:
     def read(self, period: Period, suffix: str) -> pd.DataFrame:
         """One file, verified before it is parsed."""
         return pd.read_parquet(self.verify(period, suffix))
+
+
+def _entry(content: bytes, frame: pd.DataFrame, suffix: str) -> dict[str, Any]:
+    """What the manifest says of a file."""
+    entry = {"sha256": sha256(content).hexdigest(), "rows": len(frame)}
+    return {**entry, "sketch": sketch(frame)} if suffix == ROWS else entry

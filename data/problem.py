@@ -44,12 +44,15 @@ class Problem:
         slices: fields by whose values quality is watched.
         periods: names of the periods that the source can deliver, in order.
         read: period -> batch as the source delivers it, outcomes included.
-        prepare: batch -> `key` and `fields`, one row for each event; joins happen here.
+        prepare: batch -> `key` and `fields`, one row for each event in the batch's order; joins
+            happen here. In the source's own form cells of another type are missing already, and
+            what needs them is missing, too.
         outcomes: batch -> columns `key`, `label` (0, 1 or missing) and `excluded` (why an event has
             no label ever, or missing); None where the batch has no outcomes.
         row_rules: rules over several fields; a row that breaks one goes to quarantine.
         source: the columns of the source's own form that `prepare` reads; empty if the source
             delivers `key` and `fields`.
+        source_rules: row rules over these columns.
         source_outcomes: the columns that tell what became of an event, and others that the source
             may deliver and nobody reads; none of them is ever a field.
     """
@@ -67,7 +70,8 @@ class Problem:
     prepare: Callable[[pd.DataFrame], pd.DataFrame]
     outcomes: Callable[[pd.DataFrame], pd.DataFrame | None]
     row_rules: tuple[RowRule, ...] = ()
-    source: tuple[str, ...] = ()
+    source: tuple[Field, ...] = ()
+    source_rules: tuple[RowRule, ...] = ()
     source_outcomes: tuple[str, ...] = ()
 
 

@@ -136,8 +136,9 @@ def _changed(problem: Problem, frame: pd.DataFrame, changes: Mapping[str, str]) 
 def _replaced(problem: Problem, frame: pd.DataFrame, corrected: pd.DataFrame) -> pd.DataFrame:
     """The chosen rows, with those of the corrected batch in the place of the same keys."""
     rows = problem.prepare(corrected)
-    if KEY not in rows or set(rows.columns) != set(frame.columns):
-        raise EvergreenError(f"corrected rows have the columns {', '.join(frame.columns)}")
+    names = [KEY, *(field.name for field in problem.fields)]
+    if set(rows.columns) != set(names):
+        raise EvergreenError(f"corrected rows have the columns {', '.join(names)}")
     other = rows.astype(object).drop_duplicates(KEY).set_index(KEY)
     for row, key in enumerate(frame[KEY]):
         if key in other.index:

@@ -1,100 +1,37 @@
 """Batch rules: each looks at a whole batch and returns what is wrong with it, or None.
 
-`SCHEMA` looks at the columns, `BATCH` at the rows in the contract's types. Those of `BATCH` that
-compare with the reference (the nearest ingested periods) are skipped while it has fewer than
-`contract.minimum_periods`; a result says which were skipped. Limits come from the reference's own
-variation, times `contract.tolerance`.
+`columns` looks at the form, `BATCH` at the rows in the contract's types. Those of `data.unusual`
+compare with the reference (the nearest ingested periods) and are skipped while it has fewer than
+`contract.minimum_periods`; a result says which were skipped.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
+from data import unusual
+from data.batches import Batch, Finding
 from data.contracts import KEY, Typed
-from data.fields import Field
 from data.leakage import separates
 from data.params import Contract
-from data.periods import Period
+from data.partitions import common_share, sketch
 from data.problem import Problem
-from data.profiles import Profile, Usual, profile
 
-VOLUME_FLOOR = 0.1  # natural logarithm of a ratio: 10 % more or fewer rows are never unusual
-NULL_FLOOR = 0.05
 DELIVERED_BEFORE = 0.5  # share of rows whose content is in another period already
 LEAK = 0.9  # ROC-AUC of one request field alone
 MINIMUM_EVENTS = 30
-MINIMUM_QUANTILES = 3  # different ones; a column that is mostly one value has no unit to see
-
-UNITS = (  # as the field's doc names it, what may come instead, factor, offset
-    ("miles", "kilometres", 1.609344, 0.0),
-    ("kilometres", "miles", 1 / 1.609344, 0.0),
-    ("°F", "°C", 5 / 9, -160 / 9),
-    ("°C", "°F", 1.8, 32.0),
-    ("inches", "millimetres", 25.4, 0.0),
-    ("millibars", "inches of mercury", 1 / 33.8639, 0.0),
-    ("feet", "metres", 0.3048, 0.0),
-    ("metres", "feet", 1 / 0.3048, 0.0),
-    ("pounds", "kilograms", 0.453592, 0.0),
-    ("kilograms", "pounds", 1 / 0.453592, 0.0),
-    ("mph", "m/s", 0.44704, 0.0),
-    ("minutes", "seconds", 60.0, 0.0),
-    ("minutes", "hours", 1 / 60, 0.0),
-    ("%", "a share of 1", 0.01, 0.0),
-    ("", "thousands", 0.001, 0.0),
-    ("", "thousandths", 1000.0, 0.0),
-)
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A broken batch rule, and what it says of which columns."""
-
-    rule: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What the rules look at.
-
-    Attributes:
-        typed: the rows in the contract's types.
-        reference: profiles of the nearest other periods, `contract.reference_periods` at most.
-        label: of each row, 0, 1 or missing; None if the batch has no outcomes.
-        edge: whether the source begins or ends in this period, so that it may be a part of one.
-    """
-
-    problem: Problem
-    contract: Contract
-    period: Period
-    typed: Typed
-    reference: Sequence[Profile]
-    label: pd.Series | None
-    edge: Callable[[], bool]
-
-    @property
-    def rows(self) -> pd.DataFrame:
-        return self.typed.rows
-
-    @cached_property
-    def profile(self) -> Profile:
-        return profile(self.problem, self.period.name, self.rows)
-
-    @cached_property
-    def usual(self) -> dict[str, Usual]:
-        found = {n: Usual.of([r.columns[n] for r in self.reference]) for n in self.profile.columns}
-        return {name: usual for name, usual in found.items() if usual}
+MINIMUM_LABELS = 100
 
 
 def columns(problem: Problem, expected: Sequence[str], found: Sequence[str]) -> Finding | None:
     """Missing, renamed or extra columns, and outcomes among the fields."""
     missing = [name for name in expected if name not in found]
     extra = [name for name in found if name not in expected]
-    said = []
+    said = [f"column {name!r} is there {n} times" for name, n in Counter(found).items() if n > 1]
     for name in missing:
         close = get_close_matches(name.lower(), [other.lower() for other in extra], 1, 0.5)
         near = [other for other in extra if [other.lower()] == close]
@@ -110,10 +47,10 @@ def columns(problem: Problem, expected: Sequence[str], found: Sequence[str]) -> 
     return Finding(rule, "; ".join(said)) if said else None
 
 
-def retyped(batch: Batch) -> Finding | None:
+def retyped(found: Typed, contract: Contract) -> Finding | None:
     """A column most of whose cells are of another type."""
-    share = batch.typed.wrong.mean()
-    if not (wrong := share[share > batch.contract.quarantine_share]).empty:
+    share = found.wrong.mean()
+    if not (wrong := share[share > contract.quarantine_share]).empty:
         said = [f"{name!r} ({part:.0%} of its cells)" for name, part in wrong.items()]
         return Finding("retyped column", f"{', '.join(said)} of another type than the contract's")
     return None
@@ -135,7 +72,8 @@ def other_period(batch: Batch) -> Finding | None:
 
 def duplicated(batch: Batch) -> Finding | None:
     """A key that is there more than once."""
-    keys = batch.rows[KEY].dropna()
+    # A row without a moment is in quarantine, and its key may lack what tells it apart.
+    keys = batch.rows[KEY][batch.rows[batch.problem.event_time].notna()].dropna()
     twice = keys[keys.duplicated()]
     if twice.empty:
         return None
@@ -144,14 +82,20 @@ def duplicated(batch: Batch) -> Finding | None:
 
 
 def delivered_before(batch: Batch) -> Finding | None:
-    """The events, or the contents, of a period of the reference under this one's name."""
-    mine = batch.profile
+    """The events, or the contents, of another period under this one's name."""
+    mine, found = batch.profile, dict[str, str]()
     for other in batch.reference:
         keys = len(np.intersect1d(mine.keys, other.keys, assume_unique=True))
         same = len(np.intersect1d(mine.contents, other.contents, assume_unique=True))
         if keys or same > DELIVERED_BEFORE * len(mine.contents):
-            what = f"{keys} keys" if keys else f"{same / len(mine.contents):.0%} of its contents"
-            return Finding("delivered before", f"{what} are in partition {other.name} already")
+            found[other.name] = f"{keys} keys" if keys else f"{same / len(mine.contents):.0%}"
+    known = sketch(batch.rows) if batch.sketches else []
+    for name, theirs in batch.sketches.items():
+        if name not in found and (share := common_share(known, theirs)) > DELIVERED_BEFORE:
+            found[name] = f"about {share:.0%}"
+    for name, said in found.items():
+        what = said if said.endswith("keys") else f"{said} of its contents"
+        return Finding("delivered before", f"{what} are in partition {name} already")
     return None
 
 
@@ -171,90 +115,25 @@ def leak(problem: Problem, rows: pd.DataFrame, told: pd.Series | None) -> Findin
     return None
 
 
-def volume(batch: Batch) -> Finding | None:
-    """Far more or fewer rows than the reference's periods have."""
-    counts = np.log([max(other.rows, 1) for other in batch.reference])
-    middle = float(np.median(counts))
-    own = max(float(np.median(np.abs(counts - middle))) * 3, VOLUME_FLOOR)
-    usual = float(np.exp(middle))
-    if abs(np.log(batch.profile.rows) - middle) <= own * batch.contract.tolerance:
+def one_label(batch: Batch) -> Finding | None:
+    """A label that is the same in every row."""
+    known = batch.label.dropna() if batch.label is not None else pd.Series(dtype=float)
+    if len(known) < MINIMUM_LABELS or known.nunique() > 1:
         return None
-    if batch.edge():
-        per_day = usual / max(other.days for other in batch.reference)
-        ratio = np.log(batch.profile.rows / (per_day * max(batch.profile.days, 1)))
-        if abs(ratio) <= own * batch.contract.tolerance:
-            return None
-    return Finding("volume", f"{batch.profile.rows} rows, where a period has about {usual:.0f}")
+    return Finding("constant label", f"the label is {known.iloc[0]:.0f} in all {len(known)} rows")
 
 
-def nulls(batch: Batch) -> Finding | None:
-    """Many more missing values than the reference ever has; counted against a usual period."""
-    usual = float(np.median([other.rows for other in batch.reference]))
-    said = []
-    for name, column in batch.profile.columns.items():
-        shares = [other.columns[name].nulls / other.rows for other in batch.reference]
-        share = column.nulls / max(batch.profile.rows, usual)
-        own = max(shares) - min(shares)
-        limit = max(shares) + batch.contract.tolerance * max(own, NULL_FLOOR)
-        # Where many are missing anyway, the known ones are what can vanish.
-        if share > limit or (column.nulls == batch.profile.rows and min(shares) < 0.9):
-            said.append(f"{name!r} is missing in {share:.0%} of rows (at most {max(shares):.0%})")
-    return Finding("flood of nulls", "; ".join(said)) if said else None
-
-
-def constant(batch: Batch) -> Finding | None:
-    """A column with one value only, which varies in every period of the reference."""
-    said = [
-        f"{name!r} has one value in all rows"
-        for name, column in batch.profile.columns.items()
-        if column.nulls < batch.profile.rows
-        and column.others == 0
-        and min(other.columns[name].others for other in batch.reference) > NULL_FLOOR / 10
-    ]
-    return Finding("constant column", "; ".join(said)) if said else None
-
-
-def swapped(batch: Batch) -> Finding | None:
-    """Two columns each of which looks like the other in the reference, and not like itself."""
-    tolerance, names = batch.contract.tolerance, list(batch.usual)
-    found = batch.profile.columns
-    own = {name: batch.usual[name].away(found[name]) for name in names}
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            if own[a] + own[b] <= tolerance:
-                continue
-            crossed = (batch.usual[a].away(found[b]), batch.usual[b].away(found[a]))
-            if max(crossed) <= tolerance and own[a] + own[b] > tolerance * max(sum(crossed), 1):
-                return Finding("swapped columns", f"{a!r} and {b!r} look swapped")
-    return None
-
-
-def unit(batch: Batch) -> Finding | None:
-    """A number that is far from the reference, and near it when converted back.
-
-    A field is tried with the conversions of the unit that its doc names, and with thousands.
-    """
-    said = [
-        words
-        for field in batch.problem.fields
-        if (usual := batch.usual.get(field.name)) is not None
-        and (words := _other_unit(field, usual, batch))
-    ]
-    return Finding("changed unit", "; ".join(said)) if said else None
-
-
-def _other_unit(field: Field, usual: Usual, batch: Batch) -> str | None:
-    column, tolerance = batch.profile.columns[field.name], batch.contract.tolerance
-    if column.quantiles is None or len(set(column.quantiles)) < MINIMUM_QUANTILES:
+def bad_rows(batch: Batch) -> Finding | None:
+    """Too many rows that break a row rule."""
+    broken, rows = batch.sifted.broken, len(batch.rows)
+    bad = broken["row"].nunique()
+    if bad <= batch.contract.quarantine_share * rows:
         return None
-    raw, found = usual.away(column), []
-    for name, other, factor, offset in UNITS:
-        if name in field.doc and raw > (1 if name else tolerance):
-            near = usual.away(column.convert(1 / factor, -offset / factor))
-            formula = f"{factor:.6g} * {name or 'usual'}" + (f" {offset:+.6g}" if offset else "")
-            found.append((near, f"{field.name!r} looks like {other}: delivered = {formula}"))
-    near, words = min(found, default=(np.inf, ""))
-    return words if near <= min(raw / tolerance, tolerance) else None
+    counts = Counter(zip(broken["column"], broken["rule"], strict=True))
+    said = [f"{column}: {rule} in {count} rows" for (column, rule), count in counts.items()]
+    return Finding(
+        "too many bad rows", f"{bad} of {rows} rows break a row rule ({'; '.join(said)})"
+    )
 
 
 @dataclass(frozen=True)
@@ -267,16 +146,20 @@ class Rule:
 
 
 BATCH = (
-    Rule("retyped column", retyped),
+    Rule("retyped column", lambda batch: retyped(batch.typed, batch.contract)),
     Rule("rows of another period", other_period),
     Rule("duplicated keys", duplicated),
     Rule("delivered before", delivered_before),
     Rule("label leak", lambda batch: leak(batch.problem, batch.rows, batch.label)),
-    Rule("volume", volume, compares=True),
-    Rule("swapped columns", swapped, compares=True),
-    Rule("changed unit", unit, compares=True),
-    Rule("flood of nulls", nulls, compares=True),
-    Rule("constant column", constant, compares=True),
+    Rule("constant label", one_label),
+    Rule("swapped columns", unusual.swapped, compares=True),
+    Rule("changed unit", unusual.unit, compares=True),
+    Rule("flood of nulls", unusual.nulls, compares=True),
+    Rule("constant column", unusual.constant, compares=True),
+    Rule("unseen categories", unusual.unseen, compares=True),
+    Rule("dropped category", unusual.dropped, compares=True),
+    Rule("volume", unusual.volume, compares=True),
+    Rule("too many bad rows", bad_rows),
 )
 
 

@@ -77,6 +77,37 @@ def test_a_bad_row_waits_with_rule_and_column_and_the_rest_goes_on(kind, rows, t
     assert again.changed == () and len(Quarantine(tmp_path / "quarantine").rows(WEEK)) == 1
 
 
+SOURCE = {
+    "no day": ("day", None, "not_nullable", "day"),
+    "no such day": ("day", 31, "the day is in the calendar", "year, month, day"),
+    "day 45": ("day", 45, "less_than_or_equal_to(31)", "day"),
+    "word for a month": ("month", "February", "type", "month"),
+    "no time": ("sched_dep_time", None, "not_nullable", "sched_dep_time"),
+    "minute 75": ("sched_dep_time", 575, "the minute is below 60", "sched_dep_time"),
+    "another hour": ("sched_dep_time", 2330, "both times name the same hour", "sched_dep_time, t"),
+    "far word": ("distance", "far", "type", "distance"),
+    "no flight": ("flight", None, "not_nullable", "flight"),
+    "no carrier": ("carrier", None, "not_nullable", "carrier"),
+}
+
+
+@pytest.mark.parametrize("kind", SOURCE)
+def test_a_bad_cell_in_the_sources_own_form_sends_only_its_row(kind, tmp_path):
+    name, value, rule, column = SOURCE[kind]
+    whole = ingest.deliver(FLIGHTS, WEEK)
+    bad = int(np.flatnonzero(whole["month"] == 2)[3])
+    batch = changed(whole, name, value, bad)
+    done = ingest.ingest(FLIGHTS, Partitions(tmp_path / "raw"), WEEK, batch)
+    assert (done.rows, done.quarantined) == (len(whole) - 1, 1)
+    good = FLIGHTS.prepare(whole)["key"].drop(index=bad)
+    assert list(Partitions(tmp_path / "raw").rows(WEEK)["key"]) == list(good)
+    (line,) = Quarantine(tmp_path / "quarantine").rows(WEEK).to_dict("records")
+    assert line["rule"].startswith(rule) and line["column"].startswith(column)
+    assert line["key"].count("|") == 4
+    content = json.loads(line["content"])
+    assert content["tailnum"] == whole["tailnum"][bad] and str(content[name]) == str(value)
+
+
 CELLS = {
     "kilos": [-1.0, 41.0, "heavy", np.inf, None],
     "queue": [None, 101.0, "long", True],

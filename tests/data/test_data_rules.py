@@ -16,6 +16,7 @@ from data.periods import Period
 from data.profiles import profile, references
 from data.quarantine import Quarantine
 from tests import planted
+from tests.corruptions import FIELDS
 
 from data.flights import PROBLEM  # isort: skip
 
@@ -144,11 +145,11 @@ CORRUPTIONS = {
     "wind swapped": (swap("wind_dir", "wind_speed"), "'wind_dir' and 'wind_speed' look swapped"),
     "miles to km": (
         lambda r: r.assign(distance=r["distance"] * 1.609344),
-        r"changed unit: 'distance' looks like kilometres: delivered = 1\.60934 \* miles",
+        r"changed unit: 'distance' looks like kilometres .delivered = 1\.60934 \* usual",
     ),
     "°F to °C": (
         celsius("temp", "dewp"),
-        r"changed unit: 'temp' looks like °C: delivered = 0\.555556 \* °F -17\.7778; 'dewp'",
+        r"changed unit: 'temp' looks like °C .delivered = 0\.555556 \* usual -17\.7778.; 'dewp'",
     ),
     "one of them to °C": (celsius("temp"), "changed unit: 'temp' looks like °C"),
     "mb to inHg": (
@@ -177,6 +178,37 @@ def test_a_corrupt_week_is_refused_by_the_name_of_its_cause(kind, before, rows, 
     quarantine = Quarantine(before.folder.with_name("quarantine"))
     assert quarantine.rows(WEEK).empty
     assert len(corrupted) in {kept.rows for kept in quarantine.refused(WEEK)}
+
+
+MORE = (
+    "temp to °C", "dewp to °C", "temp from °C", "wind to m/s", "wind to knots", "visib to km",
+    "pressure to kPa", "half of the temperatures to °C", "distance x 0.1", "distance x -1",
+    "temp and humid swapped", "wind_speed and wind_gust swapped", "temp stuck for half",
+    "constant moment", "temp missing in 25%", "carrier missing in 50%", "pressure missing in 60%",
+    "key missing in 30%", "a column twice", "a day is missing", "moments five hours later",
+    "carriers in lower case", "unseen airports", "an airline is gone",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MORE)
+def test_more_corruptions_have_their_right_name(kind, before, rows):
+    expected, change = FIELDS[kind]
+
+    def judged() -> None:
+        delivered = examine(PROBLEM, WEEK, change(rows), "the batch")
+        admit(PROBLEM, before, delivered, Terms(Contract()), False)
+
+    with pytest.raises(RefusedError, match=f"({expected}):"):
+        judged()
+
+
+def test_harmless_changes_are_accepted(before, rows):
+    harmless = [change for name, change in FIELDS.values() if name is None]
+    assert len(harmless) >= 6
+    for change in harmless:
+        delivered = examine(PROBLEM, WEEK, change(rows), "the batch")
+        assert delivered.sifted.broken.empty
+        assert admit(PROBLEM, before, delivered, Terms(Contract()), False) == []
 
 
 SOURCE = {

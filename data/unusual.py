@@ -1,0 +1,260 @@
+"""Batch rules that compare with the reference: its own variation sets the limit."""
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import numpy as np
+
+from data.batches import Batch, Finding
+from data.contracts import KEY
+from data.fields import Field
+from data.periods import Period
+from data.problem import RowRule
+from data.profiles import ColumnProfile, Usual
+from data.units import Conversion, conversions
+
+VOLUME_FLOOR = 0.1  # natural logarithm of a ratio: 10 % more or fewer rows are never unusual
+SHARE_FLOOR = 0.05  # of the rows: so much more or less of anything is never unusual
+UNSEEN_FLOOR = 0.01
+DROPPED = 0.02  # a category with at least this share in every period is expected in the next
+VANISHED = 0.4  # of the values that are usually there, so many missing are always a flood
+EVIDENCE = 30  # rows
+DIFFERENT = 3  # values; a column that is mostly one value has no unit to see
+COMMON = 0.3  # share of rows with values that every period has often
+STRANGE = 0.2  # share of rows with values that the reference does not have
+EXPLAINED = 0.6  # of them that it has once a conversion is undone, as a part of what is usual
+ENOUGH = 0.2  # where its own periods share fewer values, values say nothing
+TELLING = 0.8  # where its own periods share more values, values that are known are in the unit
+CROSSED = 0.95  # share of rows that keep a rule once two columns are exchanged
+
+
+def volume(batch: Batch) -> Finding | None:
+    """Far more or fewer rows than the reference's periods have, or a day without any."""
+    counts = np.log([max(other.rows, 1) for other in batch.reference])
+    middle = float(np.median(counts))
+    limit = max(float(np.median(np.abs(counts - middle))) * 3, VOLUME_FLOOR)
+    limit *= batch.contract.tolerance
+    usual, mine = float(np.exp(middle)), batch.profile
+    absent = _absent_days(mine.name, mine.days)
+    usually = sorted(_absent_days(other.name, other.days) for other in batch.reference)[-2]
+    if abs(np.log(mine.rows) - middle) > limit:
+        per_day = usual / max(other.days for other in batch.reference)
+        part = np.log(mine.rows / (per_day * max(mine.days, 1)))
+        if abs(part) > limit or not batch.edge():
+            return Finding("volume", f"{mine.rows} rows, where a period has about {usual:.0f}")
+    elif absent > usually and not batch.edge():
+        return Finding("volume", f"{absent} days of {mine.name} have no rows, usually {usually}")
+    return None
+
+
+def _absent_days(period: str, days: int) -> int:
+    whole = Period.parse(period)
+    return (whole.end - whole.start).days - days
+
+
+def nulls(batch: Batch) -> Finding | None:
+    """Many more missing values than the reference ever has; counted against a usual period."""
+    usual = float(np.median([other.rows for other in batch.reference]))
+    said = [
+        f"{name!r} is missing in {share:.0%} of rows (never otherwise)"
+        for name in (KEY, batch.problem.event_time)
+        if (share := (batch.rows[name].isna() & ~batch.typed.wrong[name]).mean()) > SHARE_FLOOR
+    ]
+    for name, column in batch.profile.columns.items():
+        missing = column.nulls - int(batch.typed.wrong[name].sum())
+        shares = _null_shares(batch, name)
+        limit = batch.beyond(shares, SHARE_FLOOR)
+        # Where many are missing anyway, the known ones are what can vanish.
+        vanished = missing == batch.profile.rows and min(shares) < 0.9
+        if max(shares) < 0.5:
+            limit = min(limit, max(shares) + VANISHED * (1 - max(shares)))
+        if missing / max(batch.profile.rows, usual) > limit or vanished:
+            part = missing / batch.profile.rows
+            said.append(f"{name!r} is missing in {part:.0%} of rows (at most {max(shares):.0%})")
+    return Finding("flood of nulls", "; ".join(said)) if said else None
+
+
+def _null_shares(batch: Batch, name: str) -> list[float]:
+    return [other.columns[name].nulls / other.rows for other in batch.reference]
+
+
+def constant(batch: Batch) -> Finding | None:
+    """A column that has one value in all rows, or in far more rows than in the reference."""
+    said, moments = [], batch.rows[batch.problem.event_time].dropna()
+    if len(moments) >= EVIDENCE and moments.nunique() == 1:
+        said.append(f"{batch.problem.event_time!r} has one value in all rows, {moments.iloc[0]}")
+    for name, column in batch.profile.columns.items():
+        tops = [other.columns[name].top for other in batch.reference]
+        if column.known < EVIDENCE or max(tops) == 1:
+            continue
+        stuck = column.top > batch.beyond(tops, SHARE_FLOOR)
+        if stuck or (column.top == 1 and max(tops) < 1 - SHARE_FLOOR / 10):
+            value = column.values[column.counts.argmax()]
+            said.append(
+                f"{name!r} has one value in {column.top:.0%} of rows, {value!s} "
+                f"(the most frequent one usually in {np.median(tops):.0%})"
+            )
+    return Finding("constant column", "; ".join(said)) if said else None
+
+
+def unseen(batch: Batch) -> Finding | None:
+    """Far more rows than usual with a word that the reference does not have."""
+    said = []
+    for name, usual in batch.usual.items():
+        column = batch.profile.columns[name]
+        if not column.is_text or not column.known:
+            continue
+        new = column.only(~usual.knows(column))
+        own = [1 - share for share in usual.shares]
+        if new.known > batch.beyond(own, UNSEEN_FLOOR) * column.known:
+            first = new.values[new.counts.argmax()]
+            like = {_plain(value): value for value in usual.seen}.get(_plain(first))
+            hint = f": is it {like!r}?" if like else ""
+            part = new.known / column.known
+            said.append(f"{name!r} has new words in {part:.0%} of rows, such as {first!r}{hint}")
+    return Finding("unseen categories", "; ".join(said)) if said else None
+
+
+def _plain(word: str) -> str:
+    return "".join(letter for letter in word.casefold() if letter.isalnum())
+
+
+def dropped(batch: Batch) -> Finding | None:
+    """A category that every period of the reference has often is not there at all."""
+    said = []
+    for name, column in batch.profile.columns.items():
+        if not column.is_text or column.known * DROPPED < EVIDENCE:
+            continue
+        shares = [other.columns[name].shares for other in batch.reference]
+        often = [v for v in shares[0] if min(other.get(v, 0.0) for other in shares) >= DROPPED]
+        if gone := sorted(set(often) - set(column.values)):
+            said.append(f"{name!r} never is {', '.join(map(repr, gone))}")
+    return Finding("dropped category", "; ".join(said)) if said else None
+
+
+def swapped(batch: Batch) -> Finding | None:
+    """Two columns that are each like the other in the reference, and not like themselves."""
+    said = [f"{a!r} and {b!r}" for a, b in sorted(set(_crossed_pairs(batch)))]
+    return Finding("swapped columns", f"{', '.join(said)} look swapped") if said else None
+
+
+def _crossed_pairs(batch: Batch) -> Iterator[tuple[str, str]]:
+    names, found = batch.usual, set[str]()
+    far = {name: names[name].away(batch.profile.columns[name]) for name in names}
+    strange = {name: _strange(names[name], batch.profile.columns[name]) for name in names}
+    for a, b in combinations(names, 2):
+        lies = far[a] + far[b] > batch.contract.tolerance and _lie_crossed(batch, a, b)
+        takes = min(strange[a], strange[b]) > STRANGE and _take_crossed(batch, a, b)
+        if lies or takes or _missing_crossed(batch, a, b):
+            found |= {a, b}
+            yield a, b
+    for rule in batch.problem.row_rules:
+        if len(rule.columns) == 2 and not found & set(rule.columns) and _holds_crossed(batch, rule):
+            yield rule.columns[0], rule.columns[1]
+
+
+def _strange(usual: Usual, column: ColumnProfile) -> float:
+    new = column.only(~usual.knows(column))
+    return new.known / column.known if new.known >= EVIDENCE else 0.0
+
+
+def _holds_crossed(batch: Batch, rule: RowRule) -> bool:
+    """Whether many rows break a rule, and nearly all keep it once its columns are exchanged."""
+    rows, (a, b) = batch.rows, rule.columns
+    broken = batch.sifted.broken
+    if (broken["rule"] == rule.name).sum() <= batch.contract.quarantine_share * len(rows):
+        return False
+    crossed = rows.assign(**{a: rows[b], b: rows[a]})
+    return bool(rule.holds(crossed).mean() > CROSSED)
+
+
+def _lie_crossed(batch: Batch, a: str, b: str) -> bool:
+    """Where they lie: each far from itself and near the other."""
+    tolerance, columns = batch.contract.tolerance, batch.profile.columns
+    own = batch.usual[a].away(columns[a]) + batch.usual[b].away(columns[b])
+    crossed = (batch.usual[a].away(columns[b]), batch.usual[b].away(columns[a]))
+    return max(crossed) <= tolerance and own > tolerance * max(sum(crossed), 1)
+
+
+def _take_crossed(batch: Batch, a: str, b: str) -> bool:
+    """Which values they take: the strange ones of each are those of the other."""
+    columns = batch.profile.columns
+    return all(
+        _explained(batch.usual[other], columns[name].only(~batch.usual[name].knows(columns[name])))
+        for name, other in ((a, b), (b, a))
+    )
+
+
+def _missing_crossed(batch: Batch, a: str, b: str) -> bool:
+    """How often they are missing: neither as usual, and both as the other one usually is."""
+
+    def usual(name: str, share: float) -> bool:
+        shares = _null_shares(batch, name)
+        room = batch.contract.tolerance * max(max(shares) - min(shares), SHARE_FLOOR)
+        return min(shares) - room <= share <= max(shares) + room
+
+    parts = {name: batch.profile.columns[name].nulls / batch.profile.rows for name in (a, b)}
+    return not (usual(a, parts[a]) or usual(b, parts[b])) and (
+        usual(a, parts[b]) and usual(b, parts[a])
+    )
+
+
+def unit(batch: Batch) -> Finding | None:
+    """A number that is unlike the reference, and like it once a conversion is undone."""
+    said = [
+        f"{field.name!r} looks like {conversion}"
+        for field in batch.problem.fields
+        if (usual := batch.usual.get(field.name)) is not None
+        and (conversion := _other_unit(field, usual, batch))
+    ]
+    return Finding("changed unit", "; ".join(said)) if said else None
+
+
+def _other_unit(field: Field, usual: Usual, batch: Batch) -> Conversion | None:
+    """The conversion that explains best where the column lies, or which values it takes."""
+    column, tolerance = batch.profile.columns[field.name], batch.contract.tolerance
+    if column.is_text or not column.known:
+        return None
+    raw, found = usual.away(column), []
+    several = column.quantiles is not None and len(set(column.quantiles)) >= DIFFERENT
+    if float(np.median(usual.shares)) > TELLING and _strange(usual, column) <= STRANGE:
+        several = False  # it takes the values that it always takes, however they are spread
+    for order, conversion in enumerate(conversions(field.unit)):
+        before, named = column.convert(conversion), conversion.named
+        near = usual.away(before)
+        lies = several and raw > (1 if named else tolerance)
+        if (
+            (lies and near <= min(raw / tolerance, tolerance))
+            or _takes(usual, column, conversion)
+            or _expects(usual, column, before)
+        ):
+            found.append((near, order, conversion))
+    return min(found)[2] if found else None
+
+
+def _takes(usual: Usual, column: ColumnProfile, conversion: Conversion) -> bool:
+    """Whether the conversion explains the values that the reference does not have."""
+    moved = column.only(conversion.undo(column.values) != column.values)
+    new = moved.only(~usual.knows(moved))
+    if new.known <= STRANGE * moved.known:
+        return False
+    return _explained(usual, new.convert(conversion))
+
+
+def _expects(usual: Usual, column: ColumnProfile, before: ColumnProfile) -> bool:
+    """Whether the values that every period has often are gone, and there without the conversion."""
+    if usual.least < COMMON or usual.commonly(column) > usual.least / 5:
+        return False
+    return usual.commonly(before) > usual.least * 0.8
+
+
+def _explained(usual: Usual, new: ColumnProfile) -> bool:
+    """Whether these values are as well known to the reference as its own periods' are."""
+    if new.known < EVIDENCE or len(new.values) < DIFFERENT:
+        return False
+    places = usual.places(new)
+    known = new.only(places >= 0)
+    # Numbers that a conversion makes tiny are all the same one.
+    if len(set(places[places >= 0])) < max(DIFFERENT, len(known.values) / 2):
+        return False
+    return known.known / new.known >= EXPLAINED * float(np.median(usual.shares)) > ENOUGH
