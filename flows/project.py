@@ -16,6 +16,7 @@ from data.snapshots import Snapshot, Snapshots
 from flows import packages, source
 from flows.settings import Settings
 from flows.source import Source
+from models.ledger import Ledger
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -54,6 +55,10 @@ class Project:
         checkout, home = self.settings.checkout, self.settings.home
         return Snapshots(checkout, self.partitions.folder, home / "snapshots")
 
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.home / "ledger.jsonl")
+
     @cached_property
     def registry(self) -> "Registry":
         """Opened when it is first asked for: MLflow takes seconds to import."""
@@ -63,7 +68,7 @@ class Project:
         home = self.settings.home / "mlflow"
         home.mkdir(parents=True, exist_ok=True)
         tracking = Tracking(self.settings.tracking_uri, home / "artifacts", self.problem.name)
-        return Registry(tracking, home / "promotion.lock")
+        return Registry(tracking, home / "promotion.lock", self.ledger)
 
     def newest_labelled(self) -> Period:
         """The newest period whose labels are there.

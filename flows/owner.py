@@ -1,0 +1,64 @@
+"""Who acts, and whether the run that acts may still do so."""
+
+import getpass
+from datetime import UTC, datetime
+
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
+
+from data.errors import EvergreenError
+from flows.settings import Settings
+from flows.steps import flow_run_id
+from models.ledger import Act
+
+
+def who(settings: Settings, by: str | None = None) -> str:
+    """The name that stands in the ledger.
+
+    Raises:
+        EvergreenError: where identities are on, if nobody is named or somebody else than
+            EVERGREEN_USER.
+    """
+    named = (by or "").strip()
+    if not settings.identities:
+        return named or settings.user or getpass.getuser()
+    if named and settings.user and named != settings.user:
+        raise EvergreenError(
+            f"{named!r} is not {settings.user!r}, who EVERGREEN_USER says is at work: identities "
+            "are on, so that everybody acts in their own name"
+        )
+    if not (named or settings.user):
+        raise EvergreenError(
+            "nobody is named, but identities are on: set EVERGREEN_USER, or the run's parameter by"
+        )
+    return named or settings.user
+
+
+def act(settings: Settings, reason: str, by: str | None = None) -> Act:
+    """Something done now, in this run."""
+    return Act(datetime.now(UTC), who(settings, by), reason, flow_run_id())
+
+
+def still_owner() -> bool:
+    """Whether this flow run is still the one that runs; a process without one is its own owner.
+
+    A run that was forced to Crashed or cancelled goes on in its process, and so does one that was
+    started again: its state is then not Running, or the server has counted another start.
+
+    Raises:
+        EvergreenError: if the server cannot be asked.
+    """
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return True
+    mine = context.flow_run
+    try:
+        with get_client(sync_client=True) as client:
+            now = client.read_flow_run(mine.id)
+    except Exception as error:
+        raise EvergreenError(
+            f"whether run {mine.id} is still the owner cannot be known ({type(error).__name__}): "
+            "bring the Prefect server up, then start it again"
+        ) from error
+    running = now.state is not None and now.state.is_running()
+    return running and now.run_count == mine.run_count
