@@ -1,4 +1,4 @@
-"""Exactly one promotion: fifty that race from several processes, and a kill -9 before every single write."""
+"""Exactly one promotion: fifty that race, and a kill -9 before every single write."""
 
 import multiprocessing
 import signal
