@@ -10,7 +10,7 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 
 from data.errors import EvergreenError
-from flows.owner import act, who
+from flows.owner import act, author
 from flows.project import Project
 from flows.steps import in_flow, show
 from models import standing
@@ -53,6 +53,7 @@ def ask(project: Project, version: Version, by: str | None = None) -> None:
     """
     if not project.params.approval.required:
         return
+    by = author(project.settings, by)
     said = _said(project, version)
     if said is None and not in_flow():
         raise EvergreenError(
@@ -68,9 +69,7 @@ def ask(project: Project, version: Version, by: str | None = None) -> None:
     _must_be_another(project, version, said.by, by)
 
 
-def decide(
-    project: Project, version: Version, decision: Decision, note: str, by: str | None
-) -> Entry:
+def decide(project: Project, version: Version, decision: Decision, note: str, by: str) -> Entry:
     """Write a person's word on a version, as it was judged, into the ledger.
 
     Raises:
@@ -79,9 +78,9 @@ def decide(
     approved = decision is Decision.APPROVE
     if not approved and not note.strip():
         raise EvergreenError(f"version {version.number}: say why it is refused (note)")
-    said = act(project.settings, note.strip() or "approved", by)
     if approved:
-        _must_be_another(project, version, said.by)
+        _must_be_another(project, version, by)
+    said = act(project.settings, note.strip() or "approved", by)
     kind = Kind.APPROVED if approved else Kind.REFUSED
     return project.registry.record(kind, version, said, version.judged_against)
 
@@ -100,7 +99,7 @@ def waive(project: Project, number: str, gate: str, by: str, reason: str, expire
         raise EvergreenError(
             f"version {number} failed no gate {gate!r} (failed: {', '.join(failed) or 'none'})"
         )
-    said = act(project.settings, reason.strip(), by)
+    said = act(project.settings, reason.strip(), author(project.settings, by))
     if not said.reason or not by.strip():
         raise EvergreenError("a waiver needs a name and a reason: --by NAME --reason WHY")
     detail = {"gate": gate, "expires": expires.isoformat()}
@@ -118,21 +117,20 @@ def _must_be_another(
     """Nobody approves their own, where identities are on."""
     if not project.settings.identities:
         return
-    author = version.tags.get("author", "")
-    if not author:
+    made_by = version.tags.get("author")
+    if made_by is None:
         raise EvergreenError(
             f"version {version.number} has no author on record, but identities are on: nobody "
             "knows who must not approve it; train as of another moment"
         )
-    own = {author} | ({who(project.settings, starter)} if in_flow() or starter else set())
-    if approver in own:
+    if approver in (made_by, starter):
         raise EvergreenError(
             f"{approver} cannot approve version {version.number}, which is their own (trained by "
-            f"{author}): ask somebody else"
+            f"{made_by}, released by {starter or 'nobody yet'}): ask somebody else"
         )
 
 
-def _wait(project: Project, version: Version, by: str | None) -> Entry:
+def _wait(project: Project, version: Version, by: str) -> Entry:
     """Pause this run until somebody who may decides, or the time is up."""
     hours = project.params.approval.timeout_hours
     deadline = time.monotonic() + 3600 * hours

@@ -13,25 +13,28 @@ from models.ledger import Act
 
 
 def who(settings: Settings, by: str | None = None) -> str:
-    """The name that stands in the ledger.
+    """The name that stands in the ledger, taken at its word."""
+    return (by or "").strip() or settings.user or getpass.getuser()
+
+
+def author(settings: Settings, by: str | None = None) -> str:
+    """The same for what somebody else has to approve, and for who approves it.
 
     Raises:
         EvergreenError: where identities are on, if nobody is named or somebody else than
             EVERGREEN_USER.
     """
     named = (by or "").strip()
-    if not settings.identities:
-        return named or settings.user or getpass.getuser()
-    if named and settings.user and named != settings.user:
+    if settings.identities and named and settings.user not in ("", named):
         raise EvergreenError(
             f"{named!r} is not {settings.user!r}, who EVERGREEN_USER says is at work: identities "
             "are on, so that everybody acts in their own name"
         )
-    if not (named or settings.user):
+    if settings.identities and not (named or settings.user):
         raise EvergreenError(
             "nobody is named, but identities are on: set EVERGREEN_USER, or the run's parameter by"
         )
-    return named or settings.user
+    return who(settings, by)
 
 
 def act(settings: Settings, reason: str, by: str | None = None) -> Act:

@@ -72,10 +72,12 @@ def verify(
 
 def _decide(number: str, word: str, note: str, by: str | None) -> None:
     from flows.approval import Decision, decide
+    from flows.owner import author
     from flows.project import Project
 
     project = Project.open(_settings())
-    said = decide(project, project.registry.get(number), Decision(word), note, by)
+    person = author(project.settings, by)
+    said = decide(project, project.registry.get(number), Decision(word), note, person)
     console.print(f"version {number} is {said.kind} by {said.by}", highlight=False)
 
 

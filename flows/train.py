@@ -10,7 +10,7 @@ from prefect import flow
 
 from data import digests
 from data.periods import parse_as_of
-from flows.owner import act, who
+from flows.owner import act, author
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, show, step
 from models import artifact, evaluate, gates, tracking
@@ -45,7 +45,7 @@ def run_train(
 
     It is judged again if the champion changed since.
     """
-    author = who(project.settings, by)
+    made_by = author(project.settings, by)
     chosen, code = project.as_of(as_of), project.source()
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
@@ -67,12 +67,12 @@ def run_train(
             **project.lineage(code, snapshot),
             "as_of": chosen,
             "cause": cause,
-            "author": author,
+            "author": made_by,
             "prefect_run": flow_run_id(),
             "partitions": digests.digest_of(dict(trained.fingerprint)),
         }
         run_id = step(_log, project, trained, path, report, tags)
-    done = act(project.settings, report.reason[:5000], by)
+    done = act(project.settings, report.reason[:5000], made_by)
     judged = step(_register, project.registry, run_id, report, champion, tags, done)
     link("mlflow-run", _run_url(project, run_id), f"MLflow run of version {judged.version.number}")
     print(judged.message)

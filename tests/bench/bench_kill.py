@@ -31,6 +31,7 @@ from data.periods import Period
 from models.artifact import to_requests
 from models.ledger import Kind, Ledger
 from tests import planted
+from tests.conftest import fill
 from tests.e2e.world import GIT, World, make_world, processes_of
 
 FIRST, AS_OF = "2024-W01", "2024-W09"
@@ -126,8 +127,7 @@ def start(world: World) -> tuple[Client, float]:
     params["gates"] |= {"champion_margin": 0.5, "log_loss_margin": 1.0}
     path.write_text(yaml.safe_dump(params))
     must(world, "up")
-    for period in (p for p in planted.periods() if FIRST <= p <= AS_OF):
-        must(world, "ingest", period)
+    fill(world.checkout / "data" / "raw", FIRST, AS_OF)
     change(world, 0)
     must(world, "retrain", "--as-of", AS_OF)
     began = time.monotonic()
