@@ -75,7 +75,8 @@ def aliases_check(
     expected = standing.holders(entries)
     pairs = zip(("champion", "previous"), expected, (champion, previous), strict=True)
     faults = [
-        f"alias {name} is {held}, but the ledger says {said}: run `evergreen release {expected[0]}`"
+        f"alias {name} is {held}, but the ledger says {said}: run `evergreen release "
+        f"{expected[0] or champion}`"
         for name, said, held in pairs
         if said != held
     ]

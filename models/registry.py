@@ -125,11 +125,12 @@ class Registry:
             entries = self._resume(
                 lambda champion: kind is Kind.ROLLED_BACK or champion == version.number
             )
-            # The alias counts where a registry is older than its ledger.
-            current = standing.holders(entries)[0] or self._number(CHAMPION)
-            if current == version.number:
+            decided, _ = standing.holders(entries)
+            if decided == version.number:
                 return
-            if current != expected:
+            # The alias counts where a registry is older than its ledger, and is then written down.
+            current = decided or self._number(CHAMPION)
+            if current not in (expected, version.number):
                 raise EvergreenError(
                     f"version {version.number}: champion changed since it was judged: judge again "
                     f"with `evergreen train` (judged against {expected}, the champion is {current} "
@@ -140,7 +141,7 @@ class Registry:
                     f"version {version.number} is not promoted: run {act.run} is not the running "
                     "owner any more (it crashed, was cancelled or was started again)"
                 )
-            self._append(kind, version, act, current)
+            self._append(kind, version, act, None if current == version.number else current)
             self._follow(self.ledger.read())
 
     def record(
@@ -223,11 +224,14 @@ class Registry:
         return entry
 
     def _keep_head(self, entry: Entry) -> None:
-        """MLflow knows the last line, and every promoted version the line that promoted it."""
+        """MLflow knows the last line, and every promoted version the line that promoted it.
+
+        The head comes last: until it is there, the next writer does all of this again.
+        """
         client = self._client()
-        client.set_registered_model_tag(self.name, HEAD, str(entry.head))
         if entry.kind is Kind.PROMOTED:
             self.tag(self.get(entry.version), {PROMOTED: str(entry.head)})
+        client.set_registered_model_tag(self.name, HEAD, str(entry.head))
 
     def _number(self, alias: str) -> str | None:
         found = self.alias(alias)

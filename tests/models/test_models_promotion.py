@@ -145,6 +145,18 @@ def test_an_alias_moved_by_hand_is_found_and_put_back(registry):
     assert aliases(registry) == ("1", "2", None) and clean(registry) == []
 
 
+def test_a_registry_that_is_older_than_its_ledger_is_written_down(registry):
+    one, two = add(registry, "0001"), add(registry, "0002")
+    registry.tracking.client().set_registered_model_alias(registry.name, CHAMPION, "1")
+    (said,) = clean(registry)
+    assert "run `evergreen release 1`" in said
+    with pytest.raises(EvergreenError, match="judge again"):
+        registry.promote(two, None, ACT)
+    registry.promote(one, None, ACT)
+    registry.promote(two, "1", ACT)
+    assert aliases(registry) == ("2", "1", None) and clean(registry) == []
+
+
 def test_a_ledger_that_is_cut_edited_or_gone_is_found_and_stops_every_writer(registry):
     one, two, three = (add(registry, f"000{i}") for i in (1, 2, 3))
     registry.promote(one, None, ACT)
