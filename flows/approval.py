@@ -10,7 +10,7 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 
 from data.errors import EvergreenError
-from flows.owner import act, author
+from flows.owner import act, author, resumed
 from flows.project import Project
 from flows.steps import in_flow, show
 from models import standing
@@ -141,6 +141,7 @@ def _wait(project: Project, version: Version, by: str) -> Entry:
         form = Approval.with_initial_data(description=f"{remark}{report}")
         try:
             said = pause_flow_run(form, timeout=math.ceil(left), poll_interval=POLL_SECONDS)
+            resumed()
             return _answer(project, version, said, by)
         except FlowPauseTimeout:
             break

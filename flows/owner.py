@@ -2,8 +2,10 @@
 
 import getpass
 from datetime import UTC, datetime
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.context import FlowRunContext
 
 from data.errors import EvergreenError
@@ -46,7 +48,7 @@ def still_owner() -> bool:
     """Whether this flow run is still the one that runs; a process without one is its own owner.
 
     A run that was forced to Crashed or cancelled goes on in its process, and so does one that was
-    started again: its state is then not Running, or the server has counted another start.
+    started again elsewhere: the server then has another state than the Running that began here.
 
     Raises:
         EvergreenError: if the server cannot be asked.
@@ -54,14 +56,23 @@ def still_owner() -> bool:
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
         return True
-    mine = context.flow_run
+    mine, now = context.flow_run.state, _run(context.flow_run.id).state
+    return mine is not None and now is not None and now.is_running() and now.id == mine.id
+
+
+def resumed() -> None:
+    """After a pause this run goes on in a Running state of its own, which it is told here."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        context.flow_run.state = _run(context.flow_run.id).state
+
+
+def _run(number: UUID) -> FlowRun:
     try:
         with get_client(sync_client=True) as client:
-            now = client.read_flow_run(mine.id)
+            return client.read_flow_run(number)
     except Exception as error:
         raise EvergreenError(
-            f"whether run {mine.id} is still the owner cannot be known ({type(error).__name__}): "
+            f"whether run {number} is still the owner cannot be known ({type(error).__name__}): "
             "bring the Prefect server up, then start it again"
         ) from error
-    running = now.state is not None and now.state.is_running()
-    return running and now.run_count == mine.run_count
