@@ -72,8 +72,9 @@ def change(world: World, turn: int) -> None:
     subprocess.run([*GIT, "-C", str(world.checkout), "commit", "-qam", f"seed {turn}"], check=True)
 
 
-def killed(world: World, after: float) -> bool:
-    """Start a retrain and kill it with all its children; False if it was over before."""
+def killed(world: World, after: float) -> float | None:
+    """Start a retrain and kill it with its children; the seconds it took if it was over."""
+    began = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "retrain", "--as-of", AS_OF],
         cwd=world.checkout,
@@ -87,8 +88,8 @@ def killed(world: World, after: float) -> bool:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        return True
-    return False
+        return None
+    return time.monotonic() - began
 
 
 def must(world: World, *arguments: str) -> str:
@@ -148,8 +149,10 @@ def turns(world: World, client: Client, seconds: float, kills: int, minutes: flo
         turn += 1
         change(world, turn)
         before = promotions(world)
-        if killed(world, random.uniform(0, seconds)):
+        if (took := killed(world, random.uniform(0, seconds))) is None:
             places[where(world, len(before))] += 1
+        else:
+            seconds = took  # other work on the machine comes and goes
         again = world.run("retrain", "--as-of", AS_OF)
         made = promotions(world)[len(before) :]
         if again.returncode or len(made) != 1:
