@@ -18,6 +18,7 @@ from data.snapshots import Snapshot, Snapshots
 from flows import packages, source
 from flows.settings import Settings
 from flows.source import Source
+from models.ledger import Ledger
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -60,6 +61,10 @@ class Project:
         """Make `data/raw` as it is now a snapshot; `name` says what changed."""
         return self.snapshots.record(name, datetime.now(UTC))
 
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.home / "ledger.jsonl")
+
     @cached_property
     def registry(self) -> "Registry":
         """Opened when it is first asked for: MLflow takes seconds to import."""
@@ -69,7 +74,7 @@ class Project:
         home = self.settings.home / "mlflow"
         home.mkdir(parents=True, exist_ok=True)
         tracking = Tracking(self.settings.tracking_uri, home / "artifacts", self.problem.name)
-        return Registry(tracking, home / "promotion.lock")
+        return Registry(tracking, home / "promotion.lock", self.ledger)
 
     def newest_labelled(self) -> Period:
         """The newest period of which enough labels have matured to learn from it.

@@ -23,25 +23,30 @@ class Settings:
         checkout: the folder that holds params.yaml and data/raw.
         home: the root of all state, `var/` or EVERGREEN_HOME.
         ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
+        user: who runs this, EVERGREEN_USER; empty if nobody said.
+        identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
     """
 
     checkout: Path
     home: Path
     ports: Mapping[str, int]
+    user: str = ""
+    identities: bool = False
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Settings from environment variables.
 
         Raises:
-            EvergreenError: if a port is not one.
+            EvergreenError: if a port is not one, or a switch neither on nor off.
         """
         checkout = Path(data.__file__).parents[1]
         home = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
         ports = {service: _port(service, environment) for service in PORTS}
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
-        return cls(checkout, home, ports)
+        user = environment.get("EVERGREEN_USER", "").strip()
+        return cls(checkout, home, ports, user, _switch("EVERGREEN_IDENTITIES", environment))
 
     def url(self, service: str) -> str:
         return f"http://{HOST}:{self.ports[service]}"
@@ -72,6 +77,7 @@ class Settings:
         return {
             **ports,
             "EVERGREEN_HOME": str(self.home),
+            "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
             "PYTHONPATH": str(self.checkout),
             "DO_NOT_TRACK": "1",
             "BENTOML_DO_NOT_TRACK": "true",
@@ -109,3 +115,10 @@ def _port(service: str, environment: Mapping[str, str]) -> int:
     if not text.isdecimal() or not 1024 <= int(text) <= 65535:
         raise EvergreenError(f"{name}={text!r} is not a port: use a number from 1024 to 65535")
     return int(text)
+
+
+def _switch(name: str, environment: Mapping[str, str]) -> bool:
+    text = environment.get(name) or "off"
+    if text not in ("on", "off"):
+        raise EvergreenError(f"{name}={text!r} is neither on nor off")
+    return text == "on"

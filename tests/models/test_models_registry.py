@@ -1,8 +1,6 @@
 """The registry on a real MLflow store: one version per digest, and aliases that move once."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 
 import pytest
 
@@ -10,7 +8,7 @@ from data.errors import EvergreenError
 from models import artifact, evaluate, gates, tracking
 from models.candidates import XGBOOST
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
-from models.tracking import Tracking
+from tests.models.promoters import ACT, open_registry
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +21,7 @@ def store(tmp_path_factory):
 def registry(store, request) -> Registry:
     """A model of its own for every test."""
     name = request.node.name.split("[")[0]
-    where = Tracking(f"sqlite:///{store / 'mlflow.db'}", store / "artifacts", name)
-    return Registry(where, store / f"{name}.lock")
+    return open_registry(store, name)
 
 
 def add(registry: Registry, digest: str):
@@ -84,14 +81,14 @@ def test_a_life_of_aliases(registry):
     one, two = add(registry, "1" * 64), add(registry, "2" * 64)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: None, PREVIOUS: None}
     registry.challenge(one)
-    registry.promote(one, expected=None)
+    registry.promote(one, None, ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "1", PREVIOUS: None}
     registry.challenge(two)
-    registry.promote(two, expected="1")
+    registry.promote(two, "1", ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "2", PREVIOUS: "1"}
-    registry.promote(two, expected="1")
+    registry.promote(two, "1", ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "2", PREVIOUS: "1"}
-    registry.promote(one, expected="2")
+    registry.promote(one, "2", ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "1", PREVIOUS: "2"}
     registry.tag(two, {"why": "rolled back"})
     assert registry.get("2").tags["why"] == "rolled back"
@@ -101,31 +98,10 @@ def test_a_life_of_aliases(registry):
 def test_a_promotion_against_another_champion_moves_nothing(registry, expected):
     one, two, three = (add(registry, digit * 64) for digit in "123")
     if registry.alias(CHAMPION) is None:
-        registry.promote(one, expected=None)
+        registry.promote(one, None, ACT)
     registry.challenge(three)
     before = aliases(registry)
-    with pytest.raises(EvergreenError, match="but the champion is 1 now: judge it again"):
-        registry.promote(three, expected=expected)
+    with pytest.raises(EvergreenError, match="champion changed since it was judged: judge again"):
+        registry.promote(three, expected, ACT)
     assert aliases(registry) == before == {CHALLENGER: "3", CHAMPION: "1", PREVIOUS: None}
     assert two.number == "2"
-
-
-def test_of_many_that_race_against_one_champion_exactly_one_wins(registry):
-    first = add(registry, "0" * 64)
-    registry.promote(first, expected=None)
-    racers = [add(registry, digit * 64) for digit in "1234"]
-    start = Barrier(len(racers))
-
-    def race(version) -> bool:
-        own = Registry(registry.tracking, registry.lock)
-        start.wait()
-        try:
-            own.promote(version, expected=first.number)
-        except EvergreenError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(len(racers)) as pool:
-        won = [v.number for v, w in zip(racers, pool.map(race, racers), strict=True) if w]
-    assert len(won) == 1
-    assert aliases(registry) == {CHALLENGER: None, CHAMPION: won[0], PREVIOUS: first.number}
