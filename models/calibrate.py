@@ -11,8 +11,8 @@ ends with: log odds = slope_positive * log p - slope_negative * log(1 - p) + shi
 | beta | all three (Kull et al. 2017) |
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,11 +22,16 @@ from sklearn.linear_model import LogisticRegression
 
 from data.params import CalibrationMethod
 from models.graphs import CLIP
+from models.quality import log_losses
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Fitted on `rows` rows of `periods`, none of which the model that scored them had seen."""
+    """Fitted on `rows` rows of `periods`, none of which the model that scored them had seen.
+
+    Attributes:
+        reason: why it is taken, or why `method` is none.
+    """
 
     method: CalibrationMethod
     slope_positive: float = 1.0
@@ -34,6 +39,7 @@ class Calibration:
     shift: float = 0.0
     periods: tuple[str, ...] = ()
     rows: int = 0
+    reason: str = ""
 
     def apply(self, probability: np.ndarray) -> np.ndarray:
         """Calibrated probabilities, shape (n,)."""
@@ -51,9 +57,38 @@ class Calibration:
         return cls(**{**value, "periods": tuple(value["periods"])})
 
 
-def fit(
-    method: CalibrationMethod, probability: np.ndarray, label: np.ndarray, periods: Sequence[str]
+def decide(
+    method: CalibrationMethod, probability: np.ndarray, label: np.ndarray, period: np.ndarray
 ) -> Calibration:
+    """The calibration learned on all rows if it would have helped on each period, else none.
+
+    Each period is calibrated by what the other periods teach, so that a level that merely swings
+    from one to the next is not taken for a fault of the model.
+
+    Args:
+        probability, label, period: of rows that their model had not seen, shape (n,).
+    """
+    names = sorted(set(period))
+    if method == "none":
+        return Calibration("none", reason="not asked for")
+    gains = {}
+    for name in names:
+        own = period == name
+        learned = fit(method, probability[~own], label[~own])
+        before, after = (log_losses(label[own], p).mean()
+                         for p in (probability[own], learned.apply(probability[own])))  # fmt: skip
+        gains[name] = float(before - after)
+    said = ", ".join(f"{name} {-gain:+.4f}" for name, gain in gains.items())
+    if min(gains.values()) <= 0:
+        return Calibration(
+            "none", reason=f"{method} does not help in every period: log loss {said}"
+        )
+    reason = f"{method} helps in every period, learned from the others: log loss {said}"
+    learned = fit(method, probability, label)
+    return replace(learned, periods=tuple(names), rows=len(label), reason=reason)
+
+
+def fit(method: CalibrationMethod, probability: np.ndarray, label: np.ndarray) -> Calibration:
     """Learn a calibration from probabilities (n,) of rows that their model had not seen.
 
     Where a slope would turn the ranking round, the simpler method is taken; where only one outcome
@@ -62,16 +97,15 @@ def fit(
     p = np.clip(probability.astype(np.float64), CLIP, 1 - CLIP)
     if method == "none" or not 0 < label.sum() < len(label):
         return Calibration("none")
-    known = {"periods": tuple(periods), "rows": len(label)}
     if method == "shift":
-        return Calibration(method, shift=_shift(p, label), **known)
+        return Calibration(method, shift=_shift(p, label))
     logs = np.column_stack([np.log(p), -np.log1p(-p)])
     inputs = logs.sum(axis=1, keepdims=True) if method == "platt" else logs
     regression = LogisticRegression(C=1e6, max_iter=1000).fit(inputs, label)
     slopes, shift = regression.coef_[0], float(regression.intercept_[0])
     if min(slopes) <= 0:
-        return fit("platt" if method == "beta" else "shift", probability, label, periods)
-    return Calibration(method, float(slopes[0]), float(slopes[-1]), shift, **known)
+        return fit("platt" if method == "beta" else "shift", probability, label)
+    return Calibration(method, float(slopes[0]), float(slopes[-1]), shift)
 
 
 def _shift(p: np.ndarray, label: np.ndarray) -> float:

@@ -29,6 +29,7 @@ from models.graphs import LinearForm
 
 BASE_RATE, LOGISTIC, XGBOOST = "base_rate", "logistic", "xgboost"
 HIST_GRADIENT_BOOSTING = "hist_gradient_boosting"
+CHALLENGER = "challenger"  # whichever of them is taken
 Settings = Mapping[str, Any]
 
 
@@ -162,11 +163,11 @@ class Boosted:
         return np.asarray(self.model.predict_proba(matrix)[:, 1], dtype=np.float64)
 
     def to_onnx(self, width: int) -> onnx.ModelProto:
-        return onnxmltools.convert_xgboost(
-            self.model,
-            name="model",
-            initial_types=[(graphs.FEATURES, FloatTensorType([None, width]))],
+        inputs = [(graphs.FEATURES, FloatTensorType([None, width]))]
+        graph: onnx.ModelProto = onnxmltools.convert_xgboost(
+            self.model, name="model", initial_types=inputs
         )
+        return graph
 
     def importance(self, width: int) -> np.ndarray:
         """Shares of the total gain."""
@@ -206,6 +207,19 @@ class Candidate:
         """The default settings."""
         section = getattr(params, self.name, None)
         return dict(section.model_dump()) if section is not None else {}
+
+    def train(
+        self,
+        fitted: Sequence[Feature],
+        matrix: np.ndarray,
+        label: np.ndarray,
+        settings: Settings,
+        seed: int,
+    ) -> Fitted:
+        """The model of these rows; with one outcome only there is nothing to learn but its rate."""
+        if not 0 < label.sum() < len(label):
+            return Constant(float(label.mean()))
+        return self.fit(fitted, matrix, label, settings, seed)
 
 
 def _fit_base_rate(

@@ -1,4 +1,4 @@
-"""Models as ONNX graphs: one float32 input `features` (n, width), one output `probabilities` (n, 2).
+"""Models as ONNX: one float32 input `features` (n, width), one output `probabilities` (n, 2).
 
 scikit-learn's converters know neither the imputer's indicator columns nor the histogram trees' node
 types, and round thresholds to the nearest float32, which sends a row that lies between the two the

@@ -8,7 +8,7 @@ import pytest
 
 from data.errors import EvergreenError
 from models import artifact, evaluate, gates, tracking
-from models.candidates import XGBOOST
+from models.candidates import CHALLENGER as TAKEN
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from models.tracking import Tracking
 
@@ -39,17 +39,20 @@ def aliases(registry: Registry) -> dict[str, str | None]:
 
 def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
     held, scores = good.trained.holdout, good.trained.holdout_scores
+    table = good.trained.holdout_table()
     report = gates.judge(
         good.artifact, held.columns, held.label, held.day, scores, None, params.gates, 1
     )
-    importance = evaluate.importance(good.trained.model, [f.name for f in good.artifact.features])
+    names = [feature.name for feature in good.artifact.features]
+    importance = dict(zip(names, good.trained.model.importance(len(names)), strict=True))
+    assert sum(importance.values()) == pytest.approx(1, abs=1e-6)
     run_id = tracking.log_training(
         registry.tracking,
         name="train 2024-W08",
         params=artifact.model_params(params),
-        metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
+        metrics=evaluate.flat(evaluate.summary(table, good.trained.rolling, params)),
         tags={"snapshot": "0" * 32, "digest": good.digest},
-        holdout=good.trained.holdout_table(),
+        holdout=table,
         figures=evaluate.figures(held.label, scores, importance),
         artifact=good.folder,
         gates=report,
@@ -57,12 +60,12 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
     version = registry.register(run_id, good.digest, {"gates": "passed"})
     loaded = artifact.load(registry.folder(version))
     assert loaded.digest == good.digest == version.digest
-    assert loaded.score(held.columns).tolist() == scores[XGBOOST].tolist()
+    assert loaded.score(held.columns).tolist() == scores[TAKEN].tolist()
 
     run = registry.tracking.client().get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["xgboost.max_depth"] == str(params.xgboost.max_depth)
-    assert run.data.metrics["xgboost.roc_auc"] == pytest.approx(report.verdicts[0].value + 0.5)
+    assert run.data.metrics["challenger.roc_auc"] == pytest.approx(report.verdicts[0].value + 0.5)
     assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
     kept = {item.path for item in registry.tracking.client().list_artifacts(run_id)}
     assert kept == {"artefact", "plots", "gates.json", "gates.md"}
