@@ -10,7 +10,7 @@ from data.errors import EvergreenError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
-CalibrationMethod = Literal["none", "shift", "platt", "beta"]
+CalibrationMethod = Literal["none", "shift", "platt"]
 
 
 class _Section(BaseModel):

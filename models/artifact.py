@@ -76,7 +76,7 @@ class Trained:
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """Calibrated probabilities of features (n, width), shape (n,)."""
-        return self.calibration.apply(self.model.predict(matrix))
+        return self.calibration.predict(self.model, matrix)
 
     def holdout_table(self) -> pd.DataFrame:
         """One row per holdout event: key, day, label and each candidate's probability."""
@@ -161,10 +161,8 @@ def model_params(params: Params) -> dict[str, Any]:
 
 def to_onnx(trained: Trained) -> bytes:
     """The calibrated model as ONNX with one float32 input of shape (n, width)."""
-    graph, found = trained.model.to_onnx(len(trained.features)), trained.calibration
-    if found.method != "none":
-        graphs.calibrated(graph, (found.slope_negative, found.slope_positive), found.shift)
-    return graphs.to_bytes(graph)
+    width, found = len(trained.features), trained.calibration
+    return graphs.to_bytes(trained.model.to_onnx(width, found.slope, found.shift))
 
 
 def _refuse_other_answers(trained: Trained, folder: Path) -> None:
@@ -262,7 +260,7 @@ def _predict(folder: Path, training: Mapping[str, Any]) -> Callable[[np.ndarray]
         return _onnx(folder)
     found = training.get("calibration", {"method": "none", "periods": ()})
     model, calibration = Boosted.load(folder), Calibration.from_json(found)
-    return lambda matrix: calibration.apply(model.predict(matrix))
+    return lambda matrix: calibration.predict(model, matrix)
 
 
 def serve_scores(artifact: Artifact, rows: list[dict[str, Any]]) -> np.ndarray:

@@ -1,14 +1,13 @@
 """Calibration: from a model's probability to one that means what it says, learned on other rows.
 
-Every method is monotone, so that no ranking changes, and has the same form, which the ONNX graph
-ends with: log odds = slope_positive * log p - slope_negative * log(1 - p) + shift.
+Every method is linear in the log odds, so that no ranking changes, nothing is lost where a float32
+probability saturates, and the ONNX form needs no further node: leaves and weights are rescaled.
 
-| method | fitted |
+| method | log odds become |
 |---|---|
-| none | nothing |
-| shift | shift: the level alone |
-| platt | both slopes as one, shift (Platt 1999, on log odds) |
-| beta | all three (Kull et al. 2017) |
+| none | the same |
+| shift | log odds + shift: the level alone |
+| platt | slope * log odds + shift (Platt 1999) |
 """
 
 from collections.abc import Mapping
@@ -21,8 +20,11 @@ from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from data.params import CalibrationMethod
-from models.graphs import CLIP
+from models.candidates import Fitted
 from models.quality import log_losses
+
+# Nearer to 0 or 1 than this a float32 cannot tell a probability from certainty.
+CLIP = 1e-7
 
 
 @dataclass(frozen=True)
@@ -34,20 +36,19 @@ class Calibration:
     """
 
     method: CalibrationMethod
-    slope_positive: float = 1.0
-    slope_negative: float = 1.0
+    slope: float = 1.0
     shift: float = 0.0
     periods: tuple[str, ...] = ()
     rows: int = 0
     reason: str = ""
 
-    def apply(self, probability: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities, shape (n,)."""
-        if self.method == "none":
-            return probability
-        p = np.clip(probability.astype(np.float64), CLIP, 1 - CLIP)
-        odds = self.slope_positive * np.log(p) - self.slope_negative * np.log1p(-p) + self.shift
-        return np.asarray(expit(odds))
+    def predict(self, model: Fitted, matrix: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of a model for features (n, width), shape (n,)."""
+        return model.predict(matrix) if self.method == "none" else self.apply(model.odds(matrix))
+
+    def apply(self, odds: np.ndarray) -> np.ndarray:
+        """Log odds (n,) to calibrated probabilities (n,)."""
+        return np.asarray(expit(self.slope * odds + self.shift))
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -71,12 +72,13 @@ def decide(
     names = sorted(set(period))
     if method == "none":
         return Calibration("none", reason="not asked for")
+    odds = logit(np.clip(probability.astype(np.float64), CLIP, 1 - CLIP))
     gains = {}
     for name in names:
         own = period == name
-        learned = fit(method, probability[~own], label[~own])
-        before, after = (log_losses(label[own], p).mean()
-                         for p in (probability[own], learned.apply(probability[own])))  # fmt: skip
+        learned = fit(method, odds[~own], label[~own])
+        both = (probability[own], learned.apply(odds[own]))
+        before, after = (log_losses(label[own], p).mean() for p in both)
         gains[name] = float(before - after)
     said = ", ".join(f"{name} {-gain:+.4f}" for name, gain in gains.items())
     if min(gains.values()) <= 0:
@@ -84,31 +86,26 @@ def decide(
             "none", reason=f"{method} does not help in every period: log loss {said}"
         )
     reason = f"{method} helps in every period, learned from the others: log loss {said}"
-    learned = fit(method, probability, label)
+    learned = fit(method, odds, label)
     return replace(learned, periods=tuple(names), rows=len(label), reason=reason)
 
 
-def fit(method: CalibrationMethod, probability: np.ndarray, label: np.ndarray) -> Calibration:
-    """Learn a calibration from probabilities (n,) of rows that their model had not seen.
+def fit(method: CalibrationMethod, odds: np.ndarray, label: np.ndarray) -> Calibration:
+    """Learn a calibration from log odds (n,) of rows that their model had not seen.
 
-    Where a slope would turn the ranking round, the simpler method is taken; where only one outcome
-    is known, none is.
+    Where a slope would turn the ranking round, the level alone is learned; where only one outcome
+    is known, nothing is.
     """
-    p = np.clip(probability.astype(np.float64), CLIP, 1 - CLIP)
     if method == "none" or not 0 < label.sum() < len(label):
         return Calibration("none")
     if method == "shift":
-        return Calibration(method, shift=_shift(p, label))
-    logs = np.column_stack([np.log(p), -np.log1p(-p)])
-    inputs = logs.sum(axis=1, keepdims=True) if method == "platt" else logs
-    regression = LogisticRegression(C=1e6, max_iter=1000).fit(inputs, label)
-    slopes, shift = regression.coef_[0], float(regression.intercept_[0])
-    if min(slopes) <= 0:
-        return fit("platt" if method == "beta" else "shift", probability, label)
-    return Calibration(method, float(slopes[0]), float(slopes[-1]), shift)
+        return Calibration(method, shift=_shift(odds, label))
+    regression = LogisticRegression(C=1e6, max_iter=1000).fit(odds[:, None], label)
+    slope, shift = float(regression.coef_[0, 0]), float(regression.intercept_[0])
+    return Calibration(method, slope, shift) if slope > 0 else fit("shift", odds, label)
 
 
-def _shift(p: np.ndarray, label: np.ndarray) -> float:
+def _shift(odds: np.ndarray, label: np.ndarray) -> float:
     """The change of log odds that gives the observed rate."""
-    odds, rate = logit(p), float(label.mean())
+    rate = float(label.mean())
     return float(brentq(lambda shift: expit(odds + shift).mean() - rate, -40.0, 40.0))

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import onnxmltools
 from onnxmltools.convert.common.data_types import FloatTensorType
+from scipy.special import expit, logit
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.impute import SimpleImputer
@@ -39,8 +40,11 @@ class Fitted(Protocol):
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """Probability of the positive class for features (n, width), shape (n,), float64."""
 
-    def to_onnx(self, width: int) -> onnx.ModelProto:
-        """The same as ONNX, to within float32 rounding."""
+    def odds(self, matrix: np.ndarray) -> np.ndarray:
+        """The same as log odds, which do not saturate, shape (n,), float64."""
+
+    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
+        """As ONNX, to within float32 rounding, with log odds * slope + shift."""
 
     def importance(self, width: int) -> np.ndarray:
         """Each feature's share of what the model goes by, shape (width,)."""
@@ -58,8 +62,11 @@ class Constant:
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         return np.full(len(matrix), self.rate)
 
-    def to_onnx(self, width: int) -> onnx.ModelProto:
-        return graphs.constant(self.rate, width)
+    def odds(self, matrix: np.ndarray) -> np.ndarray:
+        return np.full(len(matrix), logit(self.rate))
+
+    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
+        return graphs.constant(float(expit(slope * logit(self.rate) + shift)), width)
 
     def importance(self, width: int) -> np.ndarray:
         return np.zeros(width)
@@ -77,8 +84,11 @@ class Linear:
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         return np.asarray(self.pipeline.predict_proba(matrix)[:, 1], dtype=np.float64)
 
-    def to_onnx(self, width: int) -> onnx.ModelProto:
-        return graphs.linear(self.form(width), width)
+    def odds(self, matrix: np.ndarray) -> np.ndarray:
+        return np.asarray(self.pipeline.decision_function(matrix), dtype=np.float64)
+
+    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
+        return graphs.linear(self.form(width), width, slope, shift)
 
     def importance(self, width: int) -> np.ndarray:
         """Shares of the standardised effects."""
@@ -129,8 +139,13 @@ class HistTrees:
         with threadpool_limits(1, user_api="openmp"):
             return np.asarray(self.model.predict_proba(matrix)[:, 1], dtype=np.float64)
 
-    def to_onnx(self, width: int) -> onnx.ModelProto:
-        return graphs.trees(self._nodes(), float(self.model._baseline_prediction[0, 0]), width)
+    def odds(self, matrix: np.ndarray) -> np.ndarray:
+        with threadpool_limits(1, user_api="openmp"):
+            return np.asarray(self.model.decision_function(matrix), dtype=np.float64)
+
+    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
+        baseline = float(self.model._baseline_prediction[0, 0])
+        return graphs.trees(self._nodes(), baseline, width, slope, shift)
 
     def importance(self, width: int) -> np.ndarray:
         """Shares of the total gain."""
@@ -162,11 +177,16 @@ class Boosted:
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         return np.asarray(self.model.predict_proba(matrix)[:, 1], dtype=np.float64)
 
-    def to_onnx(self, width: int) -> onnx.ModelProto:
+    def odds(self, matrix: np.ndarray) -> np.ndarray:
+        return np.asarray(self.model.predict(matrix, output_margin=True), dtype=np.float64)
+
+    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
         inputs = [(graphs.FEATURES, FloatTensorType([None, width]))]
         graph: onnx.ModelProto = onnxmltools.convert_xgboost(
             self.model, name="model", initial_types=inputs
         )
+        if (slope, shift) != (1.0, 0.0):
+            graphs.rescaled(graph, slope, shift)
         return graph
 
     def importance(self, width: int) -> np.ndarray:

@@ -17,8 +17,6 @@ from onnx.checker import check_model
 FEATURES, PROBABILITIES = "features", "probabilities"
 OPSETS = {"": 17, "ai.onnx.ml": 3}
 IR_VERSION = 8
-# Nearer to 0 or 1 than this a float32 cannot tell a probability from certainty.
-CLIP = 1e-7
 
 
 @dataclass(frozen=True)
@@ -50,16 +48,16 @@ def constant(probability: float, width: int) -> onnx.ModelProto:
     return _model(nodes, {"two": np.array([2], dtype=np.int64), "row": row}, width)
 
 
-def linear(form: LinearForm, width: int) -> onnx.ModelProto:
+def linear(form: LinearForm, width: int, slope: float = 1.0, shift: float = 0.0) -> onnx.ModelProto:
     """A linear model, in double precision until the last step."""
     constants = {
         "fill": form.fill[None, :],
-        "weights": form.weights[:, None],
-        "gaps": form.missing[:, None],
+        "weights": slope * form.weights[:, None],
+        "gaps": slope * form.missing[:, None],
         "places": form.places.astype(np.int64),
         "codes": form.codes[None, :].astype(np.float64),
-        "effects": form.effects[:, None],
-        "intercept": np.array([form.intercept]),
+        "effects": slope * form.effects[:, None],
+        "intercept": np.array([slope * form.intercept + shift]),
     }
     nodes = [
         helper.make_node("Cast", [FEATURES], ["x"], to=TensorProto.DOUBLE),
@@ -80,13 +78,19 @@ def linear(form: LinearForm, width: int) -> onnx.ModelProto:
     return _model(nodes, {**constants, "one_double": np.array([1.0])}, width)
 
 
-def trees(predictors: Sequence[np.ndarray], baseline: float, width: int) -> onnx.ModelProto:
+def trees(
+    predictors: Sequence[np.ndarray],
+    baseline: float,
+    width: int,
+    slope: float = 1.0,
+    shift: float = 0.0,
+) -> onnx.ModelProto:
     """Histogram trees whose leaves add up to log odds; `predictors` are their node tables.
 
     A float32 lies at or below a threshold exactly if it lies at or below the largest float32 that
     does, so that thresholds are rounded down.
     """
-    attributes = _tree_attributes(predictors)
+    attributes = _tree_attributes(predictors, slope)
     leaves = attributes.pop("leaves")
     nodes = [
         helper.make_node(
@@ -95,7 +99,7 @@ def trees(predictors: Sequence[np.ndarray], baseline: float, width: int) -> onnx
             ["odds"],
             domain="ai.onnx.ml",
             n_targets=1,
-            base_values=[baseline],
+            base_values=[slope * baseline + shift],
             **attributes,
             **leaves,
         ),
@@ -104,7 +108,7 @@ def trees(predictors: Sequence[np.ndarray], baseline: float, width: int) -> onnx
     return _model(nodes, {"one": np.array([1.0], dtype=np.float32)}, width)
 
 
-def _tree_attributes(predictors: Sequence[np.ndarray]) -> dict[str, Any]:
+def _tree_attributes(predictors: Sequence[np.ndarray], slope: float) -> dict[str, Any]:
     nodes = np.concatenate(predictors)
     sizes = [len(table) for table in predictors]
     tree = np.repeat(np.arange(len(sizes)), sizes)
@@ -127,31 +131,18 @@ def _tree_attributes(predictors: Sequence[np.ndarray]) -> dict[str, Any]:
             "target_treeids": tree[leaf].tolist(),
             "target_nodeids": node[leaf].tolist(),
             "target_ids": [0] * int(leaf.sum()),
-            "target_weights": nodes["value"][leaf].astype(float).tolist(),
+            "target_weights": (slope * nodes["value"][leaf]).astype(float).tolist(),
         },
     }
 
 
-def calibrated(model: onnx.ModelProto, slopes: tuple[float, float], shift: float) -> None:
-    """Put log odds -> slopes[1] log p - slopes[0] log(1 - p) + shift at the end of a graph."""
-    for node in model.graph.node:
-        renamed = ["uncalibrated" if n == PROBABILITIES else n for n in node.output]
-        del node.output[:]
-        node.output.extend(renamed)
-    nodes = [
-        helper.make_node("Clip", ["uncalibrated", "lowest", "highest"], ["clipped"]),
-        helper.make_node("Log", ["clipped"], ["logs"]),
-        helper.make_node("Mul", ["logs", "slopes"], ["scaled"]),
-        helper.make_node("Add", ["scaled", "shift"], ["shifted"]),
-        helper.make_node("Softmax", ["shifted"], [PROBABILITIES], axis=-1),
-    ]
-    constants = {"lowest": CLIP, "highest": 1 - CLIP, "slopes": slopes, "shift": (0.0, shift)}
-    model.graph.node.extend(nodes)
-    model.graph.initializer.extend(
-        numpy_helper.from_array(np.array(value, dtype=np.float32), name)
-        for name, value in constants.items()
-    )
-    check_model(model)
+def rescaled(model: onnx.ModelProto, slope: float, shift: float) -> None:
+    """Turn the log odds of XGBoost's converted trees into slope * log odds + shift, in place."""
+    (node,) = [n for n in model.graph.node if n.op_type == "TreeEnsembleClassifier"]
+    attributes = {attribute.name: attribute.floats for attribute in node.attribute}
+    for name, change in (("class_weights", 0.0), ("base_values", shift)):
+        values = attributes[name]
+        values[:] = [slope * value + change for value in values]
 
 
 def to_bytes(model: onnx.ModelProto) -> bytes:

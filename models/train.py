@@ -18,6 +18,7 @@ from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
 from models import artifact, calibrate, rolling, tune
 from models.artifact import Trained
+from models.calibrate import Calibration
 from models.candidates import CANDIDATES, CHALLENGER, Fitted, Settings
 from models.rolling import LABEL, PERIOD, Choice, Fold
 from models.tune import TUNED, Report, Study, Trial, say
@@ -46,7 +47,7 @@ class Chosen:
     study: Study | None
     trials: tuple[Trial, ...]
     table: pd.DataFrame
-    calibration: calibrate.Calibration
+    calibration: Calibration
 
 
 def train(
@@ -75,8 +76,8 @@ def train(
     models = _final(fitted, seen, chosen.choice, params)
     held_matrix = features.transform(fitted, held.columns)
     scores = {name: model.predict(held_matrix) for name, model in models.items()}
-    scores[CHALLENGER] = chosen.calibration.apply(scores[CHALLENGER])
-    unseen = out_of_fold_scores(past, chosen.choice, params)
+    scores[CHALLENGER] = chosen.calibration.predict(models[CHALLENGER], held_matrix)
+    unseen = out_of_fold_scores(past, chosen.choice, chosen.calibration, params)
     return Trained(
         windows=found,
         features=fitted,
@@ -90,7 +91,7 @@ def train(
         reference=reference.build(
             [feature.name for feature in fitted],
             seen.values,
-            chosen.calibration.apply(unseen),
+            unseen,
             seen.period,
             params.monitor.bins,
         ),
@@ -114,7 +115,7 @@ def choose(past: Past, params: Params, tuning: Tuning) -> Chosen:
     choice = rolling.choose(found, table, params)
     print(choice.reason)
     if not made:
-        calibration = calibrate.Calibration("none", reason=found.reason)
+        calibration = Calibration("none", reason=found.reason)
         return Chosen(choice, None, (), table, calibration)
     table = table.assign(**{CHALLENGER: table[choice.kind]})
     later = table[PERIOD].isin([period.name for period in found.calibration])
@@ -167,7 +168,9 @@ def _final(
     return {CHALLENGER: models[choice.kind], **models}
 
 
-def out_of_fold_scores(past: Past, choice: Choice, params: Params) -> np.ndarray:
+def out_of_fold_scores(
+    past: Past, choice: Choice, calibration: Calibration, params: Params
+) -> np.ndarray:
     """Probability of each training row, shape (n,), from a model that did not see its periods.
 
     The folds are blocks of consecutive periods; features are fitted anew for each.
@@ -176,18 +179,20 @@ def out_of_fold_scores(past: Past, choice: Choice, params: Params) -> np.ndarray
     parts = np.array_split(np.array(past.periods, dtype=object), blocks)
 
     def one(block: np.ndarray) -> Callable[[], np.ndarray]:
-        return lambda: _left_out(past, set(block), choice, params.train.seed)
+        return lambda: _left_out(past, set(block), choice, calibration, params.train.seed)
 
     return np.concatenate(rolling.each([one(block) for block in parts]))
 
 
-def _left_out(past: Past, block: set[Period], choice: Choice, seed: int) -> np.ndarray:
+def _left_out(
+    past: Past, block: set[Period], choice: Choice, calibration: Calibration, seed: int
+) -> np.ndarray:
     rest = [period for period in past.periods if period not in block]
     fitted = past.fit(rest)
     seen, out = past.matrix(fitted, rest), past.matrix(fitted, block)
     candidate = CANDIDATES[choice.kind]
     model = candidate.train(fitted, seen.values, seen.label, choice.settings, seed)
-    return model.predict(out.values)
+    return calibration.predict(model, out.values)
 
 
 def decision_threshold(params: Params) -> float:

@@ -56,7 +56,7 @@ def test_without_the_cache_in_a_dirty_tree_and_on_another_commit(world, project,
     assert found.equal, found.message
     checks = {check.name: check for check in found.checks}
     assert checks["model digest"].rebuilt == first.digest
-    assert checks["holdout metrics"].rebuilt == "24 metrics"
+    assert checks["holdout metrics"].rebuilt == "52 metrics"
     assert (checks["predictions"].recorded, checks["predictions"].rebuilt) == (
         "4000 rows", "all equal"
     )  # fmt: skip

@@ -105,7 +105,7 @@ def test_out_of_fold_scores_come_from_models_that_did_not_see_the_row(
     rows = past.matrix(fitted)
     fit = CANDIDATES[choice.kind].train
     seen = fit(fitted, rows.values, rows.label, choice.settings, 1).predict(rows.values)
-    unseen = train.out_of_fold_scores(past, choice, params)
+    unseen = train.out_of_fold_scores(past, choice, good.trained.calibration, params)
     assert roc_auc_score(rows.label, seen) > 0.65
     assert abs(roc_auc_score(rows.label, unseen) - 0.5) < 0.03
 
