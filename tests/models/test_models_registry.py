@@ -11,6 +11,7 @@ from models import artifact, evaluate, gates, tracking
 from models.candidates import CHALLENGER as TAKEN
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from models.tracking import Tracking
+from models.tune import Trial
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,11 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
         figures=evaluate.figures(held.label, scores, importance),
         artifact=good.folder,
         gates=report,
+        trials=(
+            Trial(0, "complete", {"max_depth": 4}, 0.75),
+            Trial(1, "pruned", {"max_depth": 9}, None),
+        ),
+        metric="roc_auc",
     )
     version = registry.register(run_id, good.digest, {"gates": "passed"})
     loaded = artifact.load(registry.folder(version))
@@ -70,6 +76,15 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
     kept = {item.path for item in registry.tracking.client().list_artifacts(run_id)}
     assert kept == {"artefact", "plots", "gates.json", "gates.md"}
     json.dumps(report.to_json())
+    below = registry.tracking.client().search_runs(
+        [registry.tracking.experiment()], f"tags.mlflow.parentRunId = '{run_id}'"
+    )
+    trials = {r.info.run_name: (r.data.tags["state"], r.data.params, r.data.metrics) for r in below}
+    assert trials == {
+        "trial 0": ("complete", {"max_depth": "4"}, {"roc_auc": 0.75}),
+        "trial 1": ("pruned", {"max_depth": "9"}, {}),
+    }
+    assert {r.info.status for r in below} == {"FINISHED"}
 
 
 def test_a_digest_is_registered_once(registry):
