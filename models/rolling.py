@@ -8,6 +8,8 @@ The windows of one training run, in order of time:
 | selection periods | candidates are compared, and trials of a study |
 | calibration periods | tuned settings against the defaults, then the calibration |
 | holdout | nobody before the gates; the model that is judged there is trained on all the others |
+
+Rows come in order of time; labels are those known at `as_of`, for every origin alike.
 """
 
 from collections.abc import Callable, Mapping, Sequence
