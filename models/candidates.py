@@ -53,8 +53,13 @@ class Fitted(Protocol):
         """Leave the library's own form of the model, if it has one of plain, stable bytes."""
 
 
+class _OnnxAlone:
+    def save(self, folder: Path) -> None:
+        """The ONNX form says all; scikit-learn has no form of its own but pickle."""
+
+
 @dataclass(frozen=True)
-class Constant:
+class Constant(_OnnxAlone):
     """The base rate of the training rows for every row."""
 
     rate: float
@@ -71,12 +76,9 @@ class Constant:
     def importance(self, width: int) -> np.ndarray:
         return np.zeros(width)
 
-    def save(self, folder: Path) -> None:
-        """Its ONNX form says all."""
-
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(_OnnxAlone):
     """Logistic regression: categories one-hot, numbers imputed (flagged) and standardised."""
 
     pipeline: Pipeline
@@ -102,7 +104,8 @@ class Linear:
         transformer, regression = self.pipeline[0], self.pipeline[-1]
         (_, encoder, at_categories), (_, scaled, at_numbers) = transformer.transformers_[:2]
         fill, weights, missing = np.zeros(width), np.zeros(width), np.zeros(width)
-        effects, rest = np.split(regression.coef_[0], [_count(encoder, at_categories)])
+        first = sum(map(len, encoder.categories_)) if at_categories else 0
+        effects, rest = np.split(regression.coef_[0], [first])
         intercept = float(regression.intercept_[0])
         places, codes = np.zeros(0, dtype=int), np.zeros(0)
         if at_categories:
@@ -121,16 +124,9 @@ class Linear:
             intercept -= float(rest @ (scaler.mean_ / scaler.scale_))
         return LinearForm(fill, weights, missing, places, codes, effects, intercept)
 
-    def save(self, folder: Path) -> None:
-        """Its ONNX form says all."""
-
-
-def _count(encoder: Any, used: Sequence[int]) -> int:
-    return sum(len(found) for found in encoder.categories_) if used else 0
-
 
 @dataclass(frozen=True)
-class HistTrees:
+class HistTrees(_OnnxAlone):
     """scikit-learn's histogram gradient boosting."""
 
     model: HistGradientBoostingClassifier
@@ -156,9 +152,6 @@ class HistTrees:
 
     def _nodes(self) -> list[np.ndarray]:
         return [tree.nodes for (tree,) in self.model._predictors]
-
-    def save(self, folder: Path) -> None:
-        """Its ONNX form says all; scikit-learn has no form of its own but pickle."""
 
 
 @dataclass(frozen=True)
@@ -242,12 +235,6 @@ class Candidate:
         return self.fit(fitted, matrix, label, settings, seed)
 
 
-def _fit_base_rate(
-    fitted: Sequence[Feature], matrix: np.ndarray, label: np.ndarray, settings: Settings, seed: int
-) -> Constant:
-    return Constant(float(label.mean()))
-
-
 def _fit_logistic(
     fitted: Sequence[Feature], matrix: np.ndarray, label: np.ndarray, settings: Settings, seed: int
 ) -> Linear:
@@ -280,7 +267,7 @@ def _fit_xgboost(
 CANDIDATES = {
     candidate.name: candidate
     for candidate in (
-        Candidate(BASE_RATE, _fit_base_rate, {}),
+        Candidate(BASE_RATE, lambda _f, _m, label, _s, _seed: Constant(float(label.mean())), {}),
         Candidate(LOGISTIC, _fit_logistic, {"C": Range(1e-3, 10.0, log=True)}),
         Candidate(
             HIST_GRADIENT_BOOSTING,
