@@ -141,10 +141,10 @@ def swapped(batch: Batch) -> Finding | None:
 def _crossed_pairs(batch: Batch) -> Iterator[tuple[str, str]]:
     names, found = batch.usual, set[str]()
     far = {name: names[name].away(batch.profile.columns[name]) for name in names}
-    strange = {name: _strange(names[name], batch.profile.columns[name]) for name in names}
+    strange = {name: _stranger(names[name], batch.profile.columns[name]) for name in names}
     for a, b in combinations(names, 2):
         lies = far[a] + far[b] > batch.contract.tolerance and _lie_crossed(batch, a, b)
-        takes = min(strange[a], strange[b]) > STRANGE and _take_crossed(batch, a, b)
+        takes = strange[a] and strange[b] and _take_crossed(batch, a, b)
         if lies or takes or _missing_crossed(batch, a, b):
             found |= {a, b}
             yield a, b
@@ -156,6 +156,11 @@ def _crossed_pairs(batch: Batch) -> Iterator[tuple[str, str]]:
 def _strange(usual: Usual, column: ColumnProfile) -> float:
     new = column.only(~usual.knows(column))
     return new.known / column.known if new.known >= EVIDENCE else 0.0
+
+
+def _stranger(usual: Usual, column: ColumnProfile) -> bool:
+    """Whether far more rows than in the reference's own periods have a value of their own."""
+    return _strange(usual, column) > STRANGE + 1 - min(usual.shares)
 
 
 def _holds_crossed(batch: Batch, rule: RowRule) -> bool:

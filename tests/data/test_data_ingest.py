@@ -71,12 +71,6 @@ CORRUPTIONS = {
         lambda b: b.drop(columns="dest"),
         "missing column: column 'dest' is missing",
     ),
-    "wrong type in the table": (
-        "table",
-        lambda b: changed(b, "sched_dep_time", "noon"),
-        "of sched_dep_time",
-    ),
-    "null in the key": ("table", lambda b: changed(b, "sched_dep_time", None), "of sched_dep_time"),
     "empty": ("table", lambda b: b.iloc[:0], "is empty"),
     "duplicate": ("table", lambda b: pd.concat([b, b.iloc[[7]]]), "duplicated keys: key: 1 of"),
     "missing": ("rows", lambda r: r.drop(columns="temp"), "column 'temp' is missing"),

@@ -1,5 +1,6 @@
 """Batches of a real week, corrupted in many ways: each is refused by the name of what it is."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -47,7 +48,7 @@ def test_rules_that_compare_are_skipped_by_name_while_there_is_no_reference(year
     _, done = year
     comparing = tuple(rule.name for rule in rules.BATCH if rule.compares)
     assert [done[f"2013-W0{n}"].skipped for n in range(1, 6)] == [comparing] * 4 + [()]
-    assert "too few periods to check volume" in done["2013-W01"].message
+    assert re.search("too few periods to check .*volume", done["2013-W01"].message)
     assert not any(done[name].skipped for name in list(done)[4:])
 
 
@@ -275,7 +276,7 @@ def test_a_profile_does_not_depend_on_the_order_of_rows():
     one = profile(planted.PROBLEM, "one", typed)
     other = profile(planted.PROBLEM, "one", typed.sample(frac=1, random_state=1))
     assert (one.contents == other.contents).all() and (one.keys == other.keys).all()
-    assert one.columns["queue"].range == other.columns["queue"].range
+    assert (one.columns["queue"].values == other.columns["queue"].values).all()
 
 
 def test_no_more_of_a_long_history_is_read_than_the_reference(tmp_path, filled):
