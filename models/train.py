@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data import features, reference, windows
+from data import features, matrix, reference, windows
 from data.errors import EvergreenError, stop_on_error
+from data.matrix import Past
 from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import parse_as_of
 from data.problem import Problem, load_problem
-from data.windows import Labelled
 from models import artifact
 from models.artifact import Trained
 from models.candidates import BASE_RATE, LOGISTIC, XGBOOST, fit_logistic, fit_xgboost
@@ -25,19 +25,19 @@ def train(problem: Problem, partitions: Partitions, params: Params, as_of: datet
         EvergreenError: if a period or its labels are missing, or one class is absent.
     """
     chosen = windows.select(partitions, problem, as_of, params.train)
-    past = windows.load(partitions, problem, list(chosen.train), as_of)
+    past = matrix.count(problem, partitions, chosen.train, as_of)
     held = windows.load(partitions, problem, list(chosen.holdout), as_of)
-    if not 0 < past.label.sum() < len(past):
+    if not 0 < past.positive < len(past):
         raise EvergreenError(
             f"training needs both outcomes of {problem.target!r}, but all {len(past)} rows "
             f"from {chosen.train[0]} to {chosen.train[-1]} have the same: check the labels"
         )
-    fitted = features.fit(problem.features, past.columns, past.label)
-    matrix = features.transform(fitted, past.columns)
+    fitted = past.fit()
+    seen = past.matrix(fitted)
     held_matrix = features.transform(fitted, held.columns)
-    model = fit_xgboost(matrix, past.label, params)
-    base_rate = float(past.label.mean())
-    linear = fit_logistic(fitted, matrix, past.label, params)
+    model = fit_xgboost(seen.values, seen.label, params)
+    base_rate = past.positive / len(past)
+    linear = fit_logistic(fitted, seen.values, seen.label, params)
     return Trained(
         windows=chosen,
         features=fitted,
@@ -46,9 +46,9 @@ def train(problem: Problem, partitions: Partitions, params: Params, as_of: datet
         threshold=decision_threshold(params),
         reference=reference.build(
             [feature.name for feature in fitted],
-            matrix,
-            out_of_fold_scores(problem, past, params),
-            past.period,
+            seen.values,
+            out_of_fold_scores(past, params),
+            seen.period,
             params.monitor.bins,
         ),
         fingerprint=windows.fingerprint(partitions, chosen.periods, as_of),
@@ -63,20 +63,20 @@ def train(problem: Problem, partitions: Partitions, params: Params, as_of: datet
     )
 
 
-def out_of_fold_scores(problem: Problem, past: Labelled, params: Params) -> np.ndarray:
+def out_of_fold_scores(past: Past, params: Params) -> np.ndarray:
     """Probability of each training row, shape (n,), from a model that did not see its periods.
 
     The folds are blocks of consecutive periods; features are fitted anew for each.
     """
-    scores = np.empty(len(past))
-    names = sorted(set(past.period))
-    for block in np.array_split(names, min(params.train.out_of_fold_blocks, len(names))):
-        out = np.isin(past.period.astype(str), block)
-        rest, left_out = past.take(~out), past.take(out)
-        fitted = features.fit(problem.features, rest.columns, rest.label)
-        model = fit_xgboost(features.transform(fitted, rest.columns), rest.label, params)
-        scores[out] = model.predict_proba(features.transform(fitted, left_out.columns))[:, 1]
-    return scores
+    scores, blocks = [], min(params.train.out_of_fold_blocks, len(past.periods))
+    for block in np.array_split(np.array(past.periods, dtype=object), blocks):
+        out = set(block)
+        rest = [period for period in past.periods if period not in out]
+        fitted = past.fit(rest)
+        seen, left_out = past.matrix(fitted, rest), past.matrix(fitted, block)
+        model = fit_xgboost(seen.values, seen.label, params)
+        scores.append(model.predict_proba(left_out.values)[:, 1])
+    return np.concatenate(scores).astype(np.float64)
 
 
 def decision_threshold(params: Params) -> float:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from data import digests, features, windows
+from data import digests, matrix
 from data.errors import EvergreenError
 from data.periods import parse_as_of
 from models import artifact, train
@@ -78,18 +79,24 @@ def test_the_fitted_state_knows_the_training_rows_only(good, partitions):
     assert dict(rate.rates)["coast"] == pytest.approx((positives + 50 * late / rows) / (n + 50))
 
 
-def test_out_of_fold_scores_come_from_models_that_did_not_see_the_row(partitions, params, good):
+def test_out_of_fold_scores_come_from_models_that_did_not_see_the_row(
+    filled, tmp_path, params, good
+):
     """With labels drawn at random, in-sample scores would still seem to know them."""
-    chosen, as_of = list(good.trained.windows.train), good.trained.windows.as_of
-    past = windows.load(partitions, PROBLEM, chosen, as_of)
-    random = np.random.default_rng(3).integers(0, 2, len(past)).astype(np.int8)
-    noise = replace(past, label=random)
-    fitted = features.fit(PROBLEM.features, noise.columns, noise.label)
-    matrix = features.transform(fitted, noise.columns)
-    seen = train.fit_xgboost(matrix, noise.label, params).predict_proba(matrix)[:, 1]
-    unseen = train.out_of_fold_scores(PROBLEM, noise, params)
-    assert roc_auc_score(random, seen) > 0.65
-    assert abs(roc_auc_score(random, unseen) - 0.5) < 0.03
+    random = np.random.default_rng(3)
+
+    def noise(batch):
+        found = outcomes(batch)
+        drawn = pd.Series(random.integers(0, 2, len(batch)), dtype=float)
+        return found.assign(label=drawn.where(found["label"].notna()))
+
+    raw = filled(tmp_path / "raw", "2024-W01", "2024-W07", replace(PROBLEM, outcomes=noise))
+    past = matrix.count(PROBLEM, raw, good.trained.windows.train, good.trained.windows.as_of)
+    rows = past.matrix(past.fit())
+    seen = train.fit_xgboost(rows.values, rows.label, params).predict_proba(rows.values)[:, 1]
+    unseen = train.out_of_fold_scores(past, params)
+    assert roc_auc_score(rows.label, seen) > 0.65
+    assert abs(roc_auc_score(rows.label, unseen) - 0.5) < 0.03
 
 
 def test_one_outcome_only_is_refused(filled, tmp_path, make):
