@@ -12,10 +12,12 @@ from data import digests
 from data.periods import parse_as_of
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, show, step
-from models import artifact, evaluate, gates, tracking
+from models import artifact, evaluate, evidence, gates, tracking
 from models.artifact import Artifact, Trained
+from models.evidence import Case
 from models.gates import GateReport
 from models.registry import CHAMPION, Registry, Version
+from models.train import decision_threshold
 from models.train import train as fit
 
 PARAMS = "params.yaml"
@@ -75,17 +77,21 @@ def _known(version: Version) -> Judged:
 def _judge(
     project: Project, trained: Trained, challenger: Artifact, champion: Version | None
 ) -> GateReport:
-    held, params = trained.holdout, project.params
-    return gates.judge(
-        challenger,
-        held.columns,
-        held.label,
-        held.day,
-        trained.holdout_scores,
-        artifact.load(project.registry.folder(champion)) if champion else None,
-        params.gates,
-        params.train.seed,
+    """The verdicts on rows that are read again; only the simpler candidates are the training's."""
+    params = project.params
+    seen = evidence.gather(project.problem, project.partitions, params, trained.windows.as_of)
+    case = Case(
+        problem=project.problem,
+        challenger=challenger,
+        champion=artifact.load(project.registry.folder(champion)) if champion else None,
+        seen=seen,
+        holdout=trained.holdout,
+        scores=trained.holdout_scores,
+        params=params.gates,
+        decision=decision_threshold(params),
+        seed=params.train.seed,
     )
+    return gates.judge(case)
 
 
 def _log(
