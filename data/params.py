@@ -96,7 +96,7 @@ class Gates(_Section):
     slice_past_rows: Annotated[int, Field(ge=2)] = 300
     slice_rows: Annotated[int, Field(ge=2)] = 100
     slice_bias_margin: Annotated[float, Field(ge=0)] = 0.05
-    slice_fit_margin: Annotated[float, Field(ge=0)] = 0.0
+    slice_fit_margin: Annotated[float, Field(ge=0)] = 0.01
     slice_loss_margin: Annotated[float, Field(ge=0)] = 0.02
     single_field_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.7
     plausible_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.95
@@ -117,7 +117,7 @@ class Gates(_Section):
     yardstick_trees: Annotated[int, Field(ge=1)] = 40
     yardstick_depth: Annotated[int, Field(ge=1)] = 4
     noise_retrains: Annotated[int, Field(ge=2)] = 6
-    noise_factor: Annotated[float, Field(ge=0)] = 2.5
+    noise_factor: Annotated[float, Field(ge=0)] = 1.5
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     bootstrap_samples: Annotated[int, Field(ge=100)]
     minimum_rows: Annotated[int, Field(ge=1)]

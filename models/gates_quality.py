@@ -184,7 +184,7 @@ def slice_fit(case: Case) -> Verdict:
     It fails where a slice's whole interval lies above the margin, or its value above three: the
     model did not learn these rows, or learned other labels than they have.
     """
-    margin = case.params.slice_fit_margin + case.retrain_noise.slice_fit
+    margin = case.params.slice_fit_margin
     known = [(f, f.fit) for f in case.slices if f.fit]
     return _worst("slice_fit", known, margin, "log loss in training", case.params.slice_past_rows)
 

@@ -69,14 +69,13 @@ class Noise:
     Attributes:
         auc, loss: ROC-AUC and log loss on the holdout.
         level: log odds of the mean probability of the training rows.
-        slice_loss, slice_fit, slice_bias: of the slice that changes most; see `SliceFinding`.
+        slice_loss, slice_bias: log loss and bias of the slice that changes most.
     """
 
     auc: float = 0.0
     loss: float = 0.0
     level: float = 0.0
     slice_loss: float = 0.0
-    slice_fit: float = 0.0
     slice_bias: float = 0.0
 
     def times(self, factor: float) -> "Noise":
@@ -112,7 +111,6 @@ class _Measured:
     auc: float
     level: float
     losses: np.ndarray
-    fit: np.ndarray
     residual: np.ndarray
     variance: np.ndarray
 
@@ -123,7 +121,6 @@ class _Measured:
             float(roc_auc_score(held.label, score)),
             level_shift(past.label, before),
             log_losses(held.label, at_level(held.label, score)),
-            log_losses(past.label, at_level(past.label, before)),
             *residuals(past.label, before),
         )
 
@@ -134,7 +131,7 @@ class _Measured:
         needed: tuple[int, int],
     ) -> tuple[float, ...]:
         """What differs, in the order of `Noise`; of the slices the largest difference."""
-        losses, fit = self.losses - usual.losses, self.fit - usual.fit
+        losses = self.losses - usual.losses
         past = [before for before, _ in parts if before.sum() >= needed[0]]
         held = [mine for _, mine in parts if mine.sum() >= needed[1]]
         bias = [abs(self._bias(before) - usual._bias(before)) for before in past]
@@ -143,7 +140,6 @@ class _Measured:
             float(losses.mean()),
             self.level - usual.level,
             max((abs(float(losses[mine].mean())) for mine in held), default=0.0),
-            max((abs(float(fit[before].mean())) for before in past), default=0.0),
             max(bias, default=0.0),
         )
 
