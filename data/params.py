@@ -1,14 +1,16 @@
 """The typed, frozen view of params.yaml; an unknown, missing or mistyped key is an error."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from data.errors import EvergreenError
 
 Share = Annotated[float, Field(ge=0, le=1)]
+CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
+CalibrationMethod = Literal["none", "shift", "platt"]
 
 
 class _Section(BaseModel):
@@ -38,11 +40,56 @@ class XGBoost(_Section):
     reg_lambda: Annotated[float, Field(ge=0)]
 
 
+class HistGradientBoosting(_Section):
+    """Passed to `HistGradientBoostingClassifier` as they are."""
+
+    max_iter: Annotated[int, Field(ge=1)] = 150
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    max_leaf_nodes: Annotated[int, Field(ge=2)] = 31
+    min_samples_leaf: Annotated[int, Field(ge=1)] = 100
+    l2_regularization: Annotated[float, Field(ge=0)] = 5.0
+    max_features: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class Logistic(_Section):
     """The linear candidate."""
 
     C: Annotated[float, Field(gt=0)]
     max_iter: Annotated[int, Field(ge=1)]
+
+
+class Rolling(_Section):
+    """How candidates are compared: on periods that each was trained up to, and no further.
+
+    Attributes:
+        selection_periods: on these the candidates, and a study's trials, are compared.
+        minimum_periods: training periods before the first of them; a model of fewer says little
+            about one of all. With a shorter past nothing is compared, and the last of `candidates`
+            is taken as it is.
+        metric: the mean over the periods decides.
+    """
+
+    selection_periods: Annotated[int, Field(ge=1)] = 2
+    minimum_periods: Annotated[int, Field(ge=2)] = 8
+    metric: Literal["roc_auc", "log_loss"] = "roc_auc"
+
+
+class Calibration(_Section):
+    """How probabilities are corrected, on the last `periods` of the rolling comparison.
+
+    Taken only if it lowers the log loss of each of these periods when fitted on the others.
+    """
+
+    method: CalibrationMethod = "platt"
+    periods: Annotated[int, Field(ge=2)] = 3
+
+
+class Tune(_Section):
+    """How the winner's settings are searched; whichever budget is used up first ends it."""
+
+    enabled: bool = False
+    trials: Annotated[int, Field(ge=1)] = 30
+    seconds: Annotated[int, Field(ge=1)] = 600
 
 
 class Decision(_Section):
@@ -178,14 +225,26 @@ class Params(_Section):
     problem: str
     contract: Contract
     train: Train
+    candidates: Annotated[list[CandidateName], Field(min_length=3)]
     xgboost: XGBoost
+    hist_gradient_boosting: HistGradientBoosting = HistGradientBoosting()
     logistic: Logistic
+    rolling: Rolling = Rolling()
+    calibration: Calibration = Calibration()
+    tune: Tune = Tune()
     decision: Decision
     gates: Gates
     monitor: Monitor
     governor: Governor
     release: Canary
     demo: Demo
+
+    @field_validator("candidates")
+    @classmethod
+    def _baselines_first(cls, names: list[CandidateName]) -> list[CandidateName]:
+        if len(set(names)) < len(names) or not {"base_rate", "logistic"} <= set(names):
+            raise ValueError("name each candidate once, base_rate and logistic among them")
+        return names
 
 
 class _Loader(yaml.SafeLoader):

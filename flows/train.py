@@ -1,5 +1,6 @@
 """Train as of a moment, judge, log and register: a challenger, or a version tagged rejected."""
 
+import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,16 +12,17 @@ from prefect import flow
 from data import digests
 from data.periods import parse_as_of
 from flows.project import Project
-from flows.steps import Outcome, flow_run_id, link, show, step
+from flows.steps import Outcome, flow_run_id, link, progress, show, step
 from models import artifact, evaluate, evidence, gates, tracking
 from models.artifact import Artifact, Trained
 from models.evidence import Case
 from models.gates import GateReport
 from models.registry import CHAMPION, Registry, Version
-from models.train import decision_threshold
+from models.train import Tuning, decision_threshold
 from models.train import train as fit
 
 PARAMS = "params.yaml"
+STUDY = "study.json"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
     chosen, code = project.as_of(as_of), project.source()
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
-    trained = step(fit, project.problem, project.partitions, project.params, moment)
+    tuning = Tuning(project.settings.home / "tune", report=progress("tuning", "Trials of a study"))
+    trained = step(fit, project.problem, project.partitions, project.params, moment, tuning)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
@@ -57,6 +60,7 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
         snapshot = step(project.record, "train")
         tags = {
             **project.lineage(code, snapshot),
+            **_decisions(trained),
             "as_of": chosen,
             "cause": cause,
             "prefect_run": flow_run_id(),
@@ -90,6 +94,7 @@ def _judge(
         params=params.gates,
         decision=decision_threshold(params),
         seed=params.train.seed,
+        calibration=evidence.calibration_due(trained.rolling, seen, params),
     )
     return gates.judge(case)
 
@@ -98,20 +103,37 @@ def _log(
     project: Project, trained: Trained, path: Path, report: GateReport, tags: Mapping[str, str]
 ) -> str:
     """The MLflow run of this training; its id."""
-    held, scores = trained.holdout, trained.holdout_scores
-    importance = evaluate.importance(trained.model, [f.name for f in trained.features])
+    names = [feature.name for feature in trained.features]
+    gains = dict(zip(names, map(float, trained.model.importance(len(names))), strict=True))
+    table, params = trained.holdout_table(), project.params
+    periods = evaluate.by_period(trained.rolling, params)
+    texts = {PARAMS: yaml.safe_dump(params.model_dump())}
+    if trained.study:
+        texts[STUDY] = digests.canonical_json(trained.study.to_json())
     return tracking.log_training(
         project.registry.tracking,
         name=f"train {tags['as_of']}",
-        params=artifact.model_params(project.params),
-        metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
+        params={**artifact.model_params(params), "chosen": trained.choice.settings},
+        metrics=evaluate.flat(evaluate.summary(table, trained.rolling, params)),
         tags={**tags, "digest": report.digest},
-        holdout=trained.holdout_table(),
-        figures=evaluate.figures(held.label, scores, importance),
+        holdout=table,
+        figures=evaluate.figures(trained.holdout.label, trained.holdout_scores, gains, periods),
         artifact=path,
         gates=report,
-        texts={PARAMS: yaml.safe_dump(project.params.model_dump())},
+        texts={**texts, "rolling.json": json.dumps(periods, indent=1)},
+        trials=trained.trials,
+        metric=params.rolling.metric,
     )
+
+
+def _decisions(trained: Trained) -> dict[str, str]:
+    """What was taken and why, as tags."""
+    return {
+        "candidate": trained.choice.kind,
+        "tuned": str(trained.choice.tuned).lower(),
+        "choice": trained.choice.reason[:5000],
+        "calibration": f"{trained.calibration.method}: {trained.calibration.reason}"[:5000],
+    }
 
 
 def _register(

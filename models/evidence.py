@@ -13,17 +13,24 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from data import matrix, windows
 from data.params import Gates, Params
 from data.partitions import Partitions
 from data.problem import Problem
 from data.windows import Labelled
+from models import calibrate, rolling
 from models.artifact import Artifact
+from models.calibrate import Calibration
+from models.candidates import CHALLENGER
+from models.rolling import LABEL, PERIOD
 from models.slices import Scored, SliceFinding, findings
 from models.yardstick import Noise, Seen, Yardstick, noise
 
 YARDSTICK = "yardstick"
+
+NO_CALIBRATION = Calibration("none")
 
 
 def gather(problem: Problem, partitions: Partitions, params: Params, as_of: datetime) -> Seen:
@@ -43,6 +50,16 @@ def gather(problem: Problem, partitions: Partitions, params: Params, as_of: date
     return Seen(chosen, windows.joined(problem, parts), len(past), past.fit(), found)
 
 
+def calibration_due(table: pd.DataFrame, seen: Seen, params: Params) -> Calibration:
+    """The calibration that the rolling scores of a training lead to, see `models.train.choose`."""
+    if not len(table):
+        return NO_CALIBRATION
+    periods = rolling.origins(list(seen.windows.train), params).calibration
+    rows = table[table[PERIOD].isin([period.name for period in periods])]
+    columns = (rows[name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD))
+    return calibrate.decide(params.calibration.method, *columns)
+
+
 @dataclass(frozen=True)
 class Case:
     """One challenger before the gates.
@@ -53,6 +70,7 @@ class Case:
         seen: the training rows; holdout: the untouched ones.
         scores: the simpler candidates' probabilities for the holdout, shape (n,).
         decision: the threshold that the costs lead to.
+        calibration: that the training's rolling scores lead to.
         seed: of bootstraps, drawn rows and the yardstick.
     """
 
@@ -65,6 +83,7 @@ class Case:
     params: Gates
     decision: float
     seed: int
+    calibration: Calibration = NO_CALIBRATION
 
     @cached_property
     def score(self) -> np.ndarray:

@@ -13,6 +13,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from models.calibrate import Calibration
 from models.candidates import BASE_RATE, LOGISTIC
 from models.evidence import Case
 from models.quality import (
@@ -101,28 +102,43 @@ def calibration(case: Case) -> Verdict:
 def calibration_level(case: Case) -> Verdict:
     """On the training rows the mean probability must be their rate, within the margin of log odds.
 
-    The holdout's week swings, the past as a whole does not: a shift here is the model's own.
+    The holdout's week swings, the past as a whole does not: a shift here is the model's own. What a
+    calibration moves, learned on recent periods, is allowed if the artefact's is the one that the
+    training's rolling scores lead to.
     """
     name = "calibration_level"
     margin = case.params.level_margin + case.retrain_noise.level
     label, score = case.seen.rows.label, case.past_score
-    shift = -level_shift(label, score)
+    said, due = _calibration(case), case.calibration
+    if not np.allclose((said.slope, said.shift), (due.slope, due.shift), atol=1e-9):
+        reason = (
+            f"log odds * {said.slope:.3f} {said.shift:+.3f} is not the calibration that the "
+            f"rolling scores lead to ({due.slope:.3f}, {due.shift:+.3f})"
+        )
+        return Verdict(name, False, said.shift, margin, len(label), None, reason)
+    odds = log_odds(score)
+    shift = -level_shift(label, (odds - said.shift) / said.slope)
     reason = (
-        f"log odds {shift:+.3f} too high on {len(label)} training rows (mean probability "
-        f"{score.mean():.3f}, rate {label.mean():.3f}), up to {margin:.3f} either way is allowed"
+        f"log odds {shift:+.3f} too high on {len(label)} training rows before calibration (mean "
+        f"probability {score.mean():.3f}, rate {label.mean():.3f}), up to {margin:.3f} is allowed"
     )
     return Verdict(name, abs(shift) <= margin, shift, margin, len(label), None, reason)
+
+
+def _calibration(case: Case) -> Calibration:
+    """What the artefact says of its own calibration."""
+    return Calibration.from_json(case.challenger.training["calibration"])
 
 
 def calibration_slope(case: Case) -> Verdict:
     """On the training rows log odds may be too timid, as regularised ones are, but not too bold.
 
-    The slope of the outcome on the model's own log odds (Cox 1958) must be at least the threshold
-    and at most the yardstick's slope there times the allowed ratio.
+    The slope of the outcome on the model's own log odds (Cox 1958), before calibration, must be at
+    least the threshold and at most the yardstick's slope there times the allowed ratio.
     """
     name, least = "calibration_slope", case.params.slope_minimum
     label = case.seen.rows.label
-    own = _slope(label, case.past_score)
+    own = _slope(label, case.past_score) * _calibration(case).slope
     most = case.params.slope_ratio * _slope(label, case.yardstick_past_score)
     reason = f"slope {own:.2f} on {len(label)} training rows, {least:.2f} to {most:.2f} is allowed"
     return Verdict(name, least <= own <= most, own, least, len(label), None, reason)

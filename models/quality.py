@@ -71,15 +71,16 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
     return np.asarray(logit(np.clip(probability.astype(np.float64), EPSILON, 1 - EPSILON)))
 
 
-def level_shift(label: np.ndarray, probability: np.ndarray) -> float:
-    """What to add to the log odds so that their mean probability is the labels' rate."""
-    odds, rate = log_odds(probability), np.clip(label.mean(), EPSILON, 1 - EPSILON)
+def level_shift(label: np.ndarray, odds: np.ndarray) -> float:
+    """What to add to log odds (n,) so that their mean probability is the labels' rate."""
+    rate = np.clip(label.mean(), EPSILON, 1 - EPSILON)
     return float(brentq(lambda shift: expit(odds + shift).mean() - rate, -40.0, 40.0))
 
 
 def at_level(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
     """Probabilities moved to the labels' rate: what is left of an error is not the level's."""
-    return np.asarray(expit(log_odds(probability) + level_shift(label, probability)))
+    odds = log_odds(probability)
+    return np.asarray(expit(odds + level_shift(label, odds)))
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,22 @@ def auc_difference(
     own, others = (_wins(label, values, place, blocks) for values in (score, other))
     once = np.ones((1, blocks))
     value = float((own.auc(once) - others.auc(once))[0])
-    return _interval(value, own.auc(counts) - others.auc(counts), confidence)
+    return interval_of(value, own.auc(counts) - others.auc(counts), confidence)
+
+
+def auc_draws(
+    label: np.ndarray, score: np.ndarray, block: np.ndarray, samples: int, seed: int
+) -> np.ndarray:
+    """ROC-AUC of resamples of whole blocks, shape (samples,)."""
+    place, counts = _draw(block, samples, seed)
+    return _wins(label, score, place, counts.shape[1]).auc(counts)
+
+
+def mean_draws(values: np.ndarray, block: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Mean of `values` (n,) of resamples of whole blocks, shape (samples,)."""
+    place, counts = _draw(block, samples, seed)
+    sums = np.bincount(place, weights=values)
+    return np.asarray(counts @ sums / (counts @ np.bincount(place)))
 
 
 def block_bootstrap(
@@ -184,9 +200,8 @@ def block_bootstrap(
         confidence: share of draws between `low` and `high`.
         seed: makes the draws repeatable.
     """
-    place, counts = _draw(block, samples, seed)
-    means = counts @ np.bincount(place, weights=values) / (counts @ np.bincount(place))
-    return _interval(float(values.mean()), means, confidence)
+    draws = mean_draws(values, block, samples, seed)
+    return interval_of(float(values.mean()), draws, confidence)
 
 
 def _draw(block: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -196,6 +211,7 @@ def _draw(block: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.nd
     return place, np.apply_along_axis(np.bincount, 1, draws, minlength=len(names))
 
 
-def _interval(value: float, draws: np.ndarray, confidence: float) -> Interval:
+def interval_of(value: float, draws: np.ndarray, confidence: float) -> Interval:
+    """The central `confidence` of bootstrap draws (samples,) around a point estimate."""
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, float(low), float(high))

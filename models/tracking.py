@@ -1,13 +1,15 @@
 """A training run in MLflow: parameters, data, metrics, pictures and the artefact."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.data
+from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from models.gates_page import to_html
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from models.gates import GateReport
+    from models.tune import Trial
 
 ARTIFACT = "artefact"
 
@@ -61,11 +64,14 @@ def log_training(
     artifact: Path,
     gates: "GateReport",
     texts: Mapping[str, str] | None = None,
+    trials: "Sequence[Trial]" = (),
+    metric: str = "value",
 ) -> str:
     """Log one training run as finished; its run id.
 
     Args:
         texts: further files to keep with the run, by name.
+        trials: of the study, each logged as a run below this one with its `metric`.
     """
     experiment = tracking.experiment()
     with mlflow.start_run(experiment_id=experiment, run_name=name, tags=dict(tags)) as run:
@@ -83,7 +89,21 @@ def log_training(
         for title, text in {**pages, **(texts or {})}.items():
             mlflow.log_text(text, title)
         mlflow.log_artifacts(str(artifact), ARTIFACT)
+        _log_trials(tracking, experiment, str(run.info.run_id), trials, metric)
         return str(run.info.run_id)
+
+
+def _log_trials(
+    tracking: Tracking, experiment: str, parent: str, trials: "Sequence[Trial]", metric: str
+) -> None:
+    client = tracking.client()
+    for trial in trials:
+        tags = {MLFLOW_PARENT_RUN_ID: parent, "state": trial.state}
+        run = client.create_run(experiment, run_name=f"trial {trial.number}", tags=tags)
+        settings = [Param(name, str(value)) for name, value in trial.settings.items()]
+        values = [] if trial.value is None else [Metric(metric, abs(trial.value), 0, 0)]
+        client.log_batch(run.info.run_id, metrics=values, params=settings)
+        client.set_terminated(run.info.run_id)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

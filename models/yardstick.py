@@ -12,7 +12,7 @@ from data.features import Columns, Feature
 from data.params import Gates
 from data.problem import Problem
 from data.windows import Labelled, Windows
-from models.quality import at_level, level_shift, log_losses
+from models.quality import at_level, level_shift, log_losses, log_odds
 from models.slices import masks, residuals
 
 
@@ -119,7 +119,7 @@ class _Measured:
         score, before = yardstick.score(held.columns), yardstick.score(past.columns)
         return cls(
             float(roc_auc_score(held.label, score)),
-            level_shift(past.label, before),
+            level_shift(past.label, log_odds(before)),
             log_losses(held.label, at_level(held.label, score)),
             *residuals(past.label, before),
         )

@@ -25,6 +25,7 @@ from data.periods import parse_as_of
 from data.problem import Problem
 from models import artifact, evidence, gates
 from models.artifact import Artifact, Trained
+from models.candidates import Boosted
 from models.evidence import Case
 from models.train import decision_threshold, train
 from models.yardstick import Noise, Seen, Yardstick, noise
@@ -44,12 +45,13 @@ class World:
     def of(cls, problem: Problem, partitions: Partitions, params: Params, as_of: str) -> "World":
         moment = parse_as_of(as_of, problem.label_delay)
         seen = evidence.gather(problem, partitions, params, moment)
-        return cls(problem, params, seen, train(problem, partitions, params, moment),
-                   Path(tempfile.mkdtemp(prefix="evergreen-bad-")))  # fmt: skip
+        trained = train(problem, partitions, params, moment)
+        trained = replace(trained, calibration=evidence.NO_CALIBRATION)
+        return cls(problem, params, seen, trained, Path(tempfile.mkdtemp(prefix="evergreen-bad-")))
 
     @cached_property
     def good(self) -> Artifact:
-        return self.write(self.trained)
+        return self.made(self.fit(self.values, self.label, self.params.train.seed))
 
     @cached_property
     def values(self) -> np.ndarray:
@@ -81,7 +83,7 @@ class World:
 
     def made(self, model: XGBClassifier, problem: Problem | None = None) -> Artifact:
         """The artefact that a training with this model would have left."""
-        return self.write(replace(self.trained, model=model), problem)
+        return self.write(replace(self.trained, model=Boosted(model)), problem)
 
     def write(self, trained: Trained, problem: Problem | None = None) -> Artifact:
         folder = Path(tempfile.mkdtemp(dir=self.folder)) / "artefact"

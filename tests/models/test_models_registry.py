@@ -8,10 +8,11 @@ import pytest
 
 from data.errors import EvergreenError
 from models import artifact, evaluate, evidence, gates, tracking
-from models.candidates import XGBOOST
+from models.candidates import CHALLENGER as TAKEN
 from models.evidence import Case
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from models.tracking import Tracking
+from models.tune import Trial
 from tests.planted import PROBLEM
 
 
@@ -41,35 +42,52 @@ def aliases(registry: Registry) -> dict[str, str | None]:
 
 def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, partitions):
     held, scores = good.trained.holdout, good.trained.holdout_scores
+    table = good.trained.holdout_table()
     seen = evidence.gather(PROBLEM, partitions, params, good.trained.windows.as_of)
     report = gates.judge(Case(PROBLEM, good.artifact, None, seen, held, scores, params.gates,
                               good.trained.threshold, 1))  # fmt: skip
-    importance = evaluate.importance(good.trained.model, [f.name for f in good.artifact.features])
+    names = [feature.name for feature in good.artifact.features]
+    importance = dict(zip(names, good.trained.model.importance(len(names)), strict=True))
+    assert sum(importance.values()) == pytest.approx(1, abs=1e-6)
     run_id = tracking.log_training(
         registry.tracking,
         name="train 2024-W08",
         params=artifact.model_params(params),
-        metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
+        metrics=evaluate.flat(evaluate.summary(table, good.trained.rolling, params)),
         tags={"snapshot": "0" * 32, "digest": good.digest},
-        holdout=good.trained.holdout_table(),
+        holdout=table,
         figures=evaluate.figures(held.label, scores, importance),
         artifact=good.folder,
         gates=report,
+        trials=(
+            Trial(0, "complete", {"max_depth": 4}, 0.75),
+            Trial(1, "pruned", {"max_depth": 9}, None),
+        ),
+        metric="roc_auc",
     )
     version = registry.register(run_id, good.digest, {"gates": "passed"})
     loaded = artifact.load(registry.folder(version))
     assert loaded.digest == good.digest == version.digest
-    assert loaded.score(held.columns).tolist() == scores[XGBOOST].tolist()
+    assert loaded.score(held.columns).tolist() == scores[TAKEN].tolist()
 
     run = registry.tracking.client().get_run(run_id)
     gain = next(v for v in report.verdicts if v.name == "beats_base_rate")
     assert run.info.status == "FINISHED"
     assert run.data.params["xgboost.max_depth"] == str(params.xgboost.max_depth)
-    assert run.data.metrics["xgboost.roc_auc"] == pytest.approx(gain.value + 0.5)
+    assert run.data.metrics["challenger.roc_auc"] == pytest.approx(gain.value + 0.5)
     assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
     kept = {item.path for item in registry.tracking.client().list_artifacts(run_id)}
     assert kept == {"artefact", "plots", "gates.json", "gates.md", "gates.html"}
     json.dumps(report.to_json())
+    below = registry.tracking.client().search_runs(
+        [registry.tracking.experiment()], f"tags.mlflow.parentRunId = '{run_id}'"
+    )
+    trials = {r.info.run_name: (r.data.tags["state"], r.data.params, r.data.metrics) for r in below}
+    assert trials == {
+        "trial 0": ("complete", {"max_depth": "4"}, {"roc_auc": 0.75}),
+        "trial 1": ("pruned", {"max_depth": "9"}, {}),
+    }
+    assert {r.info.status for r in below} == {"FINISHED"}
 
 
 def test_a_digest_is_registered_once(registry):
