@@ -21,6 +21,7 @@ from models.gates_behaviour import disturbed
 from models.verdict import Verdict
 
 STATE = ("vocabulary", "overall", "rates")
+THRESHOLDS = "nodes_values"
 FILES = frozenset({"contract.json", "golden.json", "model.onnx", "reference.json", "training.json"})
 
 
@@ -82,7 +83,9 @@ def _weights(model: onnx.ModelProto) -> Iterator[np.ndarray]:
             yield values
     for node in model.graph.node:
         for attribute in node.attribute:
-            yield np.asarray([*attribute.floats, attribute.f], dtype=np.float64)
+            values = np.asarray([*attribute.floats, attribute.f], dtype=np.float64)
+            # a split at infinity tells missing values from all others
+            yield values[~np.isinf(values)] if attribute.name == THRESHOLDS else values
 
 
 def serving_parity(case: Case) -> Verdict:
