@@ -126,7 +126,8 @@ class Gates(_Section):
         past_rows: training rows that are looked at; robustness_rows, parity_rows: held-out ones.
         yardstick_trees, yardstick_depth: of the gates' own model; noise_retrains: how often it is
             trained on days drawn again, and noise_factor: how many times what that changes is added
-            to the margins of the comparisons, so that few rows do not refuse a retrain by chance.
+            to the margins of the comparisons, so that few rows do not refuse a retrain by chance;
+            slice_noise_factor: the same for the bias of each slice.
     """
 
     beat_base_rate_by: float
@@ -139,7 +140,7 @@ class Gates(_Section):
     calibration_margin: Annotated[float, Field(ge=0)] = 0.01
     level_margin: Annotated[float, Field(ge=0)] = 0.1
     slope_minimum: Annotated[float, Field(ge=0)] = 0.95
-    slope_ratio: Annotated[float, Field(ge=1)] = 1.5
+    slope_ratio: Annotated[float, Field(ge=1)] = 1.4
     slice_past_rows: Annotated[int, Field(ge=2)] = 300
     slice_rows: Annotated[int, Field(ge=2)] = 100
     slice_bias_margin: Annotated[float, Field(ge=0)] = 0.05
@@ -165,6 +166,7 @@ class Gates(_Section):
     yardstick_depth: Annotated[int, Field(ge=1)] = 4
     noise_retrains: Annotated[int, Field(ge=2)] = 6
     noise_factor: Annotated[float, Field(ge=0)] = 1.5
+    slice_noise_factor: Annotated[float, Field(ge=0)] = 3.0
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     bootstrap_samples: Annotated[int, Field(ge=100)]
     minimum_rows: Annotated[int, Field(ge=1)]

@@ -122,7 +122,7 @@ class Case:
     def retrain_noise(self) -> Noise:
         """What chance alone does to a retrain of these rows, times the factor that is allowed."""
         found = noise(self.yardstick, self.seen, self.holdout, self.problem, self.params, self.seed)
-        return found.times(self.params.noise_factor)
+        return found.times(self.params)
 
     @cached_property
     def slices(self) -> tuple[SliceFinding, ...]:

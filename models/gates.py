@@ -4,7 +4,8 @@
 |---|---|
 | gates_artifact.py | schema, finite, serving_parity, golden, latency, size, git_clean |
 | gates_leakage.py | windows, banned_columns, fitted_state, single_field_auc, plausible_auc |
-| gates_quality.py | against simpler models, yardstick and champion; overfit, calibration, slices |
+| gates_quality.py | against simpler models, yardstick and champion; overfit, calibration |
+| gates_slices.py | slice_bias, slice_fit, slice_regression |
 | gates_behaviour.py | missing values, unseen categories, noise, permutation |
 """
 
@@ -16,6 +17,7 @@ from models import gates_artifact as of_artifact
 from models import gates_behaviour as of_behaviour
 from models import gates_leakage as of_leakage
 from models import gates_quality as of_quality
+from models import gates_slices as of_slices
 from models.evidence import YARDSTICK, Case
 from models.gates_artifact import git_clean
 from models.quality import calibration_points, measure
@@ -44,9 +46,9 @@ GATES: Mapping[str, Gate] = {
     "calibration": of_quality.calibration,
     "calibration_level": of_quality.calibration_level,
     "calibration_slope": of_quality.calibration_slope,
-    "slice_bias": of_quality.slice_bias,
-    "slice_fit": of_quality.slice_fit,
-    "slice_regression": of_quality.slice_regression,
+    "slice_bias": of_slices.slice_bias,
+    "slice_fit": of_slices.slice_fit,
+    "slice_regression": of_slices.slice_regression,
     "missing_values": of_behaviour.missing_values,
     "unseen_categories": of_behaviour.unseen_categories,
     "noise": of_behaviour.noise,
@@ -75,9 +77,11 @@ def judge(case: Case) -> GateReport:
 
 def _details(case: Case) -> dict[str, Any]:
     """What the page shows besides: every model on the same rows, slices, calibration."""
-    scores = {"challenger": case.score, YARDSTICK: case.yardstick_score, **case.scores}
+    scores = {"challenger": case.score}
     if case.champion_score is not None:
-        scores = {"challenger": case.score, "champion": case.champion_score, **scores}
+        scores["champion"] = case.champion_score
+    # what training says of its own challenger is not looked at
+    scores = {**scores, YARDSTICK: case.yardstick_score, **{**case.scores, **scores}}
     label = case.holdout.label
     return {
         "qualities": {name: measure(label, score) for name, score in scores.items()},

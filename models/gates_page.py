@@ -36,14 +36,15 @@ def to_html(report: GateReport, title: str) -> str:
         trim_blocks=True,
     )
     blocking = [verdict for verdict in report.verdicts if verdict.blocks]
-    order = sorted(report.verdicts, key=lambda verdict: (not verdict.blocks, bool(verdict.passed)))
+    others = sorted((v for v in report.verdicts if not v.passed), key=lambda v: not v.blocks)
     top = _top(report)
     return found.get_template("gates.html.j2").render(
         report=report,
         title=title,
         counts=_counts(report),
         blocking=blocking,
-        verdicts=order,
+        others=others,
+        passed=[verdict for verdict in report.verdicts if verdict.passed],
         signs=SIGNS,
         metrics=METRICS,
         plot=_plot(report, top),

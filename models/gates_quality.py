@@ -7,7 +7,6 @@ comes what chance alone does to a retrain, see `models.yardstick.noise`.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -27,8 +26,7 @@ from models.quality import (
     log_losses,
     log_odds,
 )
-from models.slices import SliceFinding
-from models.verdict import Verdict
+from models.verdict import Verdict, of_interval
 
 
 def beats_base_rate(case: Case) -> Verdict:
@@ -72,7 +70,7 @@ def log_loss(case: Case) -> Verdict:
     difference = log_losses(label, case.score) - log_losses(label, other)
     interval = block_bootstrap(difference, case.holdout.day, **case.draws)
     passed = interval.value <= margin
-    return _verdict(name, "log loss", interval, margin, len(label), passed)
+    return of_interval(name, "log loss", interval, margin, len(label), passed)
 
 
 def calibration(case: Case) -> Verdict:
@@ -89,14 +87,14 @@ def calibration(case: Case) -> Verdict:
     difference = log_losses(label, own) - log_losses(label, other)
     interval = block_bootstrap(difference, case.holdout.day, **case.draws)
     passed = interval.low <= margin and interval.value <= 3 * margin
-    found = _verdict(name, "log loss at level", interval, margin, len(label), passed)
+    found = of_interval(name, "log loss at level", interval, margin, len(label), passed)
     parts = brier_parts(label, case.score)
     said = (
         f"{found.reason}; ECE {expected_calibration_error(label, case.score):.3f} "
         f"({expected_calibration_error(label, own):.3f} at level), Brier = "
         f"{parts.reliability:.4f} - {parts.resolution:.4f} + {parts.uncertainty:.4f}"
     )
-    return _with_reason(found, said)
+    return found.because(said)
 
 
 def calibration_level(case: Case) -> Verdict:
@@ -180,64 +178,8 @@ def _gap(case: Case, name: str, margin: float, holds: Callable[[Interval], bool]
     interval = Interval(there.value - here.value, there.low - here.high, there.high - here.low)
     own = [roc_auc_score(rows.label, score) for rows, score in
            ((past, case.past_score), (held, case.score))]  # fmt: skip
-    found = _verdict(name, "ROC-AUC gap", interval, margin, len(past), holds(interval))
-    return _with_reason(found, f"{found.reason}; {own[0]:.3f} in training, {own[1]:.3f} held out")
-
-
-def slice_bias(case: Case) -> Verdict:
-    """No slice's probabilities may be off by more than the margin of log odds on training rows.
-
-    It fails where a slice's whole interval lies beyond the margin, or its value beyond three.
-    """
-    margin = case.params.slice_bias_margin + case.retrain_noise.slice_bias
-    known = [(f, f.bias) for f in case.slices if f.bias]
-    return _worst("slice_bias", known, margin, "log odds", case.params.slice_past_rows, both=True)
-
-
-def slice_fit(case: Case) -> Verdict:
-    """On training rows no slice, nor the whole, may lose more log loss than the yardstick does.
-
-    It fails where a slice's whole interval lies above the margin, or its value above three: the
-    model did not learn these rows, or learned other labels than they have.
-    """
-    margin = case.params.slice_fit_margin
-    known = [(f, f.fit) for f in case.slices if f.fit]
-    return _worst("slice_fit", known, margin, "log loss in training", case.params.slice_past_rows)
-
-
-def slice_regression(case: Case) -> Verdict:
-    """No slice may lose more log loss than the margin against the champion, else the yardstick.
-
-    It fails where a slice's whole interval lies above the margin, or its value above three.
-    """
-    margin = case.params.slice_loss_margin + case.retrain_noise.slice_loss
-    known = [(f, f.regression) for f in case.slices if f.regression]
-    return _worst("slice_regression", known, margin, f"log loss against the {case.compared[0]}",
-                  case.params.slice_rows)  # fmt: skip
-
-
-def _worst(
-    name: str,
-    known: list[tuple[SliceFinding, Interval]],
-    margin: float,
-    unit: str,
-    needed: int,
-    both: bool = False,
-) -> Verdict:
-    if not known:
-        reason = f"no slice has {needed} rows on two days"
-        return Verdict(name, None, None, margin, 0, None, reason)
-
-    def beyond(interval: Interval) -> float:
-        """How far the nearer end of an interval, or a third of its value, lies out."""
-        low = max(interval.low, interval.value / 3)
-        return max(low, -interval.high, -interval.value / 3) if both else low
-
-    finding, interval = max(known, key=lambda item: beyond(item[1]))
-    where = f"{finding.slice}={finding.value}"
-    found = _verdict(name, f"{where}: {unit}", interval, margin, len(known),
-                     beyond(interval) <= margin)  # fmt: skip
-    return _with_reason(found, f"{found.reason}, the worst of {len(known)} slices")
+    found = of_interval(name, "ROC-AUC gap", interval, margin, len(past), holds(interval))
+    return found.because(f"{found.reason}; {own[0]:.3f} in training, {own[1]:.3f} held out")
 
 
 def _ranks(case: Case, name: str, other: np.ndarray, by: float) -> Verdict:
@@ -245,7 +187,7 @@ def _ranks(case: Case, name: str, other: np.ndarray, by: float) -> Verdict:
         return unknown
     held = case.holdout
     interval = auc_difference(held.label, case.score, other, held.day, **case.draws)
-    return _verdict(name, "ROC-AUC", interval, by, len(held), interval.low >= by)
+    return of_interval(name, "ROC-AUC", interval, by, len(held), interval.low >= by)
 
 
 def _not_worse(case: Case, name: str, other: np.ndarray, margin: float) -> Verdict:
@@ -255,7 +197,7 @@ def _not_worse(case: Case, name: str, other: np.ndarray, margin: float) -> Verdi
     held = case.holdout
     interval = auc_difference(held.label, case.score, other, held.day, **case.draws)
     passed = interval.high >= -margin and interval.value >= -2 * margin
-    return _verdict(name, "ROC-AUC", interval, -margin, len(held), passed)
+    return of_interval(name, "ROC-AUC", interval, -margin, len(held), passed)
 
 
 def _too_little(case: Case, name: str, threshold: float) -> Verdict | None:
@@ -265,18 +207,3 @@ def _too_little(case: Case, name: str, threshold: float) -> Verdict | None:
         return None
     reason = f"{len(held)} rows cannot be judged ({needed}, both outcomes and two days needed)"
     return Verdict(name, None, None, threshold, len(held), None, reason)
-
-
-def _verdict(
-    name: str, metric: str, interval: Interval, threshold: float, n: int, passed: bool
-) -> Verdict:
-    reason = (
-        f"{metric} {interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] "
-        f"against {threshold:+.4f}"
-    )
-    bounds = (interval.low, interval.high)
-    return Verdict(name, bool(passed), interval.value, threshold, n, bounds, reason)
-
-
-def _with_reason(verdict: Verdict, reason: str) -> Verdict:
-    return replace(verdict, reason=reason)

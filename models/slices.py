@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from data.features import CalendarPart, Columns
 from data.problem import Problem
 from data.windows import Labelled
 from models.quality import Interval, at_level, block_bootstrap, log_losses
 
-ALL = "all"
+ALL, MISSING = "all", "missing"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class SliceFinding:
     Attributes:
         rows, past_rows: of the holdout and of the training rows looked at.
         bias: log odds that its probabilities are too high by on training rows, beyond what they
-            are there on the whole.
+            are there on the whole; yardstick_bias: the yardstick's.
         fit: log loss on training rows beyond the yardstick's, each at its level.
         regression: log loss on the holdout beyond the compared model's, each at its level.
     """
@@ -31,6 +32,7 @@ class SliceFinding:
     rows: int
     past_rows: int
     bias: Interval | None
+    yardstick_bias: float | None
     fit: Interval | None
     regression: Interval | None
 
@@ -66,18 +68,20 @@ def findings(
             chance, so that the share outside each interval is divided by their number (Bonferroni).
     """
     residual, variance = residuals(past.rows.label, past.own)
+    yardstick = residuals(past.rows.label, past.other)
     fit, regression = past.added_loss(), held.added_loss()
     parts, found = list(masks(problem, past.rows.columns, held.rows.columns)), []
     judged = sum(bool(before.sum() >= needed[0]) for *_, before, _ in parts)
     strict = {**draws, "confidence": 1 - (1 - draws["confidence"]) / max(judged, 1)}
     for name, value, before, mine in parts:
         rows = int(mine.sum()), int(before.sum())
-        bias = _interval(residual, past.rows.day, before, needed[0], strict)
+        bias, usual = _interval(residual, past.rows.day, before, needed[0], strict), None
         if bias is not None:
             bias = bias.over(float(variance[before].mean()))
+            usual = bias_of(*yardstick, before)
         losses = (_interval(fit, past.rows.day, before, needed[0], strict),
                   _interval(regression, held.rows.day, mine, needed[1], strict))  # fmt: skip
-        found.append(SliceFinding(name, value, *rows, bias, *losses))
+        found.append(SliceFinding(name, value, *rows, bias, usual, *losses))
     return tuple(found)
 
 
@@ -90,19 +94,36 @@ def residuals(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, n
     return level - label, level * (1 - level)
 
 
+def bias_of(residual: np.ndarray, variance: np.ndarray, rows: np.ndarray) -> float:
+    """Log odds that these rows' probabilities are too high by, nearly; see `residuals`."""
+    return float(residual[rows].mean() / variance[rows].mean())
+
+
 def masks(
     problem: Problem, past: Columns, held: Columns
 ) -> Iterator[tuple[str, str, np.ndarray, np.ndarray]]:
-    """Slice, value, and which training and held-out rows lie in it; first all of them."""
+    """Slice, value, and which training and held-out rows lie in it.
+
+    First all rows, then the problem's slices, then the rows that lack each field.
+    """
     yield ALL, "rows", _everywhere(past), _everywhere(held)
     for name in problem.slices:
         there, here = values(problem, name, past), values(problem, name, held)
         for value in sorted(set(here) | set(there)):
             yield name, value, there == value, here == value
+    for field in problem.fields:
+        if field.nullable and field.name not in problem.slices:
+            there, here = (_missing(columns[field.name]) for columns in (past, held))
+            if there.any() or here.any():
+                yield field.name, MISSING, there, here
 
 
 def _everywhere(columns: Columns) -> np.ndarray:
     return np.ones(len(next(iter(columns.values()))), dtype=bool)
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    return np.asarray(pd.isna(values))
 
 
 def _interval(
@@ -118,5 +139,5 @@ def values(problem: Problem, name: str, columns: Columns) -> np.ndarray:
     parts = [f for f in problem.features if f.name == name and isinstance(f, CalendarPart)]
     if parts:
         found = parts[0].transform(columns)
-        return np.array(["missing" if np.isnan(v) else f"{v:02.0f}" for v in found], dtype=object)
-    return np.array(["missing" if v is None else str(v) for v in columns[name]], dtype=object)
+        return np.array([MISSING if np.isnan(v) else f"{v:02.0f}" for v in found], dtype=object)
+    return np.array([MISSING if v is None else str(v) for v in columns[name]], dtype=object)

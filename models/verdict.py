@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, Protocol
 
-from models.quality import Quality
+from models.quality import Interval, Quality
 from models.slices import SliceFinding
 
 MARKS = {True: "passed", False: "failed", None: "unknown"}
@@ -44,6 +44,22 @@ class Verdict:
     def mark(self) -> str:
         """`passed`, `failed` or `unknown`; a waiver does not change what was found."""
         return MARKS[self.passed] + (" (waived)" if self.waiver else "")
+
+    def because(self, reason: str) -> "Verdict":
+        """The same verdict, explained otherwise."""
+        return replace(self, reason=reason)
+
+
+def of_interval(
+    name: str, metric: str, interval: Interval, threshold: float, n: int, passed: bool
+) -> Verdict:
+    """A verdict whose value has an interval."""
+    reason = (
+        f"{metric} {interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}] "
+        f"against {threshold:+.4f}"
+    )
+    bounds = (interval.low, interval.high)
+    return Verdict(name, bool(passed), interval.value, threshold, n, bounds, reason)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The gates' own model of the verified training rows, and what chance alone does to a retrain."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -13,7 +13,7 @@ from data.params import Gates
 from data.problem import Problem
 from data.windows import Labelled, Windows
 from models.quality import at_level, level_shift, log_losses, log_odds
-from models.slices import masks, residuals
+from models.slices import bias_of, masks, residuals
 
 
 @dataclass(frozen=True)
@@ -69,17 +69,26 @@ class Noise:
     Attributes:
         auc, loss: ROC-AUC and log loss on the holdout.
         level: log odds of the mean probability of the training rows.
-        slice_loss, slice_bias: log loss and bias of the slice that changes most.
+        slice_loss: log loss of the slice that changes most.
+        bias: slice and value -> bias of each slice, see `SliceFinding`.
     """
 
     auc: float = 0.0
     loss: float = 0.0
     level: float = 0.0
     slice_loss: float = 0.0
-    slice_bias: float = 0.0
+    bias: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
-    def times(self, factor: float) -> "Noise":
-        return Noise(*(factor * part for part in astuple(self)))
+    def times(self, params: Gates) -> "Noise":
+        """What is allowed: of many slices one is always odd, so that a slice may change more."""
+        factor = params.noise_factor
+        return Noise(
+            self.auc * factor,
+            self.loss * factor,
+            self.level * factor,
+            self.slice_loss * factor,
+            {name: value * params.slice_noise_factor for name, value in self.bias.items()},
+        )
 
 
 def noise(
@@ -91,7 +100,10 @@ def noise(
     """
     if not 0 < held.label.sum() < len(held):
         return Noise()
-    parts = [(before, mine) for *_, before, mine in masks(problem, seen.rows.columns, held.columns)]
+    parts = list(masks(problem, seen.rows.columns, held.columns))
+    past = {(name, value): before for name, value, before, _ in parts
+            if before.sum() >= params.slice_past_rows}  # fmt: skip
+    here = [mine for *_, mine in parts if mine.sum() >= params.slice_rows]
     names, place = np.unique(seen.rows.day, return_inverse=True)
     usual, found = _Measured.of(yardstick, seen.rows, held), []
     for number in range(params.noise_retrains):
@@ -100,8 +112,9 @@ def noise(
         drawn = np.repeat(np.arange(len(place)), times[place])
         other = Yardstick.fit(seen, params, seed + 1 + number, drawn)
         measured = _Measured.of(other, seen.rows, held)
-        found.append(measured.change(usual, parts, (params.slice_past_rows, params.slice_rows)))
-    return Noise(*map(float, np.sqrt(np.mean(np.square(found), axis=0))))
+        found.append(measured.change(usual, list(past.values()), here))
+    auc, loss, level, slice_loss, *bias = map(float, np.sqrt(np.mean(np.square(found), axis=0)))
+    return Noise(auc, loss, level, slice_loss, dict(zip(past, bias, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -125,23 +138,20 @@ class _Measured:
         )
 
     def change(
-        self,
-        usual: "_Measured",
-        parts: Sequence[tuple[np.ndarray, np.ndarray]],
-        needed: tuple[int, int],
+        self, usual: "_Measured", past: Sequence[np.ndarray], held: Sequence[np.ndarray]
     ) -> tuple[float, ...]:
-        """What differs, in the order of `Noise`; of the slices the largest difference."""
+        """What differs: ROC-AUC, log loss, level, the worst held-out slice, each past slice's bias.
+
+        Args:
+            past, held: which rows lie in each slice.
+        """
         losses = self.losses - usual.losses
-        past = [before for before, _ in parts if before.sum() >= needed[0]]
-        held = [mine for _, mine in parts if mine.sum() >= needed[1]]
-        bias = [abs(self._bias(before) - usual._bias(before)) for before in past]
+        bias = [bias_of(self.residual, self.variance, rows)
+                - bias_of(usual.residual, usual.variance, rows) for rows in past]  # fmt: skip
         return (
             self.auc - usual.auc,
             float(losses.mean()),
             self.level - usual.level,
-            max((abs(float(losses[mine].mean())) for mine in held), default=0.0),
-            max(bias, default=0.0),
+            max((abs(float(losses[rows].mean())) for rows in held), default=0.0),
+            *bias,
         )
-
-    def _bias(self, rows: np.ndarray) -> float:
-        return float(self.residual[rows].mean() / self.variance[rows].mean())

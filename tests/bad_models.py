@@ -74,7 +74,7 @@ class World:
         params, held = self.params.gates, self.trained.holdout
         seed = self.params.train.seed
         found = noise(self.yardstick, self.seen, held, self.problem, params, seed)
-        return found.times(params.noise_factor)
+        return found.times(params)
 
     def fit(self, values: np.ndarray, label: np.ndarray, seed: int = 0, weight=None, **changes):
         settings = {**self.params.xgboost.model_dump(), **changes}

@@ -84,7 +84,7 @@ def test_git_clean(commit, changed, passed):
 
 def test_the_page_is_one_file_that_says_all_in_words():
     curve = ((0.1, 0.12), (0.5, 0.4))
-    one = SliceFinding("route", "<coast>", 120, 900, Interval(0.1, 0.0, 0.2), None, None)
+    one = SliceFinding("route", "<coast>", 120, 900, Interval(0.1, 0.0, 0.2), 0.0, None, None)
     full = replace(report(GOOD, BAD, UNKNOWN), slices=(one,), curves={"challenger": curve})
     page = to_html(full, "Gates <of> a model")
     assert "Gates &lt;of&gt; a model" in page and "<b>" not in page and "<coast>" not in page
