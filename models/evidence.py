@@ -109,7 +109,7 @@ class Case:
 
     @cached_property
     def yardstick_past_score(self) -> np.ndarray:
-        return self.yardstick.score(self.seen.rows.columns)
+        return self.yardstick.predict(self.seen.values)
 
     @cached_property
     def compared(self) -> tuple[str, np.ndarray]:

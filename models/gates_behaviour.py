@@ -4,7 +4,7 @@ The same holdout rows are scored as they are and disturbed. What the yardstick s
 disturbance is subtracted: a field that decides a lot may be missed a lot.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -18,6 +18,7 @@ from models.quality import Interval, block_bootstrap, log_losses
 from models.verdict import Verdict
 
 UNSEEN = "never seen before"
+Score = Callable[[Columns], np.ndarray]
 
 
 def missing_values(case: Case) -> Verdict:
@@ -57,7 +58,7 @@ def noise(case: Case) -> Verdict:
                for f in case.challenger.fields if f.kind in ("number", "integer")}  # fmt: skip
     noisy = {**rows.columns, **numbers}
     own, other = (np.abs(score(noisy) - score(rows.columns))
-                  for score in (case.challenger.score, case.yardstick.score))  # fmt: skip
+                  for score in _scores(case))  # fmt: skip
     value = float((own - other).mean()) if np.isfinite(own).all() else float("inf")
     reason = f"answers move by {own.mean():.3f}, the yardstick's by {other.mean():.3f}"
     return Verdict("noise", value <= margin, value, margin, len(rows), None, reason)
@@ -136,7 +137,8 @@ def _added_loss(
     """The worst of several disturbances by log loss added beyond the yardstick's."""
     if not cases:
         return Verdict(name, True, 0.0, margin, 0, None, "no field can be so disturbed")
-    found = {what: _beyond_yardstick(case, rows, columns) for what, columns in cases.items()}
+    before = [_losses(score, rows, rows.columns) for score in _scores(case)]
+    found = {what: _beyond(case, rows, columns, before) for what, columns in cases.items()}
     what = max(found, key=lambda key: found[key].value)
     worst = found[what]
     passed = worst.low <= margin and worst.value <= 2 * margin
@@ -147,10 +149,18 @@ def _added_loss(
     return Verdict(name, passed, worst.value, margin, len(rows), (worst.low, worst.high), reason)
 
 
-def _beyond_yardstick(case: Case, rows: Labelled, columns: Columns) -> Interval:
-    label = rows.label
-    own, other = (log_losses(label, score(columns)) - log_losses(label, score(rows.columns))
-                  for score in (case.challenger.score, case.yardstick.score))  # fmt: skip
+def _beyond(case: Case, rows: Labelled, columns: Columns, before: Sequence[np.ndarray]) -> Interval:
+    """Log loss that a disturbance adds, the challenger's minus the yardstick's."""
+    own, other = (_losses(score, rows, columns) - there
+                  for score, there in zip(_scores(case), before, strict=True))  # fmt: skip
     if not np.isfinite(own).all():
         return Interval(np.inf, np.inf, np.inf)
     return block_bootstrap(own - other, rows.day, **case.draws)
+
+
+def _scores(case: Case) -> tuple[Score, Score]:
+    return case.challenger.score, case.yardstick.score
+
+
+def _losses(score: Score, rows: Labelled, columns: Columns) -> np.ndarray:
+    return log_losses(rows.label, score(columns))

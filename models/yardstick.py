@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -33,6 +34,11 @@ class Seen:
     features: tuple[Feature, ...]
     fingerprint: Mapping[str, str]
 
+    @cached_property
+    def values(self) -> np.ndarray:
+        """Features of the rows, shape (n, features)."""
+        return features.transform(self.features, self.rows.columns)
+
 
 @dataclass(frozen=True)
 class Yardstick:
@@ -51,14 +57,17 @@ class Yardstick:
             learning_rate=0.1, min_child_weight=20.0, reg_lambda=5.0, colsample_bytree=0.7,
             subsample=0.8, tree_method="hist", random_state=seed, n_jobs=1,
         )  # fmt: skip
-        values, label = features.transform(seen.features, seen.rows.columns), seen.rows.label
+        values, label = seen.values, seen.rows.label
         if drawn is not None:
             values, label = values[drawn], label[drawn]
         return cls(seen.features, model.fit(values, label))
 
     def score(self, columns: Columns) -> np.ndarray:
         """Probabilities for raw columns, shape (n,)."""
-        values = features.transform(self.features, columns)
+        return self.predict(features.transform(self.features, columns))
+
+    def predict(self, values: np.ndarray) -> np.ndarray:
+        """The same for features (n, width)."""
         return self.model.predict_proba(values)[:, 1].astype(np.float64)
 
 
@@ -105,13 +114,14 @@ def noise(
             if before.sum() >= params.slice_past_rows}  # fmt: skip
     here = [mine for *_, mine in parts if mine.sum() >= params.slice_rows]
     names, place = np.unique(seen.rows.day, return_inverse=True)
-    usual, found = _Measured.of(yardstick, seen.rows, held), []
+    values = features.transform(seen.features, held.columns)
+    usual, found = _Measured.of(yardstick, seen, held, values), []
     for number in range(params.noise_retrains):
         random = np.random.default_rng([seed, number])
         times = np.bincount(random.integers(len(names), size=len(names)), minlength=len(names))
         drawn = np.repeat(np.arange(len(place)), times[place])
         other = Yardstick.fit(seen, params, seed + 1 + number, drawn)
-        measured = _Measured.of(other, seen.rows, held)
+        measured = _Measured.of(other, seen, held, values)
         found.append(measured.change(usual, list(past.values()), here))
     auc, loss, level, slice_loss, *bias = map(float, np.sqrt(np.mean(np.square(found), axis=0)))
     return Noise(auc, loss, level, slice_loss, dict(zip(past, bias, strict=True)))
@@ -128,8 +138,10 @@ class _Measured:
     variance: np.ndarray
 
     @classmethod
-    def of(cls, yardstick: Yardstick, past: Labelled, held: Labelled) -> "_Measured":
-        score, before = yardstick.score(held.columns), yardstick.score(past.columns)
+    def of(
+        cls, yardstick: Yardstick, seen: Seen, held: Labelled, values: np.ndarray
+    ) -> "_Measured":
+        score, before, past = yardstick.predict(values), yardstick.predict(seen.values), seen.rows
         return cls(
             float(roc_auc_score(held.label, score)),
             level_shift(past.label, log_odds(before)),

@@ -53,9 +53,9 @@ class World:
     def good(self) -> Artifact:
         return self.made(self.fit(self.values, self.label, self.params.train.seed))
 
-    @cached_property
+    @property
     def values(self) -> np.ndarray:
-        return features.transform(self.seen.features, self.seen.rows.columns)
+        return self.seen.values
 
     @cached_property
     def label(self) -> np.ndarray:

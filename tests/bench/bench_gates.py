@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from math import sqrt
 from pathlib import Path
 
@@ -24,7 +25,15 @@ from data.partitions import Partitions
 from data.periods import Period, span
 from models.gates import GateReport
 from tests import planted
-from tests.bad_contracts import CONTRACTS, FAMILIES, RETRAINS, contract, same_quality
+from tests.bad_contracts import (
+    CONTRACTS,
+    FAINT,
+    FAMILIES,
+    RETRAINS,
+    Family,
+    contract,
+    same_quality,
+)
 from tests.bad_models import World
 from tests.conftest import planted_params
 
@@ -49,11 +58,11 @@ def blocked_by(report: GateReport) -> list[str]:
     return [verdict.name for verdict in report.verdicts if verdict.blocks]
 
 
-def bad(one: World, seeds: int, only: str) -> int:
-    """Judge every bad model; how many would have got the alias."""
+def bad(one: World, families: Mapping[str, Family], seeds: int, only: str) -> int:
+    """Judge every bad model of these families; how many would have got the alias."""
     table = Table("family", "strength", "judged", "promoted", "blocked by")
     total = promoted = 0
-    for name, family in FAMILIES.items():
+    for name, family in families.items():
         for strength in family.strengths:
             if only in name:
                 found = []
@@ -64,7 +73,7 @@ def bad(one: World, seeds: int, only: str) -> int:
                     found.append(where.judge(artefact, champion))
                     shutil.rmtree(artefact.folder)
                 total, promoted = _row(table, name, strength, found, total, promoted)
-    for name, change in CONTRACTS.items():
+    for name, change in CONTRACTS.items() if families is FAMILIES else ():
         if only in name:
             found = _contract(one, change)
             total, promoted = _row(table, name, "", found, total, promoted)
@@ -130,6 +139,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--retrains", type=int, default=102)
     parser.add_argument("--only", default="", help="families whose name contains this")
+    parser.add_argument("--faint", action="store_true", help="faults that may be too small to see")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         one = world(arguments.problem, Path(folder))
@@ -138,7 +148,8 @@ def main() -> None:
             if arguments.retrains:
                 retrains(one, arguments.retrains)
             if arguments.seeds:
-                bad(one, arguments.seeds, arguments.only)
+                families = FAINT if arguments.faint else FAMILIES
+                bad(one, families, arguments.seeds, arguments.only)
         finally:
             shutil.rmtree(one.folder)
 
