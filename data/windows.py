@@ -1,6 +1,6 @@
 """Which past a model learns from and is judged on, as known at `as_of`."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -121,7 +121,11 @@ def load(
     partitions: Partitions, problem: Problem, periods: list[Period], as_of: datetime
 ) -> Labelled:
     """Rows of these periods with the labels known at `as_of`, all in memory; see `stream`."""
-    parts = list(stream(partitions, problem, periods, as_of))
+    return joined(problem, list(stream(partitions, problem, periods, as_of)))
+
+
+def joined(problem: Problem, parts: Sequence[Labelled]) -> Labelled:
+    """Parts one after the other; there must be one."""
     columns = {
         field.name: np.concatenate([part.columns[field.name] for part in parts])
         for field in problem.fields

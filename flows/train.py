@@ -15,12 +15,13 @@ from data.watermarks import total
 from flows.owner import act, author
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, progress, show, step
-from models import artifact, evaluate, gates, tracking
+from models import artifact, evaluate, evidence, gates, tracking
 from models.artifact import Artifact, Trained
+from models.evidence import Case
 from models.gates import GateReport
 from models.ledger import Act, Kind
 from models.registry import CHAMPION, PREVIOUS, PROMOTED, Registry
-from models.train import Tuning
+from models.train import Tuning, decision_threshold
 from models.train import train as fit
 from models.version import JUDGED_AGAINST, Version
 
@@ -111,17 +112,22 @@ def _known(registry: Registry, version: Version) -> Judged:
 def _judge(
     project: Project, trained: Trained, challenger: Artifact, champion: Version | None
 ) -> GateReport:
-    held, params = trained.holdout, project.params
-    return gates.judge(
-        challenger,
-        held.columns,
-        held.label,
-        held.day,
-        trained.holdout_scores,
-        artifact.load(project.registry.folder(champion)) if champion else None,
-        params.gates,
-        params.train.seed,
+    """The verdicts on rows that are read again; only the simpler candidates are the training's."""
+    params = project.params
+    seen = evidence.gather(project.problem, project.partitions, params, trained.windows.as_of)
+    case = Case(
+        problem=project.problem,
+        challenger=challenger,
+        champion=artifact.load(project.registry.folder(champion)) if champion else None,
+        seen=seen,
+        holdout=trained.holdout,
+        scores=trained.holdout_scores,
+        params=params.gates,
+        decision=decision_threshold(params),
+        seed=params.train.seed,
+        calibration=evidence.calibration_due(trained.rolling, seen, params),
     )
+    return gates.judge(case)
 
 
 def _log(

@@ -15,13 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from data.params import CalibrationMethod
 from models.candidates import Fitted
-from models.quality import log_losses
+from models.quality import level_shift, log_losses
 
 # Nearer to 0 or 1 than this a float32 cannot tell a probability from certainty.
 CLIP = 1e-7
@@ -99,13 +98,7 @@ def fit(method: CalibrationMethod, odds: np.ndarray, label: np.ndarray) -> Calib
     if method == "none" or not 0 < label.sum() < len(label):
         return Calibration("none")
     if method == "shift":
-        return Calibration(method, shift=_shift(odds, label))
+        return Calibration(method, shift=level_shift(label, odds))
     regression = LogisticRegression(C=1e6, max_iter=1000).fit(odds[:, None], label)
     slope, shift = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     return Calibration(method, slope, shift) if slope > 0 else fit("shift", odds, label)
-
-
-def _shift(odds: np.ndarray, label: np.ndarray) -> float:
-    """The change of log odds that gives the observed rate."""
-    rate = float(label.mean())
-    return float(brentq(lambda shift: expit(odds + shift).mean() - rate, -40.0, 40.0))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 EPSILON = 1e-7
@@ -31,6 +33,10 @@ class Interval:
     low: float
     high: float
 
+    def over(self, scale: float) -> "Interval":
+        """The same in another unit."""
+        return Interval(self.value / scale, self.low / scale, self.high / scale)
+
 
 def measure(label: np.ndarray, probability: np.ndarray) -> Quality:
     """All metrics of probabilities (n,) for labels (n,) of 0 and 1; n must be positive."""
@@ -55,10 +61,60 @@ def log_losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 def expected_calibration_error(label: np.ndarray, probability: np.ndarray) -> float:
     """ECE over ten bins of equal count (Naeini et al. 2015): mean |observed - predicted|."""
-    order = np.argsort(probability, kind="stable")
-    parts = [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
-    gaps = [len(part) * abs(label[part].mean() - probability[part].mean()) for part in parts]
+    gaps = [len(part) * abs(label[part].mean() - probability[part].mean())
+            for part in _bins(probability)]  # fmt: skip
     return float(sum(gaps) / len(label))
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """Log odds, shape (n,); probabilities of 0 and 1 are moved inside by `EPSILON`."""
+    return np.asarray(logit(np.clip(probability.astype(np.float64), EPSILON, 1 - EPSILON)))
+
+
+def level_shift(label: np.ndarray, odds: np.ndarray) -> float:
+    """What to add to log odds (n,) so that their mean probability is the labels' rate."""
+    rate = np.clip(label.mean(), EPSILON, 1 - EPSILON)
+    return float(brentq(lambda shift: expit(odds + shift).mean() - rate, -40.0, 40.0))
+
+
+def at_level(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Probabilities moved to the labels' rate: what is left of an error is not the level's."""
+    odds = log_odds(probability)
+    return np.asarray(expit(odds + level_shift(label, odds)))
+
+
+@dataclass(frozen=True)
+class BrierParts:
+    """Brier score = reliability - resolution + uncertainty (Murphy 1973), over bins."""
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+
+
+def brier_parts(label: np.ndarray, probability: np.ndarray) -> BrierParts:
+    """The decomposition over ten bins of equal count; what varies within a bin is left out."""
+    rate, n = float(label.mean()), len(label)
+    found = [(len(part), label[part].mean(), probability[part].mean())
+             for part in _bins(probability)]  # fmt: skip
+    return BrierParts(
+        reliability=float(sum(k * (p - y) ** 2 for k, y, p in found) / n),
+        resolution=float(sum(k * (y - rate) ** 2 for k, y, _ in found) / n),
+        uncertainty=rate * (1 - rate),
+    )
+
+
+def calibration_points(
+    label: np.ndarray, probability: np.ndarray
+) -> tuple[tuple[float, float], ...]:
+    """(mean probability, observed rate) of ten bins of equal count, ascending."""
+    return tuple((float(probability[part].mean()), float(label[part].mean()))
+                 for part in _bins(probability))  # fmt: skip
+
+
+def _bins(probability: np.ndarray) -> list[np.ndarray]:
+    order = np.argsort(probability, kind="stable")
+    return [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
+from models.gates_page import to_html
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -83,7 +85,8 @@ def log_training(
         for title, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{title}.png")
         mlflow.log_dict(gates.to_json(), "gates.json")
-        for title, text in {"gates.md": gates.to_markdown(), **(texts or {})}.items():
+        pages = {"gates.md": gates.to_markdown(), "gates.html": to_html(gates, f"Gates: {name}")}
+        for title, text in {**pages, **(texts or {})}.items():
             mlflow.log_text(text, title)
         mlflow.log_artifacts(str(artifact), ARTIFACT)
         _log_trials(tracking, experiment, str(run.info.run_id), trials, metric)

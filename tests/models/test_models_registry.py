@@ -5,11 +5,13 @@ import json
 import pytest
 
 from data.errors import EvergreenError
-from models import artifact, evaluate, gates, tracking
+from models import artifact, evaluate, evidence, gates, tracking
 from models.candidates import CHALLENGER as TAKEN
+from models.evidence import Case
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from models.tune import Trial
 from tests.models.promoters import ACT, open_registry
+from tests.planted import PROBLEM
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +37,12 @@ def aliases(registry: Registry) -> dict[str, str | None]:
     return {name: version and version.number for name, version in found.items()}
 
 
-def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
+def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, partitions):
     held, scores = good.trained.holdout, good.trained.holdout_scores
     table = good.trained.holdout_table()
-    report = gates.judge(
-        good.artifact, held.columns, held.label, held.day, scores, None, params.gates, 1
-    )
+    seen = evidence.gather(PROBLEM, partitions, params, good.trained.windows.as_of)
+    report = gates.judge(Case(PROBLEM, good.artifact, None, seen, held, scores, params.gates,
+                              good.trained.threshold, 1))  # fmt: skip
     names = [feature.name for feature in good.artifact.features]
     importance = dict(zip(names, good.trained.model.importance(len(names)), strict=True))
     assert sum(importance.values()) == pytest.approx(1, abs=1e-6)
@@ -66,12 +68,13 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
     assert loaded.score(held.columns).tolist() == scores[TAKEN].tolist()
 
     run = registry.tracking.client().get_run(run_id)
+    gain = next(v for v in report.verdicts if v.name == "beats_base_rate")
     assert run.info.status == "FINISHED"
     assert run.data.params["xgboost.max_depth"] == str(params.xgboost.max_depth)
-    assert run.data.metrics["challenger.roc_auc"] == pytest.approx(report.verdicts[0].value + 0.5)
+    assert run.data.metrics["challenger.roc_auc"] == pytest.approx(gain.value + 0.5)
     assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
     kept = {item.path for item in registry.tracking.client().list_artifacts(run_id)}
-    assert kept == {"artefact", "plots", "gates.json", "gates.md"}
+    assert kept == {"artefact", "plots", "gates.json", "gates.md", "gates.html"}
     json.dumps(report.to_json())
     below = registry.tracking.client().search_runs(
         [registry.tracking.experiment()], f"tags.mlflow.parentRunId = '{run_id}'"

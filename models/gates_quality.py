@@ -1,0 +1,209 @@
+"""Gates on how good the answers are, on rows with labels.
+
+The level of a week's rate is what no model here can know, so that on the holdout rankings are
+compared, and losses at the holdout's own level. A level, and a bias against a slice, is a fault of
+the model where it shows on the rows that the model was trained on. To the margin of a comparison
+comes what chance alone does to a retrain, see `models.yardstick.noise`.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from models.calibrate import Calibration
+from models.candidates import BASE_RATE, LOGISTIC
+from models.evidence import Case
+from models.quality import (
+    Interval,
+    at_level,
+    auc_difference,
+    block_bootstrap,
+    brier_parts,
+    expected_calibration_error,
+    level_shift,
+    log_losses,
+    log_odds,
+)
+from models.verdict import Verdict, of_interval
+
+
+def beats_base_rate(case: Case) -> Verdict:
+    """The whole interval of the gain in ROC-AUC over a constant must lie above the margin."""
+    by = case.params.beat_base_rate_by
+    return _ranks(case, "beats_base_rate", case.scores[BASE_RATE], by)
+
+
+def beats_logistic(case: Case) -> Verdict:
+    """The whole interval of the gain in ROC-AUC over the linear one must lie above the margin."""
+    by = case.params.beat_logistic_by
+    return _ranks(case, "beats_logistic", case.scores[LOGISTIC], by)
+
+
+def not_worse_than_yardstick(case: Case) -> Verdict:
+    """The loss in ROC-AUC may be above the margin by chance only, and never above twice it.
+
+    It fails where the whole interval lies below -margin, or the difference itself below -2 margins.
+    """
+    return _not_worse(case, "not_worse_than_yardstick", case.yardstick_score,
+                      case.params.yardstick_margin)  # fmt: skip
+
+
+def not_worse_than_champion(case: Case) -> Verdict | None:
+    """As `not_worse_than_yardstick`, against the champion on the same rows, if there is one."""
+    if case.champion_score is None:
+        return None
+    margin = case.params.champion_margin
+    return _not_worse(case, "not_worse_than_champion", case.champion_score, margin)
+
+
+def log_loss(case: Case) -> Verdict:
+    """The mean log loss may exceed the champion's (else the base rate's) by at most the margin."""
+    name = "log_loss"
+    margin = case.params.log_loss_margin + case.retrain_noise.loss
+    if unknown := _too_little(case, name, margin):
+        return unknown
+    other = case.champion_score
+    other = case.scores[BASE_RATE] if other is None else other
+    label = case.holdout.label
+    difference = log_losses(label, case.score) - log_losses(label, other)
+    interval = block_bootstrap(difference, case.holdout.day, **case.draws)
+    passed = interval.value <= margin
+    return of_interval(name, "log loss", interval, margin, len(label), passed)
+
+
+def calibration(case: Case) -> Verdict:
+    """Log loss at the holdout's own level, beyond the yardstick's: what spread and shape cost.
+
+    It fails where the whole interval lies above the margin, or the value above three margins.
+    """
+    name = "calibration"
+    margin = case.params.calibration_margin + case.retrain_noise.loss
+    if unknown := _too_little(case, name, margin):
+        return unknown
+    label = case.holdout.label
+    own, other = (at_level(label, score) for score in (case.score, case.yardstick_score))
+    difference = log_losses(label, own) - log_losses(label, other)
+    interval = block_bootstrap(difference, case.holdout.day, **case.draws)
+    passed = interval.low <= margin and interval.value <= 3 * margin
+    found = of_interval(name, "log loss at level", interval, margin, len(label), passed)
+    parts = brier_parts(label, case.score)
+    said = (
+        f"{found.reason}; ECE {expected_calibration_error(label, case.score):.3f} "
+        f"({expected_calibration_error(label, own):.3f} at level), Brier = "
+        f"{parts.reliability:.4f} - {parts.resolution:.4f} + {parts.uncertainty:.4f}"
+    )
+    return found.because(said)
+
+
+def calibration_level(case: Case) -> Verdict:
+    """On the training rows the mean probability must be their rate, within the margin of log odds.
+
+    The holdout's week swings, the past as a whole does not: a shift here is the model's own. What a
+    calibration moves, learned on recent periods, is allowed if the artefact's is the one that the
+    training's rolling scores lead to.
+    """
+    name = "calibration_level"
+    margin = case.params.level_margin + case.retrain_noise.level
+    label, score = case.seen.rows.label, case.past_score
+    said, due = _calibration(case), case.calibration
+    if not np.allclose((said.slope, said.shift), (due.slope, due.shift), atol=1e-9):
+        reason = (
+            f"log odds * {said.slope:.3f} {said.shift:+.3f} is not the calibration that the "
+            f"rolling scores lead to ({due.slope:.3f}, {due.shift:+.3f})"
+        )
+        return Verdict(name, False, said.shift, margin, len(label), None, reason)
+    odds = log_odds(score)
+    shift = -level_shift(label, (odds - said.shift) / said.slope)
+    reason = (
+        f"log odds {shift:+.3f} too high on {len(label)} training rows before calibration (mean "
+        f"probability {score.mean():.3f}, rate {label.mean():.3f}), up to {margin:.3f} is allowed"
+    )
+    return Verdict(name, abs(shift) <= margin, shift, margin, len(label), None, reason)
+
+
+def _calibration(case: Case) -> Calibration:
+    """What the artefact says of its own calibration."""
+    return Calibration.from_json(case.challenger.training["calibration"])
+
+
+def calibration_slope(case: Case) -> Verdict:
+    """On the training rows log odds may be too timid, as regularised ones are, but not too bold.
+
+    The slope of the outcome on the model's own log odds (Cox 1958), before calibration, must be at
+    least the threshold and at most the yardstick's slope there times the allowed ratio.
+    """
+    name, least = "calibration_slope", case.params.slope_minimum
+    label = case.seen.rows.label
+    own = _slope(label, case.past_score) * _calibration(case).slope
+    most = case.params.slope_ratio * _slope(label, case.yardstick_past_score)
+    reason = f"slope {own:.2f} on {len(label)} training rows, {least:.2f} to {most:.2f} is allowed"
+    return Verdict(name, least <= own <= most, own, least, len(label), None, reason)
+
+
+def _slope(label: np.ndarray, probability: np.ndarray) -> float:
+    odds = log_odds(probability)[:, None]
+    if np.ptp(odds) == 0:
+        return 0.0
+    return float(LogisticRegression(C=1e9, max_iter=1000).fit(odds, label).coef_[0, 0])
+
+
+def overfit(case: Case) -> Verdict:
+    """ROC-AUC on the training rows minus that on the holdout, beyond the yardstick's same gap.
+
+    It fails where the whole interval lies above the margin; the yardstick takes out how hard the
+    held-out week is.
+    """
+    margin = case.params.overfit_margin
+    return _gap(case, "overfit", margin, lambda interval: interval.low <= margin)
+
+
+def holdout_untouched(case: Case) -> Verdict:
+    """The same gap must not be far below the yardstick's: then the held-out rows were trained on.
+
+    It fails where the whole interval lies below minus the margin.
+    """
+    margin = -case.params.untouched_margin
+    return _gap(case, "holdout_untouched", margin, lambda interval: interval.high >= margin)
+
+
+def _gap(case: Case, name: str, margin: float, holds: Callable[[Interval], bool]) -> Verdict:
+    if unknown := _too_little(case, name, margin):
+        return unknown
+    past, held = case.seen.rows, case.holdout
+    there = auc_difference(past.label, case.past_score, case.yardstick_past_score,
+                           past.day, **case.draws)  # fmt: skip
+    here = auc_difference(held.label, case.score, case.yardstick_score, held.day, **case.draws)
+    interval = Interval(there.value - here.value, there.low - here.high, there.high - here.low)
+    own = [roc_auc_score(rows.label, score) for rows, score in
+           ((past, case.past_score), (held, case.score))]  # fmt: skip
+    found = of_interval(name, "ROC-AUC gap", interval, margin, len(past), holds(interval))
+    return found.because(f"{found.reason}; {own[0]:.3f} in training, {own[1]:.3f} held out")
+
+
+def _ranks(case: Case, name: str, other: np.ndarray, by: float) -> Verdict:
+    if unknown := _too_little(case, name, by):
+        return unknown
+    held = case.holdout
+    interval = auc_difference(held.label, case.score, other, held.day, **case.draws)
+    return of_interval(name, "ROC-AUC", interval, by, len(held), interval.low >= by)
+
+
+def _not_worse(case: Case, name: str, other: np.ndarray, margin: float) -> Verdict:
+    margin += case.retrain_noise.auc
+    if unknown := _too_little(case, name, -margin):
+        return unknown
+    held = case.holdout
+    interval = auc_difference(held.label, case.score, other, held.day, **case.draws)
+    passed = interval.high >= -margin and interval.value >= -2 * margin
+    return of_interval(name, "ROC-AUC", interval, -margin, len(held), passed)
+
+
+def _too_little(case: Case, name: str, threshold: float) -> Verdict | None:
+    held, needed = case.holdout, case.params.minimum_rows
+    both = 0 < held.label.sum() < len(held)
+    if len(held) >= needed and both and len(np.unique(held.day)) > 1:
+        return None
+    reason = f"{len(held)} rows cannot be judged ({needed}, both outcomes and two days needed)"
+    return Verdict(name, None, None, threshold, len(held), None, reason)

@@ -1,0 +1,75 @@
+"""Gates on the slices of a problem, the rows that lack a field, and the whole."""
+
+from models.evidence import Case
+from models.quality import Interval
+from models.slices import SliceFinding
+from models.verdict import Verdict, of_interval
+
+
+def slice_bias(case: Case) -> Verdict:
+    """On training rows no slice's probabilities may be further off than the yardstick's are there.
+
+    The value is the step of log odds, without its sign, beyond the yardstick's; it must be at most
+    the margin and what chance does to that slice in a retrain. Rows that lack a field are a slice.
+    """
+    name, chance = "slice_bias", case.retrain_noise.bias
+    known = [
+        (abs(f.bias.value) - abs(f.yardstick_bias or 0.0),
+         case.params.slice_bias_margin + chance.get((f.slice, f.value), 0.0), f, f.bias)
+        for f in case.slices if f.bias
+    ]  # fmt: skip
+    if not known:
+        reason = f"no slice has {case.params.slice_past_rows} training rows on two days"
+        return Verdict(name, None, None, case.params.slice_bias_margin, 0, None, reason)
+    value, allowed, finding, bias = max(known, key=lambda item: item[0] - item[1])
+    reason = (
+        f"{finding.slice}={finding.value}: log odds {bias.value:+.3f} too high [{bias.low:+.3f}, "
+        f"{bias.high:+.3f}], the yardstick {finding.yardstick_bias:+.3f}; {allowed:.3f} more is "
+        f"allowed, the worst of {len(known)} slices"
+    )
+    bounds = (bias.low, bias.high)
+    return Verdict(name, value <= allowed, value, allowed, finding.past_rows, bounds, reason)
+
+
+def slice_fit(case: Case) -> Verdict:
+    """On training rows no slice, nor the whole, may lose more log loss than the yardstick does.
+
+    It fails where a slice's whole interval lies above the margin, or its value above three: the
+    model did not learn these rows, or learned other labels than they have.
+    """
+    margin = case.params.slice_fit_margin
+    known = [(f, f.fit) for f in case.slices if f.fit]
+    return _worst("slice_fit", known, margin, "log loss in training", case.params.slice_past_rows)
+
+
+def slice_regression(case: Case) -> Verdict:
+    """No slice may lose more log loss than the margin against the champion, else the yardstick.
+
+    It fails where a slice's whole interval lies above the margin, or its value above three.
+    """
+    margin = case.params.slice_loss_margin + case.retrain_noise.slice_loss
+    known = [(f, f.regression) for f in case.slices if f.regression]
+    return _worst("slice_regression", known, margin, f"log loss against the {case.compared[0]}",
+                  case.params.slice_rows)  # fmt: skip
+
+
+def _worst(
+    name: str,
+    known: list[tuple[SliceFinding, Interval]],
+    margin: float,
+    unit: str,
+    needed: int,
+) -> Verdict:
+    if not known:
+        reason = f"no slice has {needed} rows on two days"
+        return Verdict(name, None, None, margin, 0, None, reason)
+
+    def beyond(interval: Interval) -> float:
+        """The nearer end of an interval, or a third of its value."""
+        return max(interval.low, interval.value / 3)
+
+    finding, interval = max(known, key=lambda item: beyond(item[1]))
+    where = f"{finding.slice}={finding.value}"
+    found = of_interval(name, f"{where}: {unit}", interval, margin, len(known),
+                     beyond(interval) <= margin)  # fmt: skip
+    return found.because(f"{found.reason}, the worst of {len(known)} slices")
