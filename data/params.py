@@ -152,7 +152,7 @@ class Gates(_Section):
     slice_bias_margin: Annotated[float, Field(ge=0)] = 0.05
     slice_fit_margin: Annotated[float, Field(ge=0)] = 0.01
     slice_loss_margin: Annotated[float, Field(ge=0)] = 0.02
-    single_field_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.7
+    single_field_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.67
     plausible_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.95
     missing_margin: Annotated[float, Field(ge=0)] = 0.06
     unseen_margin: Annotated[float, Field(ge=0)] = 0.15
@@ -172,7 +172,7 @@ class Gates(_Section):
     yardstick_depth: Annotated[int, Field(ge=1)] = 4
     noise_retrains: Annotated[int, Field(ge=2)] = 6
     noise_factor: Annotated[float, Field(ge=0)] = 1.5
-    slice_noise_factor: Annotated[float, Field(ge=0)] = 3.0
+    slice_noise_factor: Annotated[float, Field(ge=0)] = 2.2
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     bootstrap_samples: Annotated[int, Field(ge=100)]
     minimum_rows: Annotated[int, Field(ge=1)]

@@ -133,7 +133,7 @@ FAMILIES: Mapping[str, Family] = {
     "classes weighted (weight)": Family(bad.weighted, (0.3, 2.0, 4.0)),
     "biased on one slice (log odds)": Family(bad.biased, (-0.8, 0.8, 1.2)),
     "one slice shuffled (share)": Family(bad.slice_noise, (1.0,)),
-    "fragile to nulls (share)": Family(bad.fragile, (0.2, 0.4)),
+    "fragile to nulls (share)": Family(bad.fragile, (0.4, 0.8)),
     "old (periods)": Family(bad.old, (1,)),
     "constant": Family(bad.constant, (1,)),
     "inverted (scale)": Family(bad.inverted, (0.5, 1.0)),
@@ -153,7 +153,7 @@ FAINT: Mapping[str, Family] = {
     "too bold (scale)": Family(bad.scaled, (1.6,)),
     "biased on one slice (log odds)": Family(bad.biased, (-0.3, 0.2, 0.3, 0.5)),
     "one slice shuffled (share)": Family(bad.slice_noise, (0.5,)),
-    "fragile to nulls (share)": Family(bad.fragile, (0.1,)),
+    "fragile to nulls (share)": Family(bad.fragile, (0.1, 0.2)),
     "old (periods)": Family(bad.old, (2,)),
     "features mixed up (count)": Family(bad.mixed_up, (2,)),
 }
