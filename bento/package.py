@@ -30,6 +30,7 @@ SOURCES = (
     "bento/__init__.py",
     "bento/contract.py",
     "bento/endpoint.py",
+    "bento/explain.py",
     "bento/metrics.py",
     "bento/prediction_log.py",
     "bento/predictor.py",
@@ -229,7 +230,12 @@ def build_here(order: Order, target: Path) -> None:
         build_ctx=order.checkout,
         models=[order.model],
         python={"packages": list(order.requirements), "lock_packages": False},
-        args={"model": order.model, "model_version": order.version, "bento": order.tag},
+        args={
+            "model": order.model,
+            "model_version": order.version,
+            "bento": order.tag,
+            "digest": order.digest,
+        },
     )
     partial = target.with_name(f"{target.stem}.part.bento")
     partial.unlink(missing_ok=True)

@@ -52,6 +52,7 @@ class Problem:
             delivers `key` and `fields`.
         source_outcomes: the columns that tell what became of an event, and others that the source
             may deliver and nobody reads; none of them is ever a field.
+        description, intended_use, limits: what the model card says, in sentences.
     """
 
     name: str
@@ -69,6 +70,9 @@ class Problem:
     row_rules: tuple[RowRule, ...] = ()
     source: tuple[str, ...] = ()
     source_outcomes: tuple[str, ...] = ()
+    description: str = ""
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
 
 
 def load_problem(path: str) -> Problem:

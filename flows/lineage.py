@@ -111,11 +111,11 @@ def tags_of(project: Project, version: Version) -> dict[str, str]:
 
 
 def training_of(project: Project, version: Version) -> dict[str, Any]:
-    """What the artefact says of its own training; empty if it cannot be read."""
+    """What the artefact says of its own training; empty if it is not as it was signed."""
     try:
         content = (project.registry.folder(version) / "training.json").read_text()
         return dict(json.loads(content))
-    except (OSError, ValueError):
+    except (EvergreenError, OSError, ValueError):
         return {}
 
 

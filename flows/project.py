@@ -1,6 +1,7 @@
 """One problem in one checkout, with the stores that belong to it."""
 
 import os
+import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -17,6 +18,7 @@ from data.snapshots import Snapshot, Snapshots
 from flows import packages, source
 from flows.settings import Settings
 from flows.source import Source
+from models.signing import Keys
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -59,6 +61,11 @@ class Project:
         """Make `data/raw` as it is now a snapshot; `name` says what changed."""
         return self.snapshots.record(name, datetime.now(UTC))
 
+    @property
+    def keys(self) -> Keys:
+        """What registered models are signed with."""
+        return Keys(self.settings.signing_key)
+
     @cached_property
     def registry(self) -> "Registry":
         """Opened when it is first asked for: MLflow takes seconds to import."""
@@ -68,7 +75,7 @@ class Project:
         home = self.settings.home / "mlflow"
         home.mkdir(parents=True, exist_ok=True)
         tracking = Tracking(self.settings.tracking_uri, home / "artifacts", self.problem.name)
-        return Registry(tracking, home / "promotion.lock")
+        return Registry(tracking, home / "promotion.lock", self.keys.public)
 
     def newest_labelled(self) -> Period:
         """The newest period whose labels are there.
@@ -107,4 +114,5 @@ class Project:
             "params": digest_of(self.params.model_dump())[:16],
             "lock": sha256_file(lock)[:16],
             "packages": "; ".join(wrong)[:5000] or "as locked",
+            "python": platform.python_version(),
         }

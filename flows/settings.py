@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import data
@@ -23,28 +23,39 @@ class Settings:
         checkout: the folder that holds params.yaml and data/raw.
         home: the root of all state, `var/` or EVERGREEN_HOME.
         ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
+        key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
+        explain: whether the endpoint answers /explain; EVERGREEN_EXPLAIN=on.
     """
 
     checkout: Path
     home: Path
     ports: Mapping[str, int]
+    key: Path | None = None
+    explain: bool = False
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Settings from environment variables.
 
         Raises:
-            EvergreenError: if a port is not one.
+            EvergreenError: if a port is not one, or a switch neither on nor off.
         """
         checkout = Path(data.__file__).parents[1]
         home = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
         ports = {service: _port(service, environment) for service in PORTS}
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
-        return cls(checkout, home, ports)
+        made = cls(checkout, home, ports, explain=_switch("EVERGREEN_EXPLAIN", environment))
+        key = Path(environment.get("EVERGREEN_SIGNING_KEY") or made.signing_key)
+        return replace(made, key=key.absolute())
 
     def url(self, service: str) -> str:
         return f"http://{HOST}:{self.ports[service]}"
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key: the one that was named, or one that is made in the home."""
+        return self.key or self.home / "keys" / "signing.pem"
 
     @property
     def runtime(self) -> Path:
@@ -72,6 +83,8 @@ class Settings:
         return {
             **ports,
             "EVERGREEN_HOME": str(self.home),
+            "EVERGREEN_SIGNING_KEY": str(self.signing_key),
+            "EVERGREEN_EXPLAIN": "on" if self.explain else "off",
             "PYTHONPATH": str(self.checkout),
             "DO_NOT_TRACK": "1",
             "BENTOML_DO_NOT_TRACK": "true",
@@ -109,3 +122,10 @@ def _port(service: str, environment: Mapping[str, str]) -> int:
     if not text.isdecimal() or not 1024 <= int(text) <= 65535:
         raise EvergreenError(f"{name}={text!r} is not a port: use a number from 1024 to 65535")
     return int(text)
+
+
+def _switch(name: str, environment: Mapping[str, str]) -> bool:
+    text = environment.get(name) or "off"
+    if text not in ("on", "off"):
+        raise EvergreenError(f"{name}={text!r} is no switch: use on or off")
+    return text == "on"

@@ -5,20 +5,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from prefect import flow
 
 from data import digests
 from data.periods import parse_as_of
+from flows import dossier
+from flows.dossier import Judgement, Kept
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, show, step
-from models import artifact, evaluate, gates, tracking
+from models import artifact, gates
 from models.artifact import Artifact, Trained
 from models.gates import GateReport
 from models.registry import CHAMPION, Registry, Version
 from models.train import train as fit
-
-PARAMS = "params.yaml"
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,10 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
             print(f"version {known.number} is this very model ({digest[:16]})")
             return _known(known)
         champion = project.registry.alias(CHAMPION)
-        report = step(_judge, project, trained, artifact.load(path), champion)
-        report = report.and_also(gates.git_clean(code.commit, code.changed))
+        challenger = artifact.load(path)
+        report = step(_judge, project, trained, challenger, champion)
+        found, shift = step(dossier.importances, project, trained, challenger, champion)
+        report = report.and_also(shift).and_also(gates.git_clean(code.commit, code.changed))
         show("gates", report.to_markdown(), f"Gates of the model as of {chosen}: {report.reason}")
         # The partitions were read, so their bytes are whole: a snapshot holds them from now on.
         snapshot = step(project.record, "train")
@@ -60,9 +61,10 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
             "prefect_run": flow_run_id(),
             "partitions": digests.digest_of(dict(trained.fingerprint)),
         }
-        run_id = step(_log, project, trained, path, report, tags)
-    judged = step(_register, project.registry, run_id, report, champion, tags)
-    link("mlflow-run", _run_url(project, run_id), f"MLflow run of version {judged.version.number}")
+        kept = step(dossier.keep, project, Judgement(challenger, trained, report, found, tags))
+    judged = step(_register, project.registry, kept, report, champion, tags)
+    url, number = _run_url(project, kept.run_id), judged.version.number
+    link("mlflow-run", url, f"MLflow run of version {number}")
     print(judged.message)
     return judged
 
@@ -88,29 +90,9 @@ def _judge(
     )
 
 
-def _log(
-    project: Project, trained: Trained, path: Path, report: GateReport, tags: Mapping[str, str]
-) -> str:
-    """The MLflow run of this training; its id."""
-    held, scores = trained.holdout, trained.holdout_scores
-    importance = evaluate.importance(trained.model, [f.name for f in trained.features])
-    return tracking.log_training(
-        project.registry.tracking,
-        name=f"train {tags['as_of']}",
-        params=artifact.model_params(project.params),
-        metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
-        tags={**tags, "digest": report.digest},
-        holdout=trained.holdout_table(),
-        figures=evaluate.figures(held.label, scores, importance),
-        artifact=path,
-        gates=report,
-        texts={PARAMS: yaml.safe_dump(project.params.model_dump())},
-    )
-
-
 def _register(
     registry: Registry,
-    run_id: str,
+    kept: Kept,
     report: GateReport,
     champion: Version | None,
     lineage: Mapping[str, str],
@@ -122,7 +104,7 @@ def _register(
         "reason": report.reason[:5000],
         "judged_against": champion.number if champion else "none",
     }
-    version = registry.register(run_id, report.digest, tags)
+    version = registry.register(kept.run_id, report.digest, tags, kept.summary)
     if report.passed:
         registry.challenge(version)
     return Judged(version, report.passed, report.reason)

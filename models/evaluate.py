@@ -59,18 +59,15 @@ def _points(**axes: np.ndarray) -> list[dict[str, float]]:
     return [{name: float(values[i]) for name, values in axes.items()} for i in places]
 
 
-def figures(
-    label: np.ndarray, scores: Mapping[str, np.ndarray], importance: Mapping[str, float]
-) -> dict[str, Figure]:
-    """The pictures of a training run; candidates side by side, the model's own importance."""
+def figures(label: np.ndarray, scores: Mapping[str, np.ndarray]) -> dict[str, Figure]:
+    """The pictures of a training run, candidates side by side."""
     wanted = {
         "roc": ("roc", "fpr", "tpr", "false positive rate", "true positive rate"),
         "precision_recall": ("pr", "recall", "precision", "recall", "precision"),
         "calibration": ("calibration", "predicted", "observed", "predicted", "observed"),
     }
     points = {name: curves(label, values) for name, values in scores.items()}
-    drawn = {name: _curve_figure(points, *parts) for name, parts in wanted.items()}
-    return {**drawn, "importance": _importance_figure(importance)}
+    return {name: _curve_figure(points, *parts) for name, parts in wanted.items()}
 
 
 def _curve_figure(
@@ -87,20 +84,6 @@ def _curve_figure(
     axes.legend()
     plt.close(figure)
     return figure
-
-
-def _importance_figure(importance: Mapping[str, float]) -> Figure:
-    ranked = sorted(importance.items(), key=lambda item: item[1])
-    figure, axes = plt.subplots(figsize=(6, 0.25 * len(ranked) + 1), layout="constrained")
-    axes.barh([name for name, _ in ranked], [value for _, value in ranked])
-    axes.set(xlabel="share of total gain")
-    plt.close(figure)
-    return figure
-
-
-def importance(model: Any, names: list[str]) -> dict[str, float]:
-    """Each feature's share of the trees' total gain."""
-    return dict(zip(names, map(float, model.feature_importances_), strict=True))
 
 
 def main() -> None:

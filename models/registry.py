@@ -16,7 +16,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data.errors import EvergreenError
-from models.tracking import ARTIFACT, Tracking
+from models import signing
+from models.tracking import ARTIFACT, REGISTERED, Tracking
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 
@@ -48,27 +49,40 @@ class Version:
 
 @dataclass(frozen=True)
 class Registry:
-    """The versions of one model; `lock` is held while aliases move."""
+    """The versions of one model; `lock` is held while aliases move.
+
+    Attributes:
+        public_key: of the pair that every version is signed with; without it none is opened.
+    """
 
     tracking: Tracking
     lock: Path
+    public_key: Path | None = None
 
     @property
     def name(self) -> str:
         return self.tracking.model
 
-    def register(self, run_id: str, digest: str, tags: Mapping[str, str]) -> Version:
+    def register(
+        self, run_id: str, digest: str, tags: Mapping[str, str], description: str = ""
+    ) -> Version:
         """The version with this digest: a new one, or the one that is there already.
 
         One that was trained from a dirty tree does not stand in for the same model of a clean one.
+
+        Args:
+            description: Markdown that MLflow shows with the version.
         """
         client = self._client()
         with FileLock(self.lock, timeout=60):
             if found := self.find(digest, or_dirty=tags.get("git_dirty") == "true"):
                 return found
-            source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
-            known = {"digest": digest, **tags}
-            return _version(client.create_model_version(self.name, source, run_id, tags=known))
+            source = f"{client.get_run(run_id).info.artifact_uri}/{REGISTERED}"
+            known = {"digest": digest, "mlflow_run": run_id, **tags}
+            made = client.create_model_version(
+                self.name, source, run_id, tags=known, description=description
+            )
+            return _version(made)
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
@@ -139,10 +153,28 @@ class Registry:
             if challenger and challenger.number == version.number:
                 client.delete_registered_model_alias(self.name, CHALLENGER)
 
-    def folder(self, version: Version) -> Path:
-        """A local copy of the version's artefact; verify it before loading."""
+    def registered(self, version: Version) -> Path:
+        """A local copy of all that was signed with a version: artefact, card, gate report.
+
+        Raises:
+            EvergreenError: if it is not there, or not as it was signed.
+        """
         self._client()
-        return Path(mlflow.artifacts.download_artifacts(version.source))
+        try:
+            folder = Path(mlflow.artifacts.download_artifacts(version.source))
+        except (MlflowException, OSError) as error:
+            raise EvergreenError(
+                f"the files of version {version.number} are not at {version.source}: restore them "
+                "from a backup, or train again"
+            ) from error
+        if self.public_key is None:
+            raise EvergreenError(f"{self.name}: no public key is known, so no version is opened")
+        signing.verify(folder, self.public_key)
+        return folder
+
+    def folder(self, version: Version) -> Path:
+        """A local copy of the version's artefact, as it was signed; raises like `registered`."""
+        return self.registered(version) / ARTIFACT
 
     def run(self, version: Version) -> Run:
         """The MLflow run that a version came from."""

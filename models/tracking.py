@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from models.gates import GateReport
 
 ARTIFACT = "artefact"
+REGISTERED = "registered"
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,14 @@ def log_training(
     tags: Mapping[str, str],
     holdout: "pd.DataFrame",
     figures: "Mapping[str, Figure]",
-    artifact: Path,
+    registered: Path,
     gates: "GateReport",
     texts: Mapping[str, str] | None = None,
 ) -> str:
     """Log one training run as finished; its run id.
 
     Args:
+        registered: the signed folder of the version: artefact, card and gate report.
         texts: further files to keep with the run, by name.
     """
     experiment = tracking.experiment()
@@ -76,10 +78,9 @@ def log_training(
         mlflow.log_input(data, context="evaluation")
         for title, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{title}.png")
-        mlflow.log_dict(gates.to_json(), "gates.json")
         for title, text in {"gates.md": gates.to_markdown(), **(texts or {})}.items():
             mlflow.log_text(text, title)
-        mlflow.log_artifacts(str(artifact), ARTIFACT)
+        mlflow.log_artifacts(str(registered), REGISTERED)
         return str(run.info.run_id)
 
 

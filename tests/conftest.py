@@ -30,6 +30,7 @@ CHANGES = {
         "colsample_bytree": 0.9,
     },
     "gates": {"minimum_rows": 300, "parity_rows": 500, "bootstrap_samples": 400},
+    "importance": {"repeats": 2},
 }
 
 

@@ -60,7 +60,7 @@ def _artefact(world: World, number: str) -> artifact.Artifact:
     release = next(
         slot for slot in _status(world)["slots"].values() if slot and slot["version"] == number
     )
-    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/artefact"):
+    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact"):
         model = artifact.load(folder)
         if model.digest == release["digest"]:
             return model

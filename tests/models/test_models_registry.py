@@ -1,15 +1,20 @@
 """The registry on a real MLflow store: one version per digest, and aliases that move once."""
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 
 import pytest
 
+from data import digests
 from data.errors import EvergreenError
-from models import artifact, evaluate, gates, tracking
+from models import artifact, evaluate, gates, signing, tracking
 from models.candidates import XGBOOST
+from models.gates import GateReport
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from models.signing import Keys
 from models.tracking import Tracking
 
 
@@ -19,12 +24,17 @@ def store(tmp_path_factory):
     return tmp_path_factory.mktemp("mlflow")
 
 
+@pytest.fixture(scope="module")
+def keys(store) -> Keys:
+    return Keys(store / "keys" / "signing.pem").ensure()
+
+
 @pytest.fixture
-def registry(store, request) -> Registry:
+def registry(store, keys, request) -> Registry:
     """A model of its own for every test."""
     name = request.node.name.split("[")[0]
     where = Tracking(f"sqlite:///{store / 'mlflow.db'}", store / "artifacts", name)
-    return Registry(where, store / f"{name}.lock")
+    return Registry(where, store / f"{name}.lock", public_key=keys.public)
 
 
 def add(registry: Registry, digest: str):
@@ -37,12 +47,21 @@ def aliases(registry: Registry) -> dict[str, str | None]:
     return {name: version and version.number for name, version in found.items()}
 
 
-def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory, good, keys) -> Path:
+    """The folder of a version as a training leaves it."""
+    folder = tmp_path_factory.mktemp("signed") / "registered"
+    shutil.copytree(good.folder, folder / "artefact")
+    (folder / "card.md").write_text("# card")
+    signing.sign(folder, keys)
+    return folder
+
+
+def log(registry: Registry, good, params, signed: Path) -> tuple[str, GateReport]:
     held, scores = good.trained.holdout, good.trained.holdout_scores
     report = gates.judge(
         good.artifact, held.columns, held.label, held.day, scores, None, params.gates, 1
     )
-    importance = evaluate.importance(good.trained.model, [f.name for f in good.artifact.features])
     run_id = tracking.log_training(
         registry.tracking,
         name="train 2024-W08",
@@ -50,23 +69,50 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params):
         metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
         tags={"snapshot": "0" * 32, "digest": good.digest},
         holdout=good.trained.holdout_table(),
-        figures=evaluate.figures(held.label, scores, importance),
-        artifact=good.folder,
+        figures=evaluate.figures(held.label, scores),
+        registered=signed,
         gates=report,
     )
-    version = registry.register(run_id, good.digest, {"gates": "passed"})
+    return run_id, report
+
+
+def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, signed):
+    run_id, report = log(registry, good, params, signed)
+    version = registry.register(run_id, good.digest, {"gates": "passed"}, "**a card**")
     loaded = artifact.load(registry.folder(version))
     assert loaded.digest == good.digest == version.digest
+    held, scores = good.trained.holdout, good.trained.holdout_scores
     assert loaded.score(held.columns).tolist() == scores[XGBOOST].tolist()
 
-    run = registry.tracking.client().get_run(run_id)
+    client = registry.tracking.client()
+    run = client.get_run(run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["xgboost.max_depth"] == str(params.xgboost.max_depth)
     assert run.data.metrics["xgboost.roc_auc"] == pytest.approx(report.verdicts[0].value + 0.5)
     assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
-    kept = {item.path for item in registry.tracking.client().list_artifacts(run_id)}
-    assert kept == {"artefact", "plots", "gates.json", "gates.md"}
+    kept = {item.path for item in client.list_artifacts(run_id)}
+    assert kept == {"registered", "plots", "gates.md"}
+    shown = client.get_model_version(registry.name, version.number)
+    assert shown.description == "**a card**" and shown.tags["mlflow_run"] == run_id
     json.dumps(report.to_json())
+
+
+def test_a_version_that_was_changed_in_the_store_is_never_opened(registry, good, params, signed):
+    """Byte and manifest together, so that only the signature tells."""
+    run_id, _ = log(registry, good, params, signed)
+    version = registry.register(run_id, good.digest, {})
+    folder = registry.folder(version)
+    with pytest.raises(EvergreenError, match="no public key is known"):
+        Registry(registry.tracking, registry.lock).folder(version)
+    model = bytearray((folder / "model.onnx").read_bytes())
+    model[len(model) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(model)
+    digests.seal(folder)
+    with pytest.raises(EvergreenError, match=r"is not as it was signed .*artefact/m"):
+        registry.folder(version)
+    shutil.rmtree(folder.parent)
+    with pytest.raises(EvergreenError, match="the files of version 1 are not at"):
+        registry.folder(version)
 
 
 def test_a_digest_is_registered_once(registry):
