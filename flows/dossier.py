@@ -87,4 +87,5 @@ def keep(project: Project, judged: Judgement) -> Kept:
                 "importance.json": importance.to_json(judged.importance),
             },
         )
-    return Kept(run_id, described.summary)
+    shown = f"{described.summary} The whole card: `evergreen card VERSION`, or `{page.HTML}` here."
+    return Kept(run_id, shown)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.digests import digest_of
 from data.params import Params
 from data.problem import Problem
 from data.windows import Labelled
@@ -16,7 +17,7 @@ from models.artifact import Artifact
 from models.evaluate import curves
 from models.gates import MARKS, GateReport
 from models.importance import FieldImportance, shares
-from models.page import HTML, MARKDOWN, Card, Section, Table
+from models.page import Card, Section, Table
 from models.quality import Interval, auc_difference, block_bootstrap, log_losses, measure
 
 OWN = "this model"
@@ -79,10 +80,8 @@ def build(evidence: Evidence) -> Card:
     verdict = "passed its gates" if report.passed else "did not pass its gates"
     auc = "not defined" if ranked.roc_auc is None else f"{ranked.roc_auc:.3f}"
     summary = (
-        f"**{problem.name}** as of {evidence.lineage.get('as_of', 'unknown')}: {verdict} "
-        f"({report.reason[:500]}). ROC-AUC {auc}, log loss {ranked.log_loss:.3f} on "
-        f"{ranked.rows} held-out rows. The whole card: `{MARKDOWN}` and `{HTML}` beside the "
-        f"artefact, or `evergreen card VERSION`."
+        f"As of {evidence.lineage.get('as_of', 'unknown')} it {verdict}: {report.reason[:500]}. "
+        f"ROC-AUC {auc}, log loss {ranked.log_loss:.3f} on {ranked.rows} held-out rows."
     )
     return Card(f"{problem.name}: {problem.target}", summary, sections)
 
@@ -102,15 +101,18 @@ def _use(problem: Problem) -> Section:
 
 def _data(evidence: Evidence) -> Section:
     training, held = evidence.artifact.training, evidence.held
-    files: Mapping[str, str] = training["partitions"]
-    windows = (
-        f"Learned from {training['train_rows']} rows of {training['train'][0]} to "
-        f"{training['train'][-1]}; {training['missing_labels']} rows had no label yet. Judged on "
-        f"{len(held)} later rows of {', '.join(training['holdout'])}, which no candidate saw. "
-        f"As known at {training['as_of']}."
+    learned, judged, files = training["train"], training["holdout"], training["partitions"]
+    said = (
+        f"As known at {training['as_of']}; no candidate saw the rows that it is judged on. "
+        f"{training['missing_labels']} rows had no label yet. `training.json` in the artefact "
+        "names every file with its sha256."
     )
-    rows = tuple(sorted(files.items()))
-    return Section("Data", (windows,), Table(("partition", "sha256"), rows))
+    rows = (
+        ("learned from", f"{training['train_rows']} rows, {learned[0]} to {learned[-1]}"),
+        ("judged on", f"{len(held)} rows, {', '.join(judged)}"),
+        (f"digest of {len(files)} files", digest_of(files)),
+    )
+    return Section("Data", (said,), Table(("window", "what"), rows))
 
 
 def _metrics(evidence: Evidence, own: np.ndarray) -> Section:
@@ -121,7 +123,7 @@ def _metrics(evidence: Evidence, own: np.ndarray) -> Section:
     )
     head = ("candidate", "ROC-AUC", "PR-AUC", "log loss", "Brier", "calibration error")
     rows = []
-    for name, score in {**evidence.scores, OWN: own}.items():
+    for name, score in _named(evidence.scores, own).items():
         found = measure(label, score)
         auc = _auc(evidence, score) if found.roc_auc is not None else "not defined"
         loss = _loss(evidence, log_losses(label, score), np.ones(len(label), dtype=bool))
@@ -130,6 +132,14 @@ def _metrics(evidence: Evidence, own: np.ndarray) -> Section:
             (name, auc, pr_auc, loss, f"{found.brier:.3f}", f"{found.calibration_error:.3f}")
         )
     return Section("Metrics", (said,), Table(head, tuple(rows)))
+
+
+def _named(scores: Mapping[str, np.ndarray], own: np.ndarray) -> dict[str, np.ndarray]:
+    """The candidates' scores, with a word on which of them is this model."""
+    same = [name for name, score in scores.items() if np.array_equal(score, own)]
+    if not same:
+        return {**scores, OWN: own}
+    return {f"{n} ({OWN})" if n in same else n: score for n, score in scores.items()}
 
 
 def _auc(evidence: Evidence, score: np.ndarray) -> str:
@@ -151,7 +161,7 @@ def _draws(evidence: Evidence) -> tuple[int, float, int]:
 
 
 def _say(interval: Interval, digits: int = 3) -> str:
-    value, low, high = (f"{v:.{digits}f}" for v in (interval.value, interval.low, interval.high))
+    value, low, high = (f"{v:z.{digits}f}" for v in (interval.value, interval.low, interval.high))
     return f"{value} [{low}, {high}]"
 
 

@@ -42,7 +42,7 @@ def write(card: Card, folder: Path) -> None:
 
 
 def to_markdown(card: Card) -> str:
-    parts = [f"# {card.title}"]
+    parts = [f"# {card.title}", card.summary]
     for section in card.sections:
         parts += [f"## {section.title}", *section.paragraphs]
         if section.table:

@@ -78,7 +78,7 @@ def _environment(folder: Path) -> dict[str, str]:
     ports = {f"EVERGREEN_{s.upper()}_PORT": str(p) for s, p in zip(SERVICES, _free(), strict=True)}
     home = {"HOME": str(folder / "var" / "nobody"), "PYTHONPATH": str(folder)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, **ports, **home, "PATH": path}
+    return {**kept, **ports, **home, "PATH": path, "EVERGREEN_EXPLAIN": "on"}
 
 
 def _free() -> list[int]:

@@ -73,7 +73,7 @@ def test_a_version_carries_its_lineage_itself(world, project, first):
     assert found.as_of == "2024-W08" and found.cause == "a test"
     assert found.params == digest_of(project.params.model_dump())[:16]
     assert found.packages == "as locked" or ", here " in found.packages
-    assert found.verdict == "passed" and len(found.gates) == 5
+    assert found.verdict == "passed" and len(found.gates) == 6
     assert all(verdict.startswith("passed: ") for verdict in found.gates.values())
     recorded = {"git_sha", "git_dirty", "snapshot", "snapshot_tag", "params", "lock", "digest"}
     assert recorded <= set(first.tags), "on the version, not only on its run"
