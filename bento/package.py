@@ -254,7 +254,9 @@ def _store_model(order: Order) -> None:
     with suppress(NotFound):
         bentoml.models.delete(order.model)
     with bentoml.models.create(order.model, labels={"digest": order.digest}) as model:
-        shutil.copytree(order.artefact, Path(model.path) / ARTEFACT)
+        copy = Path(shutil.copytree(order.artefact, Path(model.path) / ARTEFACT))
+        if verify(copy) != order.digest:
+            raise EvergreenError(f"{order.artefact} changed while it was packed: release it again")
 
 
 def main() -> None:

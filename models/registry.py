@@ -15,6 +15,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from data import digests
 from data.errors import EvergreenError
 from models import signing
 from models.tracking import ARTIFACT, REGISTERED, Tracking
@@ -157,7 +158,7 @@ class Registry:
         """A local copy of all that was signed with a version: artefact, card, gate report.
 
         Raises:
-            EvergreenError: if it is not there, or not as it was signed.
+            EvergreenError: if it is not there, not as it was signed, or another version's.
         """
         self._client()
         try:
@@ -170,6 +171,11 @@ class Registry:
         if self.public_key is None:
             raise EvergreenError(f"{self.name}: no public key is known, so no version is opened")
         signing.verify(folder, self.public_key)
+        if (digest := digests.verify(folder / ARTIFACT)) != version.digest:
+            raise EvergreenError(
+                f"{folder} holds the model {digest[:16]}, but version {version.number} was "
+                f"registered as {version.digest[:16]}: restore it from a backup, or train again"
+            )
         return folder
 
     def folder(self, version: Version) -> Path:

@@ -110,6 +110,12 @@ def test_a_version_that_was_changed_in_the_store_is_never_opened(registry, good,
     digests.seal(folder)
     with pytest.raises(EvergreenError, match=r"is not as it was signed .*artefact/m"):
         registry.folder(version)
+    another = registry.register(run_id, "f" * 64, {})
+    shutil.rmtree(folder.parent)
+    shutil.copytree(signed, folder.parent)
+    with pytest.raises(EvergreenError, match="but version 2 was registered as ffff"):
+        registry.folder(another)
+    assert registry.folder(version) == folder, "put back as it was"
     shutil.rmtree(folder.parent)
     with pytest.raises(EvergreenError, match="the files of version 1 are not at"):
         registry.folder(version)
