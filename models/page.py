@@ -60,4 +60,4 @@ def to_html(card: Card) -> str:
     """One page with its style inside; every text is escaped."""
     loader = FileSystemLoader(Path(__file__).parent)
     pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return pages.get_template("card.html.jinja").render(asdict(card))
+    return pages.get_template("card.html.j2").render(asdict(card))
