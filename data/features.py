@@ -4,12 +4,16 @@ A problem lists specs. `fit` turns them into encoders whose state is plain JSON;
 columnar form (training, batch scoring), `row_function` the row form (serving). Both compute in
 float64 and round to float32 once, so that they agree bit for bit; missing is NaN.
 
+What `fit` learns follows from `Counts` alone: counts of parts of the rows, merged, are those of the
+whole, to the integer, so that training rows need not be in memory together.
+
 Nothing here imports pandas: a column is a numpy array (text as object with None, timestamps as
 `datetime64[us]` with NaT, numbers as float64 with NaN).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, ClassVar, Literal, Self
 
@@ -24,6 +28,22 @@ UNSEEN = -1.0
 
 
 @dataclass(frozen=True)
+class Counts:
+    """What training rows count to, for the columns that a feature learns from.
+
+    Attributes:
+        total, positive: rows, and those of them with label 1.
+        rows: column -> value -> rows with it; missing values are not counted.
+        positives: the same of the rows with label 1.
+    """
+
+    total: int = 0
+    positive: int = 0
+    rows: Mapping[str, Counter[str]] = field(default_factory=dict)
+    positives: Mapping[str, Counter[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Numeric:
     """A number as it is."""
 
@@ -31,7 +51,7 @@ class Numeric:
     column: str
     kind: ClassVar[str] = "numeric"
 
-    def fit(self, columns: Columns, label: np.ndarray) -> Self:
+    def fit(self, counts: Counts) -> Self:
         return self
 
     def transform(self, columns: Columns) -> np.ndarray:
@@ -56,7 +76,7 @@ class Ratio:
     denominator: str
     kind: ClassVar[str] = "ratio"
 
-    def fit(self, columns: Columns, label: np.ndarray) -> Self:
+    def fit(self, counts: Counts) -> Self:
         return self
 
     def transform(self, columns: Columns) -> np.ndarray:
@@ -84,7 +104,7 @@ class CalendarPart:
     part: Part
     kind: ClassVar[str] = "calendar"
 
-    def fit(self, columns: Columns, label: np.ndarray) -> Self:
+    def fit(self, counts: Counts) -> Self:
         return self
 
     def transform(self, columns: Columns) -> np.ndarray:
@@ -129,9 +149,8 @@ class Category:
     vocabulary: tuple[str, ...] = ()
     kind: ClassVar[str] = "category"
 
-    def fit(self, columns: Columns, label: np.ndarray) -> Self:
-        seen = {value for value in columns[self.column] if value is not None}
-        return replace(self, vocabulary=tuple(sorted(seen)))
+    def fit(self, counts: Counts) -> Self:
+        return replace(self, vocabulary=tuple(sorted(counts.rows[self.column])))
 
     def transform(self, columns: Columns) -> np.ndarray:
         return _looked_up(columns[self.column], self.row(), self.column)
@@ -158,18 +177,14 @@ class HistoricalRate:
     rates: tuple[tuple[str, float], ...] = ()
     kind: ClassVar[str] = "historical_rate"
 
-    def fit(self, columns: Columns, label: np.ndarray) -> Self:
-        overall = float(label.mean())
-        values = columns[self.column]
-        known = np.array([value is not None for value in values], dtype=bool)
-        seen = sorted(set(values[known]))
-        code = {value: i for i, value in enumerate(seen)}
-        place = np.array([code[value] for value in values[known]], dtype=np.intp)
-        rows = np.bincount(place, minlength=len(seen))
-        positives = np.bincount(place, weights=label[known], minlength=len(seen))
-        rates = (positives + self.strength * overall) / (rows + self.strength)
-        pairs = tuple(zip(seen, map(float, rates), strict=True))
-        return replace(self, overall=overall, rates=pairs)
+    def fit(self, counts: Counts) -> Self:
+        overall = counts.positive / counts.total
+        rows, positives = counts.rows[self.column], counts.positives[self.column]
+        rates = tuple(
+            (value, (positives[value] + self.strength * overall) / (rows[value] + self.strength))
+            for value in sorted(rows)
+        )
+        return replace(self, overall=overall, rates=rates)
 
     def transform(self, columns: Columns) -> np.ndarray:
         return _looked_up(columns[self.column], self.row(), self.column)
@@ -193,15 +208,46 @@ _KINDS: dict[str, type[Feature]] = {
 }
 
 
-def fit(specs: Sequence[Feature], columns: Columns, label: np.ndarray) -> tuple[Feature, ...]:
-    """Specs with their state fitted on training rows only.
+def count(specs: Sequence[Feature], columns: Columns, label: np.ndarray) -> Counts:
+    """What these rows add to the state of the features.
 
     Args:
         specs: the problem's features.
-        columns: raw columns of the training rows, each of shape (n,).
+        columns: raw columns of training rows, each of shape (n,).
         label: 0/1 outcomes of the same rows, shape (n,).
     """
-    return tuple(spec.fit(columns, label) for spec in specs)
+    learned = {spec.column for spec in specs if isinstance(spec, Category | HistoricalRate)}
+    known = {name: columns[name] != None for name in learned}  # noqa: E711, for each element
+    positive = label == 1
+    return Counts(
+        len(label),
+        int(positive.sum()),
+        {name: Counter(columns[name][known[name]]) for name in learned},
+        {name: Counter(columns[name][known[name] & positive]) for name in learned},
+    )
+
+
+def merge(parts: Iterable[Counts]) -> Counts:
+    """The counts of all parts together."""
+    total, positive = 0, 0
+    rows: dict[str, Counter[str]] = {}
+    positives: dict[str, Counter[str]] = {}
+    for part in parts:
+        total, positive = total + part.total, positive + part.positive
+        for name in part.rows:
+            rows.setdefault(name, Counter()).update(part.rows[name])
+            positives.setdefault(name, Counter()).update(part.positives[name])
+    return Counts(total, positive, rows, positives)
+
+
+def fit(specs: Sequence[Feature], columns: Columns, label: np.ndarray) -> tuple[Feature, ...]:
+    """Specs with their state fitted on these training rows only; arguments as in `count`."""
+    return fit_counts(specs, count(specs, columns, label))
+
+
+def fit_counts(specs: Sequence[Feature], counts: Counts) -> tuple[Feature, ...]:
+    """Specs with their state fitted on the training rows that were counted."""
+    return tuple(spec.fit(counts) for spec in specs)
 
 
 def transform(features: Sequence[Feature], columns: Columns) -> np.ndarray:

@@ -223,7 +223,7 @@ PROBLEM = Problem(
     features=FEATURES,
     target="late",
     label_delay=timedelta(hours=12),
-    slices=("origin", "carrier"),
+    slices=("origin", "carrier", "scheduled_hour"),
     periods=periods,
     read=read,
     prepare=prepare,

@@ -1,14 +1,16 @@
 """The typed, frozen view of params.yaml; an unknown, missing or mistyped key is an error."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from data.errors import EvergreenError
 
 Share = Annotated[float, Field(ge=0, le=1)]
+CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
+CalibrationMethod = Literal["none", "shift", "platt"]
 
 
 class _Section(BaseModel):
@@ -38,11 +40,56 @@ class XGBoost(_Section):
     reg_lambda: Annotated[float, Field(ge=0)]
 
 
+class HistGradientBoosting(_Section):
+    """Passed to `HistGradientBoostingClassifier` as they are."""
+
+    max_iter: Annotated[int, Field(ge=1)] = 150
+    learning_rate: Annotated[float, Field(gt=0)] = 0.05
+    max_leaf_nodes: Annotated[int, Field(ge=2)] = 31
+    min_samples_leaf: Annotated[int, Field(ge=1)] = 100
+    l2_regularization: Annotated[float, Field(ge=0)] = 5.0
+    max_features: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+
 class Logistic(_Section):
     """The linear candidate."""
 
     C: Annotated[float, Field(gt=0)]
     max_iter: Annotated[int, Field(ge=1)]
+
+
+class Rolling(_Section):
+    """How candidates are compared: on periods that each was trained up to, and no further.
+
+    Attributes:
+        selection_periods: on these the candidates, and a study's trials, are compared.
+        minimum_periods: training periods before the first of them; a model of fewer says little
+            about one of all. With a shorter past nothing is compared, and the last of `candidates`
+            is taken as it is.
+        metric: the mean over the periods decides.
+    """
+
+    selection_periods: Annotated[int, Field(ge=1)] = 2
+    minimum_periods: Annotated[int, Field(ge=2)] = 8
+    metric: Literal["roc_auc", "log_loss"] = "roc_auc"
+
+
+class Calibration(_Section):
+    """How probabilities are corrected, on the last `periods` of the rolling comparison.
+
+    Taken only if it lowers the log loss of each of these periods when fitted on the others.
+    """
+
+    method: CalibrationMethod = "platt"
+    periods: Annotated[int, Field(ge=2)] = 3
+
+
+class Tune(_Section):
+    """How the winner's settings are searched; whichever budget is used up first ends it."""
+
+    enabled: bool = False
+    trials: Annotated[int, Field(ge=1)] = 30
+    seconds: Annotated[int, Field(ge=1)] = 600
 
 
 class Decision(_Section):
@@ -53,14 +100,71 @@ class Decision(_Section):
 
 
 class Gates(_Section):
-    """When a challenger may serve; ROC-AUC, log loss (nats), intervals over bootstrapped days."""
+    """When a challenger may serve; intervals are over bootstrapped days.
+
+    Attributes:
+        beat_base_rate_by, beat_logistic_by: the whole interval of the gain in ROC-AUC is above.
+        yardstick_margin, champion_margin: ROC-AUC that may be lost to them: fails where the whole
+            interval is beyond it, or the value beyond twice it.
+        log_loss_margin: nats beyond the champion's, or the base rate's before there is one.
+        overfit_margin, untouched_margin: ROC-AUC of training minus holdout, above and below the
+            yardstick's same gap.
+        calibration_margin: nats lost to the yardstick with each at the holdout's level.
+        level_margin: log odds that the mean probability of the training rows may be off by.
+        slope_minimum, slope_ratio: of log odds on the training rows; least, and most as a multiple
+            of the yardstick's.
+        slice_past_rows, slice_rows: training and held-out rows that a slice needs to be judged.
+        slice_bias_margin: log odds on training rows; slice_fit_margin: nats lost to the yardstick
+            there; slice_loss_margin: nats lost on the holdout to the champion, else the yardstick:
+            fails where the whole interval is beyond, or the value three times.
+        single_field_auc, plausible_auc: from here on one field, or the model, knows too much.
+        missing_margin, unseen_margin: nats that a disturbance adds beyond what the yardstick
+            suffers; noise_margin: the same of the mean change of a probability.
+        permutation_bound: ROC-AUC that a single shuffled field may cost.
+        latency_budget, latency_floor: microseconds a row; size_budget, size_floor: megabytes of the
+            artefact; the ratios to the champion's count above the floors.
+        past_rows: training rows that are looked at; robustness_rows, parity_rows: held-out ones.
+        yardstick_trees, yardstick_depth: of the gates' own model; noise_retrains: how often it is
+            trained on days drawn again, and noise_factor: how many times what that changes is added
+            to the margins of the comparisons, so that few rows do not refuse a retrain by chance.
+    """
 
     beat_base_rate_by: float
     beat_logistic_by: float
+    yardstick_margin: Annotated[float, Field(ge=0)] = 0.01
     champion_margin: Annotated[float, Field(ge=0)]
     log_loss_margin: Annotated[float, Field(ge=0)]
+    overfit_margin: Annotated[float, Field(ge=0)] = 0.06
+    untouched_margin: Annotated[float, Field(ge=0)] = 0.03
+    calibration_margin: Annotated[float, Field(ge=0)] = 0.01
+    level_margin: Annotated[float, Field(ge=0)] = 0.1
+    slope_minimum: Annotated[float, Field(ge=0)] = 0.95
+    slope_ratio: Annotated[float, Field(ge=1)] = 1.5
+    slice_past_rows: Annotated[int, Field(ge=2)] = 300
+    slice_rows: Annotated[int, Field(ge=2)] = 100
+    slice_bias_margin: Annotated[float, Field(ge=0)] = 0.05
+    slice_fit_margin: Annotated[float, Field(ge=0)] = 0.01
+    slice_loss_margin: Annotated[float, Field(ge=0)] = 0.02
+    single_field_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.7
+    plausible_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+    missing_margin: Annotated[float, Field(ge=0)] = 0.06
+    unseen_margin: Annotated[float, Field(ge=0)] = 0.15
+    noise_margin: Annotated[float, Field(ge=0)] = 0.03
+    permutation_bound: Annotated[float, Field(ge=0)] = 0.25
+    latency_budget: Annotated[float, Field(gt=0)] = 1000.0
+    latency_ratio: Annotated[float, Field(ge=1)] = 4.0
+    latency_floor: Annotated[float, Field(gt=0)] = 100.0
+    size_budget: Annotated[float, Field(gt=0)] = 12.0
+    size_ratio: Annotated[float, Field(ge=1)] = 3.0
+    size_floor: Annotated[float, Field(gt=0)] = 6.0
+    past_rows: Annotated[int, Field(ge=100)] = 60000
+    robustness_rows: Annotated[int, Field(ge=50)] = 2000
     parity_rows: Annotated[int, Field(ge=1)]
     parity_tolerance: Annotated[float, Field(gt=0)]
+    yardstick_trees: Annotated[int, Field(ge=1)] = 40
+    yardstick_depth: Annotated[int, Field(ge=1)] = 4
+    noise_retrains: Annotated[int, Field(ge=2)] = 6
+    noise_factor: Annotated[float, Field(ge=0)] = 1.5
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     bootstrap_samples: Annotated[int, Field(ge=100)]
     minimum_rows: Annotated[int, Field(ge=1)]
@@ -133,8 +237,13 @@ class Params(_Section):
     problem: str
     contract: Contract
     train: Train
+    candidates: Annotated[list[CandidateName], Field(min_length=3)]
     xgboost: XGBoost
+    hist_gradient_boosting: HistGradientBoosting = HistGradientBoosting()
     logistic: Logistic
+    rolling: Rolling = Rolling()
+    calibration: Calibration = Calibration()
+    tune: Tune = Tune()
     decision: Decision
     gates: Gates
     importance: Importance
@@ -142,6 +251,13 @@ class Params(_Section):
     governor: Governor
     release: Canary
     demo: Demo
+
+    @field_validator("candidates")
+    @classmethod
+    def _baselines_first(cls, names: list[CandidateName]) -> list[CandidateName]:
+        if len(set(names)) < len(names) or not {"base_rate", "logistic"} <= set(names):
+            raise ValueError("name each candidate once, base_rate and logistic among them")
+        return names
 
 
 class _Loader(yaml.SafeLoader):

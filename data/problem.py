@@ -41,7 +41,8 @@ class Problem:
         features: what the model sees, declared over `fields`.
         target: what the positive class is called, also in the endpoint's answer.
         label_delay: time from the event until its label is known.
-        slices: fields by whose values quality is watched.
+        slices: text fields, or features that are a calendar part, by whose values quality is
+            watched.
         periods: names of the periods that the source can deliver, in order.
         read: period -> batch as the source delivers it, outcomes included.
         prepare: batch -> `key` and `fields`, one row for each event; joins happen here.

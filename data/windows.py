@@ -1,11 +1,11 @@
 """Which past a model learns from and is judged on, as known at `as_of`."""
 
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import numpy as np
-import pandas as pd
 
 from data.contracts import KEY, to_columns
 from data.errors import EvergreenError
@@ -125,23 +125,44 @@ def fingerprint(partitions: Partitions, periods: list[Period], as_of: datetime) 
 def load(
     partitions: Partitions, problem: Problem, periods: list[Period], as_of: datetime
 ) -> Labelled:
-    """Rows of these periods with the labels known at `as_of`; later ones do not exist yet."""
-    frames = []
-    for period in periods:
+    """Rows of these periods with the labels known at `as_of`, all in memory; see `stream`."""
+    return joined(problem, list(stream(partitions, problem, periods, as_of)))
+
+
+def joined(problem: Problem, parts: Sequence[Labelled]) -> Labelled:
+    """Parts one after the other; there must be one."""
+    columns = {
+        field.name: np.concatenate([part.columns[field.name] for part in parts])
+        for field in problem.fields
+    }
+    return Labelled(
+        columns=columns,
+        label=np.concatenate([part.label for part in parts]),
+        period=np.concatenate([part.period for part in parts]),
+        day=np.concatenate([part.day for part in parts]),
+        keys=np.concatenate([part.keys for part in parts]),
+        missing=sum(part.missing for part in parts),
+        excluded=sum(part.excluded for part in parts),
+    )
+
+
+def stream(
+    partitions: Partitions, problem: Problem, periods: Iterable[Period], as_of: datetime
+) -> Iterator[Labelled]:
+    """Rows with the labels known at `as_of`, one period at a time; later ones do not exist yet."""
+    for period in sorted(periods):
         rows, labels = partitions.rows(period), partitions.labels(period)
         labels = labels[labels["labelled_at"] <= as_of]
-        joined = rows.merge(labels, how="left", on=KEY, validate="1:1")
-        frames.append(joined.assign(period=period.name))
-    frame = pd.concat(frames).sort_values([problem.event_time, KEY], ignore_index=True)
-    excluded = frame["excluded"].notna()
-    labelled = frame["label"].notna()
-    rows = frame[labelled]
-    return Labelled(
-        columns=to_columns(rows, problem.fields),
-        label=rows["label"].to_numpy(dtype=np.int8),
-        period=rows["period"].to_numpy(dtype=object),
-        day=rows[problem.event_time].to_numpy().astype("datetime64[D]"),
-        keys=rows[KEY].to_numpy(dtype=object),
-        missing=int((~labelled & ~excluded).sum()),
-        excluded=int(excluded.sum()),
-    )
+        frame = rows.merge(labels, how="left", on=KEY, validate="1:1")
+        frame = frame.sort_values([problem.event_time, KEY], ignore_index=True)
+        excluded, labelled = frame["excluded"].notna(), frame["label"].notna()
+        rows = frame[labelled]
+        yield Labelled(
+            columns=to_columns(rows, problem.fields),
+            label=rows["label"].to_numpy(dtype=np.int8),
+            period=np.full(len(rows), period.name, dtype=object),
+            day=rows[problem.event_time].to_numpy().astype("datetime64[D]"),
+            keys=rows[KEY].to_numpy(dtype=object),
+            missing=int((~labelled & ~excluded).sum()),
+            excluded=int(excluded.sum()),
+        )

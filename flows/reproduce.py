@@ -30,7 +30,7 @@ from data.features import Columns
 from data.partitions import ROWS, Partitions
 from data.periods import Period
 from data.windows import fingerprint
-from flows.dossier import PARAMS
+from flows.dossier import PARAMS, STUDY
 from flows.lineage import tags_of
 from flows.packages import environment, installed, other_versions
 from flows.project import Project
@@ -94,7 +94,8 @@ def run_reproduce(project: Project, number: str, python: Path | None = None) -> 
             _params(project, site, version, tags),
             _data(project, site, tags["snapshot"], stored),
         ]
-        site.run("models.train", "--params", "params.yaml", "--raw", site.raw, "--out", site.out)
+        study = _study(project, site, version)
+        site.run("models.train", "--params", PARAMS, "--raw", site.raw, "--out", site.out, *study)
         held, evaluation = site.out / "holdout.parquet", site.out / "evaluation"
         site.run("models.evaluate", "--holdout", held, "--out", evaluation)
         rebuilt = artifact.load(site.out / "model")
@@ -193,6 +194,16 @@ def _params(project: Project, site: Site, version: Version, tags: Mapping[str, s
     content["train"]["as_of"] = tags["as_of"]
     path.write_text(yaml.safe_dump(content))
     return Check("params.yaml", digest == tags["params"], tags["params"], digest)
+
+
+def _study(project: Project, site: Site, version: Version) -> tuple[object, ...]:
+    """The recorded study of a tuned version: a new one might stop elsewhere."""
+    text = project.registry.text(version, STUDY)
+    if text is None:
+        return ()
+    path = site.checkout / STUDY
+    path.write_text(text)
+    return "--study", path
 
 
 def _data(project: Project, site: Site, md5: str, stored: Artifact | None) -> Check:

@@ -2,10 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
+from uuid import UUID
 
 from prefect import Flow, runtime, task
-from prefect.artifacts import create_link_artifact, create_markdown_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -44,6 +50,24 @@ def show(key: str, markdown: str, description: str) -> None:
     """Leave a page with the flow run, if there is one."""
     if in_flow():
         create_markdown_artifact(markdown, key=key, description=description)
+
+
+def progress(key: str, description: str) -> Callable[[int, int, str], None]:
+    """Tells how far something is: a printed line, and a bar where a flow run is under way."""
+    bar: list[UUID] = []
+
+    def tell(done: int, total: int, said: str) -> None:
+        print(f"{key} {done} of {total}: {said}")
+        if not in_flow():
+            return
+        share = 100 * done / total
+        if bar:
+            update_progress_artifact(bar[0], progress=share, description=said)
+            return
+        made = create_progress_artifact(share, key=key, description=f"{description}: {said}")
+        bar.append(cast("UUID", made))
+
+    return tell
 
 
 def link(key: str, url: str, text: str) -> None:

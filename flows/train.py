@@ -12,11 +12,13 @@ from data.periods import parse_as_of
 from flows import dossier
 from flows.dossier import Judgement, Kept
 from flows.project import Project
-from flows.steps import Outcome, flow_run_id, link, show, step
-from models import artifact, gates
+from flows.steps import Outcome, flow_run_id, link, progress, show, step
+from models import artifact, evidence, gates
 from models.artifact import Artifact, Trained
+from models.evidence import Case
 from models.gates import GateReport
 from models.registry import CHAMPION, Registry, Version
+from models.train import Tuning, decision_threshold
 from models.train import train as fit
 
 
@@ -39,7 +41,8 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
     chosen, code = project.as_of(as_of), project.source()
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
-    trained = step(fit, project.problem, project.partitions, project.params, moment)
+    tuning = Tuning(project.settings.home / "tune", report=progress("tuning", "Trials of a study"))
+    trained = step(fit, project.problem, project.partitions, project.params, moment, tuning)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
@@ -56,6 +59,7 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
         snapshot = step(project.record, "train")
         tags = {
             **project.lineage(code, snapshot),
+            **_decisions(trained),
             "as_of": chosen,
             "cause": cause,
             "prefect_run": flow_run_id(),
@@ -77,17 +81,32 @@ def _known(version: Version) -> Judged:
 def _judge(
     project: Project, trained: Trained, challenger: Artifact, champion: Version | None
 ) -> GateReport:
-    held, params = trained.holdout, project.params
-    return gates.judge(
-        challenger,
-        held.columns,
-        held.label,
-        held.day,
-        trained.holdout_scores,
-        artifact.load(project.registry.folder(champion)) if champion else None,
-        params.gates,
-        params.train.seed,
+    """The verdicts on rows that are read again; only the simpler candidates are the training's."""
+    params = project.params
+    seen = evidence.gather(project.problem, project.partitions, params, trained.windows.as_of)
+    case = Case(
+        problem=project.problem,
+        challenger=challenger,
+        champion=artifact.load(project.registry.folder(champion)) if champion else None,
+        seen=seen,
+        holdout=trained.holdout,
+        scores=trained.holdout_scores,
+        params=params.gates,
+        decision=decision_threshold(params),
+        seed=params.train.seed,
+        calibration=evidence.calibration_due(trained.rolling, seen, params),
     )
+    return gates.judge(case)
+
+
+def _decisions(trained: Trained) -> dict[str, str]:
+    """What was taken and why, as tags."""
+    return {
+        "candidate": trained.choice.kind,
+        "tuned": str(trained.choice.tuned).lower(),
+        "choice": trained.choice.reason[:5000],
+        "calibration": f"{trained.calibration.method}: {trained.calibration.reason}"[:5000],
+    }
 
 
 def _register(

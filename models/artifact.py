@@ -3,48 +3,67 @@
 | file | what |
 |---|---|
 | model.onnx | what serves |
-| model.json | the XGBoost model it was made from |
+| model.json | the XGBoost model it was made from; other kinds of model are model.onnx alone |
 | contract.json | fields, fitted features, target, threshold, base rate |
 | reference.json | what the training data looked like |
 | golden.json | raw rows with the probabilities that every copy must answer |
-| training.json | windows, rows, parameters, sha256 of each partition |
+| training.json | windows, rows, parameters, choice, study, calibration, sha256 of each partition |
+
+skops would keep scikit-learn's objects, but its bytes hold memory addresses and the time: no digest
+could be an identity.
 """
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxmltools
 import onnxruntime
 import pandas as pd
-from onnxmltools.convert.common.data_types import FloatTensorType
-from xgboost import XGBClassifier
 
 from data import digests, features
 from data.contracts import KEY
+from data.errors import EvergreenError
 from data.features import Columns, Feature
 from data.fields import Field
 from data.params import Params
 from data.problem import Problem
 from data.reference import Reference
 from data.windows import Labelled, Windows
+from models import graphs
+from models.calibrate import Calibration
+from models.candidates import Boosted, Fitted
+from models.rolling import Choice
+from models.tune import Study, Trial
 
 GOLDEN_ROWS = 200
+PARITY = 1e-6
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained model, what it saw, and how every candidate scores the untouched holdout."""
+    """A trained model, what it saw, and how every candidate scores the untouched holdout.
+
+    Attributes:
+        choice: which candidate `model` is, and why.
+        study: of its settings, if there was one; `trials` are for the record.
+        calibration: of the model's probabilities.
+        holdout_scores: column -> probabilities (n,) of every candidate with its defaults, and of
+            the `challenger`: the chosen model, calibrated.
+        rolling: rows of the rolling-origin evaluation, see `models.rolling.scores`.
+    """
 
     windows: Windows
     features: tuple[Feature, ...]
-    model: XGBClassifier
+    choice: Choice
+    study: Study | None
+    trials: tuple[Trial, ...]
+    model: Fitted
+    calibration: Calibration
     base_rate: float
     threshold: float
     reference: Reference
@@ -53,6 +72,11 @@ class Trained:
     missing_labels: int
     holdout: Labelled
     holdout_scores: Mapping[str, np.ndarray]
+    rolling: pd.DataFrame
+
+    def predict(self, matrix: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of features (n, width), shape (n,)."""
+        return self.calibration.predict(self.model, matrix)
 
     def holdout_table(self) -> pd.DataFrame:
         """One row per holdout event: key, day, label and each candidate's probability."""
@@ -75,7 +99,7 @@ class Artifact:
     base_rate: float
     reference: Reference
     training: Mapping[str, Any]
-    model: XGBClassifier
+    predict: Callable[[np.ndarray], np.ndarray]
 
     def matrix(self, columns: Columns) -> np.ndarray:
         """The features of raw columns, shape (n, features)."""
@@ -83,15 +107,20 @@ class Artifact:
 
     def score(self, columns: Columns) -> np.ndarray:
         """Probability of the target for raw columns, shape (n,)."""
-        return self.model.predict_proba(self.matrix(columns))[:, 1].astype(np.float64)
+        return self.predict(self.matrix(columns))
 
 
 def write(trained: Trained, problem: Problem, params: Params, folder: Path) -> str:
-    """Write and seal the artefact; equal data, code and parameters give an equal digest."""
+    """Write and seal the artefact; equal data, code and parameters give an equal digest.
+
+    Raises:
+        EvergreenError: if the ONNX form answers otherwise than the model that it was made from.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    trained.model.save_model(folder / "model.json")
-    (folder / "model.onnx").write_bytes(to_onnx(trained.model, len(trained.features)))
+    trained.model.save(folder)
+    (folder / "model.onnx").write_bytes(to_onnx(trained))
+    _refuse_other_answers(trained, folder)
     contents = {
         "contract": {
             "problem": problem.name,
@@ -112,6 +141,9 @@ def write(trained: Trained, problem: Problem, params: Params, folder: Path) -> s
             "missing_labels": trained.missing_labels,
             "partitions": dict(trained.fingerprint),
             "params": model_params(params),
+            "choice": trained.choice.to_json(),
+            "study": trained.study.to_json() if trained.study else None,
+            "calibration": trained.calibration.to_json(),
         },
     }
     for name, content in contents.items():
@@ -121,18 +153,44 @@ def write(trained: Trained, problem: Problem, params: Params, folder: Path) -> s
 
 def model_params(params: Params) -> dict[str, Any]:
     """The parameters that shape the model; `as_of` is a window's own and may be overridden."""
-    chosen = params.model_dump(include={"train", "xgboost", "decision", "monitor"})
+    sections = {"train", "candidates", "rolling", "calibration", "tune", "decision", "monitor"}
+    chosen = params.model_dump(include=sections | set(params.candidates))
     del chosen["train"]["as_of"]
     return chosen
 
 
-def to_onnx(model: XGBClassifier, width: int) -> bytes:
-    """The model as ONNX with one float32 input of shape (n, width)."""
-    graph = onnxmltools.convert_xgboost(
-        model, name="model", initial_types=[("features", FloatTensorType([None, width]))]
+def to_onnx(trained: Trained) -> bytes:
+    """The calibrated model as ONNX with one float32 input of shape (n, width)."""
+    width, found = len(trained.features), trained.calibration
+    return graphs.to_bytes(trained.model.to_onnx(width, found.slope, found.shift))
+
+
+def _refuse_other_answers(trained: Trained, folder: Path) -> None:
+    matrix = features.transform(trained.features, trained.holdout.columns)
+    if not len(matrix):
+        return
+    gap = float(np.abs(_onnx(folder)(matrix) - trained.predict(matrix)).max())
+    if not gap <= PARITY:
+        raise EvergreenError(
+            f"model.onnx differs from the {trained.choice.kind} model that it was made from by up "
+            f"to {gap:.1e} on the holdout: look at models/graphs.py before training again"
+        )
+
+
+def _onnx(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Features (n, width) to probabilities (n,) through ONNX Runtime."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
     )
-    onnx.checker.check_model(graph)
-    return bytes(graph.SerializeToString(deterministic=True))
+    name = session.get_inputs()[0].name
+
+    def predict(matrix: np.ndarray) -> np.ndarray:
+        found = session.run([graphs.PROBABILITIES], {name: matrix})[0]
+        return np.asarray(found)[:, 1].astype(np.float64)
+
+    return predict
 
 
 def _golden(trained: Trained, problem: Problem) -> dict[str, Any]:
@@ -141,10 +199,10 @@ def _golden(trained: Trained, problem: Problem) -> dict[str, Any]:
     places = np.unique(np.linspace(0, size - 1, min(GOLDEN_ROWS, size)).astype(int))
     mask = np.isin(np.arange(size), places)
     sample = trained.holdout.take(mask)
-    scores = trained.model.predict_proba(features.transform(trained.features, sample.columns))
+    scores = trained.predict(features.transform(trained.features, sample.columns))
     return {
         "rows": to_requests(sample.columns, problem.fields),
-        "probabilities": scores[:, 1].astype(float).tolist(),
+        "probabilities": scores.tolist(),
     }
 
 
@@ -181,8 +239,7 @@ def load(folder: Path) -> Artifact:
     """
     digest = digests.verify(folder)
     contract = json.loads((folder / "contract.json").read_text())
-    model = XGBClassifier(n_jobs=1)
-    model.load_model(folder / "model.json")
+    training = json.loads((folder / "training.json").read_text())
     return Artifact(
         digest=digest,
         folder=folder,
@@ -192,17 +249,21 @@ def load(folder: Path) -> Artifact:
         threshold=contract["threshold"],
         base_rate=contract["base_rate"],
         reference=Reference.from_json(json.loads((folder / "reference.json").read_text())),
-        training=json.loads((folder / "training.json").read_text()),
-        model=model,
+        training=training,
+        predict=_predict(folder, training),
     )
+
+
+def _predict(folder: Path, training: Mapping[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
+    """Features to calibrated probabilities: by XGBoost itself if it made them, else by ONNX."""
+    if not (folder / Boosted.FILE).exists():
+        return _onnx(folder)
+    found = training.get("calibration", {"method": "none", "periods": ()})
+    model, calibration = Boosted.load(folder), Calibration.from_json(found)
+    return lambda matrix: calibration.predict(model, matrix)
 
 
 def serve_scores(artifact: Artifact, rows: list[dict[str, Any]]) -> np.ndarray:
     """Probabilities (n,) the way the server computes them: row by row, through ONNX Runtime."""
-    session = onnxruntime.InferenceSession(
-        str(artifact.folder / "model.onnx"), providers=["CPUExecutionProvider"]
-    )
     encode = features.row_function(artifact.features)
-    matrix = np.asarray([encode(row) for row in rows], dtype=np.float32)
-    probabilities = session.run(["probabilities"], {session.get_inputs()[0].name: matrix})[0]
-    return np.asarray(probabilities)[:, 1].astype(np.float64)
+    return _onnx(artifact.folder)(np.asarray([encode(row) for row in rows], dtype=np.float32))

@@ -13,18 +13,25 @@ from data.digests import digest_of
 from data.params import Params
 from data.problem import Problem
 from data.windows import Labelled
+from models import slices
 from models.artifact import Artifact
-from models.evaluate import curves
-from models.gates import MARKS, GateReport
 from models.importance import FieldImportance, shares
 from models.page import Card, Section, Table
-from models.quality import Interval, auc_difference, block_bootstrap, log_losses, measure
+from models.quality import (
+    Interval,
+    auc_difference,
+    block_bootstrap,
+    calibration_points,
+    log_losses,
+    measure,
+)  # fmt: skip
+from models.verdict import GateReport
 
 OWN = "this model"
 SLICES = 12
 LINEAGE = (
-    "as_of", "cause", "author", "git_sha", "git_dirty", "snapshot", "snapshot_tag",
-    "params", "lock", "packages", "python", "prefect_run",
+    "choice", "calibration", "as_of", "cause", "author", "git_sha", "git_dirty", "snapshot",
+    "snapshot_tag", "params", "lock", "packages", "python", "prefect_run",
 )  # fmt: skip
 
 
@@ -88,7 +95,7 @@ def build(evidence: Evidence) -> Card:
 
 def _details(evidence: Evidence) -> Section:
     artifact, lineage = evidence.artifact, evidence.lineage
-    rows = [("digest", artifact.digest), ("kind", type(artifact.model).__name__)]
+    rows = [("digest", artifact.digest), ("kind", lineage.get("candidate", "unknown"))]
     rows += [(name.replace("_", " "), lineage[name]) for name in LINEAGE if name in lineage]
     said = f"It gives the probability that an event is {evidence.problem.target}."
     return Section("Model details", (said,), Table(("what", "value"), tuple(rows)))
@@ -169,7 +176,7 @@ def _slices(evidence: Evidence, own: np.ndarray) -> Section:
     label = evidence.held.label
     losses, rows = log_losses(label, own), []
     for field in evidence.problem.slices:
-        values = evidence.held.columns[field].astype(str)
+        values = slices.values(evidence.problem, field, evidence.held.columns)
         names, counts = np.unique(values, return_counts=True)
         for i in np.argsort(-counts, kind="stable")[:SLICES]:
             mask = values == names[i]
@@ -191,9 +198,9 @@ def _calibration(evidence: Evidence, own: np.ndarray) -> Section:
         f"{evidence.problem.target}: {decided.mean():.1%} of the holdout, of which "
         f"{_share(label[decided])} were; of the others {_share(label[~decided])} were."
     )
-    points = curves(label, own)["calibration"] if 0 < label.sum() < len(label) else []
-    rows = tuple((f"{p['predicted']:.3f}", f"{p['observed']:.3f}") for p in points)
-    table = Table(("predicted", "observed"), rows, tuple(p["observed"] for p in points))
+    points = calibration_points(label, own)
+    rows = tuple((f"{predicted:.3f}", f"{observed:.3f}") for predicted, observed in points)
+    table = Table(("predicted", "observed"), rows, tuple(observed for _, observed in points))
     return Section("Calibration and decision", (said, "Tenths of the holdout:"), table)
 
 
@@ -216,7 +223,7 @@ def _importance(found: Sequence[FieldImportance]) -> Section:
 
 
 def _gates(report: GateReport) -> Section:
-    rows = tuple((v.name, MARKS[v.passed], v.reason) for v in report.verdicts)
+    rows = tuple((v.name, v.mark, v.reason) for v in report.verdicts)
     said = report.reason if report.passed else f"Not to be served: {report.reason}"
     return Section("Gates", (said,), Table(("gate", "verdict", "reason"), rows))
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 EPSILON = 1e-7
@@ -31,6 +33,10 @@ class Interval:
     low: float
     high: float
 
+    def over(self, scale: float) -> "Interval":
+        """The same in another unit."""
+        return Interval(self.value / scale, self.low / scale, self.high / scale)
+
 
 def measure(label: np.ndarray, probability: np.ndarray) -> Quality:
     """All metrics of probabilities (n,) for labels (n,) of 0 and 1; n must be positive."""
@@ -55,10 +61,60 @@ def log_losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
 
 def expected_calibration_error(label: np.ndarray, probability: np.ndarray) -> float:
     """ECE over ten bins of equal count (Naeini et al. 2015): mean |observed - predicted|."""
-    order = np.argsort(probability, kind="stable")
-    parts = [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
-    gaps = [len(part) * abs(label[part].mean() - probability[part].mean()) for part in parts]
+    gaps = [len(part) * abs(label[part].mean() - probability[part].mean())
+            for part in _bins(probability)]  # fmt: skip
     return float(sum(gaps) / len(label))
+
+
+def log_odds(probability: np.ndarray) -> np.ndarray:
+    """Log odds, shape (n,); probabilities of 0 and 1 are moved inside by `EPSILON`."""
+    return np.asarray(logit(np.clip(probability.astype(np.float64), EPSILON, 1 - EPSILON)))
+
+
+def level_shift(label: np.ndarray, odds: np.ndarray) -> float:
+    """What to add to log odds (n,) so that their mean probability is the labels' rate."""
+    rate = np.clip(label.mean(), EPSILON, 1 - EPSILON)
+    return float(brentq(lambda shift: expit(odds + shift).mean() - rate, -40.0, 40.0))
+
+
+def at_level(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Probabilities moved to the labels' rate: what is left of an error is not the level's."""
+    odds = log_odds(probability)
+    return np.asarray(expit(odds + level_shift(label, odds)))
+
+
+@dataclass(frozen=True)
+class BrierParts:
+    """Brier score = reliability - resolution + uncertainty (Murphy 1973), over bins."""
+
+    reliability: float
+    resolution: float
+    uncertainty: float
+
+
+def brier_parts(label: np.ndarray, probability: np.ndarray) -> BrierParts:
+    """The decomposition over ten bins of equal count; what varies within a bin is left out."""
+    rate, n = float(label.mean()), len(label)
+    found = [(len(part), label[part].mean(), probability[part].mean())
+             for part in _bins(probability)]  # fmt: skip
+    return BrierParts(
+        reliability=float(sum(k * (p - y) ** 2 for k, y, p in found) / n),
+        resolution=float(sum(k * (y - rate) ** 2 for k, y, _ in found) / n),
+        uncertainty=rate * (1 - rate),
+    )
+
+
+def calibration_points(
+    label: np.ndarray, probability: np.ndarray
+) -> tuple[tuple[float, float], ...]:
+    """(mean probability, observed rate) of ten bins of equal count, ascending."""
+    return tuple((float(probability[part].mean()), float(label[part].mean()))
+                 for part in _bins(probability))  # fmt: skip
+
+
+def _bins(probability: np.ndarray) -> list[np.ndarray]:
+    order = np.argsort(probability, kind="stable")
+    return [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
 
 
 @dataclass(frozen=True)
@@ -110,7 +166,22 @@ def auc_difference(
     own, others = (_wins(label, values, place, blocks) for values in (score, other))
     once = np.ones((1, blocks))
     value = float((own.auc(once) - others.auc(once))[0])
-    return _interval(value, own.auc(counts) - others.auc(counts), confidence)
+    return interval_of(value, own.auc(counts) - others.auc(counts), confidence)
+
+
+def auc_draws(
+    label: np.ndarray, score: np.ndarray, block: np.ndarray, samples: int, seed: int
+) -> np.ndarray:
+    """ROC-AUC of resamples of whole blocks, shape (samples,)."""
+    place, counts = _draw(block, samples, seed)
+    return _wins(label, score, place, counts.shape[1]).auc(counts)
+
+
+def mean_draws(values: np.ndarray, block: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    """Mean of `values` (n,) of resamples of whole blocks, shape (samples,)."""
+    place, counts = _draw(block, samples, seed)
+    sums = np.bincount(place, weights=values)
+    return np.asarray(counts @ sums / (counts @ np.bincount(place)))
 
 
 def block_bootstrap(
@@ -129,9 +200,8 @@ def block_bootstrap(
         confidence: share of draws between `low` and `high`.
         seed: makes the draws repeatable.
     """
-    place, counts = _draw(block, samples, seed)
-    means = counts @ np.bincount(place, weights=values) / (counts @ np.bincount(place))
-    return _interval(float(values.mean()), means, confidence)
+    draws = mean_draws(values, block, samples, seed)
+    return interval_of(float(values.mean()), draws, confidence)
 
 
 def _draw(block: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -141,6 +211,7 @@ def _draw(block: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.nd
     return place, np.apply_along_axis(np.bincount, 1, draws, minlength=len(names))
 
 
-def _interval(value: float, draws: np.ndarray, confidence: float) -> Interval:
+def interval_of(value: float, draws: np.ndarray, confidence: float) -> Interval:
+    """The central `confidence` of bootstrap draws (samples,) around a point estimate."""
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, float(low), float(high))

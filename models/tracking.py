@@ -1,19 +1,24 @@
 """A training run in MLflow: parameters, data, metrics, pictures and the artefact."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.data
+from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
+
+from models.gates_page import to_html
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
     from models.gates import GateReport
+    from models.tune import Trial
 
 ARTIFACT = "artefact"
 REGISTERED = "registered"
@@ -60,12 +65,15 @@ def log_training(
     registered: Path,
     gates: "GateReport",
     texts: Mapping[str, str] | None = None,
+    trials: "Sequence[Trial]" = (),
+    metric: str = "value",
 ) -> str:
     """Log one training run as finished; its run id.
 
     Args:
         registered: the signed folder of the version: artefact, card and gate report.
         texts: further files to keep with the run, by name.
+        trials: of the study, each logged as a run below this one with its `metric`.
     """
     experiment = tracking.experiment()
     with mlflow.start_run(experiment_id=experiment, run_name=name, tags=dict(tags)) as run:
@@ -78,10 +86,25 @@ def log_training(
         mlflow.log_input(data, context="evaluation")
         for title, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{title}.png")
-        for title, text in {"gates.md": gates.to_markdown(), **(texts or {})}.items():
+        pages = {"gates.md": gates.to_markdown(), "gates.html": to_html(gates, f"Gates: {name}")}
+        for title, text in {**pages, **(texts or {})}.items():
             mlflow.log_text(text, title)
         mlflow.log_artifacts(str(registered), REGISTERED)
+        _log_trials(tracking, experiment, str(run.info.run_id), trials, metric)
         return str(run.info.run_id)
+
+
+def _log_trials(
+    tracking: Tracking, experiment: str, parent: str, trials: "Sequence[Trial]", metric: str
+) -> None:
+    client = tracking.client()
+    for trial in trials:
+        tags = {MLFLOW_PARENT_RUN_ID: parent, "state": trial.state}
+        run = client.create_run(experiment, run_name=f"trial {trial.number}", tags=tags)
+        settings = [Param(name, str(value)) for name, value in trial.settings.items()]
+        values = [] if trial.value is None else [Metric(metric, abs(trial.value), 0, 0)]
+        client.log_batch(run.info.run_id, metrics=values, params=settings)
+        client.set_terminated(run.info.run_id)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,82 +1,198 @@
 """From matured rows to trained candidates; one function for DVC, Prefect and a shell."""
 
 import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from data import features, reference, windows
+from data import features, matrix, reference, windows
 from data.errors import EvergreenError, stop_on_error
+from data.matrix import Matrix, Past
 from data.params import Params, load_params
 from data.partitions import Partitions
-from data.periods import parse_as_of
+from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
-from data.windows import Labelled
-from models import artifact
+from models import artifact, calibrate, rolling, tune
 from models.artifact import Trained
-from models.candidates import BASE_RATE, LOGISTIC, XGBOOST, fit_logistic, fit_xgboost
+from models.calibrate import Calibration
+from models.candidates import CANDIDATES, CHALLENGER, Fitted, Settings
+from models.rolling import LABEL, PERIOD, Choice, Fold
+from models.tune import TUNED, Report, Study, Trial, say
 
 
-def train(problem: Problem, partitions: Partitions, params: Params, as_of: datetime) -> Trained:
-    """Train every candidate on what was known at `as_of` and score the held-out periods.
+@dataclass(frozen=True)
+class Tuning:
+    """How a study is made, where params.yaml asks for one.
+
+    Attributes:
+        folder: where studies are kept, so that one that was stopped goes on.
+        recorded: what a study came to that is not made again.
+        report: told of every trial.
+    """
+
+    folder: Path | None = None
+    recorded: Study | None = None
+    report: Report = say
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the rolling-origin evaluation led to; `table` holds its scores."""
+
+    choice: Choice
+    study: Study | None
+    trials: tuple[Trial, ...]
+    table: pd.DataFrame
+    calibration: Calibration
+
+
+def train(
+    problem: Problem,
+    partitions: Partitions,
+    params: Params,
+    as_of: datetime,
+    tuning: Tuning = Tuning(),
+) -> Trained:
+    """Choose on the past, train the choice on all of it, and score the untouched holdout.
 
     Raises:
         EvergreenError: if a period or its labels are missing, or one class is absent.
     """
-    chosen = windows.select(partitions, problem, as_of, params.train)
-    past = windows.load(partitions, problem, list(chosen.train), as_of)
-    held = windows.load(partitions, problem, list(chosen.holdout), as_of)
-    if not 0 < past.label.sum() < len(past):
+    found = windows.select(partitions, problem, as_of, params.train)
+    past = matrix.count(problem, partitions, found.train, as_of)
+    held = windows.load(partitions, problem, list(found.holdout), as_of)
+    if not 0 < past.positive < len(past):
         raise EvergreenError(
             f"training needs both outcomes of {problem.target!r}, but all {len(past)} rows "
-            f"from {chosen.train[0]} to {chosen.train[-1]} have the same: check the labels"
+            f"from {found.train[0]} to {found.train[-1]} have the same: check the labels"
         )
-    fitted = features.fit(problem.features, past.columns, past.label)
-    matrix = features.transform(fitted, past.columns)
+    chosen = choose(past, params, tuning)
+    fitted = past.fit()
+    seen = past.matrix(fitted)
+    models = _final(fitted, seen, chosen.choice, params)
     held_matrix = features.transform(fitted, held.columns)
-    model = fit_xgboost(matrix, past.label, params)
-    base_rate = float(past.label.mean())
-    linear = fit_logistic(fitted, matrix, past.label, params)
+    scores = {name: model.predict(held_matrix) for name, model in models.items()}
+    scores[CHALLENGER] = chosen.calibration.predict(models[CHALLENGER], held_matrix)
+    unseen = out_of_fold_scores(past, chosen.choice, chosen.calibration, params)
     return Trained(
-        windows=chosen,
+        windows=found,
         features=fitted,
-        model=model,
-        base_rate=base_rate,
+        choice=chosen.choice,
+        study=chosen.study,
+        trials=chosen.trials,
+        model=models[CHALLENGER],
+        calibration=chosen.calibration,
+        base_rate=past.positive / len(past),
         threshold=decision_threshold(params),
         reference=reference.build(
             [feature.name for feature in fitted],
-            matrix,
-            out_of_fold_scores(problem, past, params),
-            past.period,
+            seen.values,
+            unseen,
+            seen.period,
             params.monitor.bins,
         ),
-        fingerprint=windows.fingerprint(partitions, chosen.periods, as_of),
+        fingerprint=windows.fingerprint(partitions, found.periods, as_of),
         train_rows=len(past),
         missing_labels=past.missing,
         holdout=held,
-        holdout_scores={
-            BASE_RATE: np.full(len(held), base_rate),
-            LOGISTIC: linear.predict_proba(held_matrix)[:, 1],
-            XGBOOST: model.predict_proba(held_matrix)[:, 1].astype(np.float64),
-        },
+        holdout_scores=scores,
+        rolling=chosen.table,
     )
 
 
-def out_of_fold_scores(problem: Problem, past: Labelled, params: Params) -> np.ndarray:
+def choose(past: Past, params: Params, tuning: Tuning) -> Chosen:
+    """Compare the candidates, tune the best if asked to, and calibrate what is taken."""
+    found = rolling.origins(past.periods, params)
+    made = rolling.folds(past, found.periods)
+    defaults: dict[str, tuple[str, Settings]] = {
+        name: (name, CANDIDATES[name].settings(params)) for name in params.candidates
+    }
+    table = rolling.scores(made, defaults, params.train.seed)
+    choice = rolling.choose(found, table, params)
+    print(choice.reason)
+    if not made:
+        calibration = Calibration("none", reason=found.reason)
+        return Chosen(choice, None, (), table, calibration)
+    table = table.assign(**{CHALLENGER: table[choice.kind]})
+    later = table[PERIOD].isin([period.name for period in found.calibration])
+    study: Study | None = None
+    trials: tuple[Trial, ...] = ()
+    if params.tune.enabled and CANDIDATES[choice.kind].space:
+        study, trials = _study(choice, made[: len(found.selection)], params, tuning)
+        tuned = {TUNED: (choice.kind, {**choice.settings, **study.settings})}
+        tried = rolling.scores(made, tuned, params.train.seed)[TUNED]
+        choice = tune.accept(choice, study, table.assign(**{TUNED: tried})[later], params)
+        print(choice.reason)
+        table = table.assign(**{CHALLENGER: tried}) if choice.tuned else table
+    rows = [table[later][name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD)]
+    calibration = calibrate.decide(params.calibration.method, *rows)
+    print(f"calibration: {calibration.reason}")
+    return Chosen(choice, study, trials, table, calibration)
+
+
+def _study(
+    choice: Choice, made: Sequence[Fold], params: Params, tuning: Tuning
+) -> tuple[Study, tuple[Trial, ...]]:
+    if tuning.recorded is None:
+        return tune.search(choice.kind, made, params, tuning.folder, tuning.report)
+    if tuning.recorded.kind != choice.kind:
+        raise EvergreenError(
+            f"the recorded study is of {tuning.recorded.kind}, but {choice.kind} was chosen: the "
+            "data, the parameters or the code are not those of the record"
+        )
+    return tuning.recorded, ()
+
+
+def _final(
+    fitted: Sequence[features.Feature], seen: Matrix, choice: Choice, params: Params
+) -> dict[str, Fitted]:
+    """Every candidate with its defaults, and the challenger, trained on all training rows."""
+
+    def one(kind: str, settings: Settings) -> Callable[[], Fitted]:
+        train_one = CANDIDATES[kind].train
+        return lambda: train_one(fitted, seen.values, seen.label, settings, params.train.seed)
+
+    wanted: dict[str, Callable[[], Fitted]] = {
+        name: one(name, CANDIDATES[name].settings(params)) for name in params.candidates
+    }
+    if choice.tuned:
+        wanted[CHALLENGER] = one(choice.kind, choice.settings)
+    # the longest first, so that the two at a time end together
+    names = list(reversed(wanted))
+    models = dict(zip(names, rolling.each([wanted[name] for name in names]), strict=True))
+    models = {name: models[name] for name in wanted}
+    return {CHALLENGER: models[choice.kind], **models}
+
+
+def out_of_fold_scores(
+    past: Past, choice: Choice, calibration: Calibration, params: Params
+) -> np.ndarray:
     """Probability of each training row, shape (n,), from a model that did not see its periods.
 
     The folds are blocks of consecutive periods; features are fitted anew for each.
     """
-    scores = np.empty(len(past))
-    names = sorted(set(past.period))
-    for block in np.array_split(names, min(params.train.out_of_fold_blocks, len(names))):
-        out = np.isin(past.period.astype(str), block)
-        rest, left_out = past.take(~out), past.take(out)
-        fitted = features.fit(problem.features, rest.columns, rest.label)
-        model = fit_xgboost(features.transform(fitted, rest.columns), rest.label, params)
-        scores[out] = model.predict_proba(features.transform(fitted, left_out.columns))[:, 1]
-    return scores
+    blocks = min(params.train.out_of_fold_blocks, len(past.periods))
+    parts = np.array_split(np.array(past.periods, dtype=object), blocks)
+
+    def one(block: np.ndarray) -> Callable[[], np.ndarray]:
+        return lambda: _left_out(past, set(block), choice, calibration, params.train.seed)
+
+    return np.concatenate(rolling.each([one(block) for block in parts]))
+
+
+def _left_out(
+    past: Past, block: set[Period], choice: Choice, calibration: Calibration, seed: int
+) -> np.ndarray:
+    rest = [period for period in past.periods if period not in block]
+    fitted = past.fit(rest)
+    seen, out = past.matrix(fitted, rest), past.matrix(fitted, block)
+    candidate = CANDIDATES[choice.kind]
+    model = candidate.train(fitted, seen.values, seen.label, choice.settings, seed)
+    return calibration.predict(model, out.values)
 
 
 def decision_threshold(params: Params) -> float:
@@ -91,13 +207,18 @@ def main() -> None:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--raw", type=Path, default=Path("data/raw"))
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--studies", type=Path, default=Path("var/tune"))
+    parser.add_argument("--study", type=Path, help="a recorded study, which is not made again")
     arguments = parser.parse_args()
     params = load_params(arguments.params)
     problem = load_problem(params.problem)
     as_of = parse_as_of(params.train.as_of, problem.label_delay)
-    trained = train(problem, Partitions(arguments.raw), params, as_of)
+    recorded = Study.load(arguments.study) if arguments.study else None
+    tuning = Tuning(arguments.studies, recorded)
+    trained = train(problem, Partitions(arguments.raw), params, as_of, tuning)
     digest = artifact.write(trained, problem, params, arguments.out / "model")
     trained.holdout_table().to_parquet(arguments.out / "holdout.parquet", index=False)
+    trained.rolling.to_parquet(arguments.out / "rolling.parquet", index=False)
     print(f"model {digest} from {trained.train_rows} rows as of {as_of:%Y-%m-%d %H:%M}")
 
 

@@ -103,7 +103,7 @@ PROBLEM = Problem(
     features=FEATURES,
     target="late",
     label_delay=timedelta(hours=36),
-    slices=("route",),
+    slices=("route", "hour"),
     periods=periods,
     read=read,
     prepare=prepare,

@@ -22,22 +22,23 @@ from data.params import load_params
 from data.partitions import Partitions
 from data.periods import Period
 from data.windows import Labelled, load
-from models.candidates import fit_xgboost
+from models.candidates import CANDIDATES, XGBOOST, Fitted
 from models.quality import log_losses, measure
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
-Fitted = tuple[tuple[Feature, ...], object]
+Model = tuple[tuple[Feature, ...], Fitted]
 
 
-def fit(rows: Labelled) -> Fitted:
+def fit(rows: Labelled) -> Model:
     fitted = features.fit(PROBLEM.features, rows.columns, rows.label)
     matrix = features.transform(fitted, rows.columns)
-    return fitted, fit_xgboost(matrix, rows.label, PARAMS)
+    default, seed = CANDIDATES[XGBOOST], PARAMS.train.seed
+    return fitted, default.train(fitted, matrix, rows.label, default.settings(PARAMS), seed)
 
 
-def score(model: Fitted, rows: Labelled) -> np.ndarray:
+def score(model: Model, rows: Labelled) -> np.ndarray:
     fitted, booster = model
-    return booster.predict_proba(features.transform(fitted, rows.columns))[:, 1]
+    return booster.predict(features.transform(fitted, rows.columns))
 
 
 def between(year: Labelled, start: datetime, end: datetime) -> Labelled:

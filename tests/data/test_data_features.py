@@ -2,6 +2,7 @@
 
 import json
 from datetime import datetime
+from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, settings
@@ -113,3 +114,16 @@ def test_transforming_other_rows_leaves_the_fitted_state_and_each_row_alone(past
         together = features.transform(fitted, to_columns(past + now))
         assert same_bits(together[len(past) :], features.transform(fitted, to_columns(now)))
         assert canonical_json(features.to_json(fitted)) == state
+
+
+@settings(max_examples=200, deadline=None)
+@given(rows=ROWS, cuts=st.sets(st.integers(0, 12)))
+def test_counts_of_parts_merge_to_the_counts_of_the_whole(rows, cuts):
+    """The fitted state of parts is that of the whole, bit for bit, wherever it is cut."""
+    label = labels(len(rows))
+    edges = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
+    parts = [features.count(SPECS, to_columns(rows[a:b]), label[a:b]) for a, b in pairwise(edges)]
+    whole = features.count(SPECS, to_columns(rows), label)
+    assert features.merge(parts) == whole
+    again = features.fit_counts(SPECS, features.merge(reversed(parts)))
+    assert again == features.fit(SPECS, to_columns(rows), label)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data.errors import EvergreenError
 from flows.packages import environment, installed, other_versions
@@ -57,7 +58,7 @@ def test_without_the_cache_in_a_dirty_tree_and_on_another_commit(world, project,
     assert found.equal, found.message
     checks = {check.name: check for check in found.checks}
     assert checks["model digest"].rebuilt == first.digest
-    assert checks["holdout metrics"].rebuilt == "24 metrics"
+    assert checks["holdout metrics"].rebuilt == "52 metrics"
     assert (checks["predictions"].recorded, checks["predictions"].rebuilt) == (
         "4000 rows", "all equal"
     )  # fmt: skip
@@ -207,3 +208,28 @@ def test_uncommitted_parameters_are_kept_with_the_run(world, project, first):
     assert not judged.passed and judged.version.tags["git_changed"] == "params.yaml"
     git(world.checkout, "checkout", "-q", "params.yaml")
     assert run_reproduce(project, judged.version.number).equal
+
+
+@pytest.mark.usefixtures("tidy")
+def test_a_tuned_version_is_made_again_from_its_recorded_study(world, project, first):
+    """The studies are gone by then, and a new one might stop elsewhere."""
+    path = world.checkout / "params.yaml"
+    content = yaml.safe_load(path.read_text())
+    content["tune"] |= {"enabled": True, "trials": 3}
+    content["rolling"] |= {"minimum_periods": 2, "selection_periods": 1}
+    content["calibration"]["periods"] = 2
+    path.write_text(yaml.safe_dump(content))
+    judged = train(world.checkout, "2024-W06")
+    git(world.checkout, "checkout", "-q", "params.yaml")
+    shutil.rmtree(world.home / "tune")
+    study = json.loads(project.registry.text(judged.version, "study.json"))
+    assert study["trials"] == 3
+    assert judged.version.tags["candidate"] == study["kind"] in judged.version.tags["choice"]
+    client = project.registry.tracking.client()
+    below = client.search_runs(
+        [project.registry.tracking.experiment()],
+        f"tags.mlflow.parentRunId = '{judged.version.run_id}'",
+    )
+    assert len(below) == 3
+    found = run_reproduce(project, judged.version.number)
+    assert found.equal, found.message

@@ -1,26 +1,29 @@
-"""Each gate blocks the challenger that it is there for; a good one passes all."""
+"""Each gate blocks what it is there for; a good model, and one as good, passes all."""
 
-import shutil
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from data import digests
-from models import artifact, gates
+from data.ingest import ingest
+from data.partitions import Partitions
+from data.periods import Period
+from models import artifact, evidence, gates, gates_artifact
+from models.artifact import Trained
 from models.candidates import LOGISTIC
-from tests.planted import PROBLEM, outcomes, read
+from models.evidence import Case
+from models.gates_behaviour import disturbed
+from tests import bad_contracts, bad_models
+from tests.bad_contracts import CONTRACTS, contract, same_quality
+from tests.bad_models import World
+from tests.planted import PROBLEM, ROUTES, outcomes, read
 
 
-def judge(made, params, *, artefact=None, champion=None, rows=None):
-    held, scores = made.trained.holdout, dict(made.trained.holdout_scores)
-    if rows is not None:
-        held, scores = held.take(rows), {name: s[rows] for name, s in scores.items()}
-    return gates.judge(
-        artefact or made.artifact, held.columns, held.label, held.day, scores,
-        champion.artifact if champion else None, params.gates, params.train.seed,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def world(partitions, params) -> World:
+    return World.of(PROBLEM, partitions, params, "2024-W08")
 
 
 def blocked(report) -> set[str]:
@@ -28,22 +31,116 @@ def blocked(report) -> set[str]:
     return {verdict.name for verdict in report.verdicts if not verdict.passed}
 
 
-def test_a_good_challenger_passes_alone_and_against_a_champion(good, make, params):
-    alone = judge(good, params)
-    assert alone.passed and alone.champion is None
+def judged(made, params, partitions, champion=None, problem=PROBLEM, artefact=None):
+    """What the train flow does: evidence is read again as of the moment of the training."""
+    trained: Trained = made.trained
+    seen = evidence.gather(problem, partitions, params, trained.windows.as_of)
+    return gates.judge(Case(
+        problem, artefact or made.artifact, champion and champion.artifact, seen, trained.holdout,
+        trained.holdout_scores, params.gates, trained.threshold, params.train.seed,
+    ))  # fmt: skip
+
+
+def test_a_good_challenger_passes_alone_and_against_a_champion(world):
+    alone = world.judge(world.good)
+    assert alone.passed, alone.reason
+    assert alone.champion is None and alone.reason == f"all {len(alone.verdicts)} gates passed"
     names = [verdict.name for verdict in alone.verdicts]
-    assert names == ["beats_base_rate", "beats_logistic", "log_loss", "serving_parity"]
-    assert alone.reason == "all 4 gates passed"
-    against = judge(good, params, champion=make(n_estimators=4, max_depth=2))
-    assert against.passed and len(against.verdicts) == 5
-    assert judge(good, params) == alone
+    assert names == [name for name in gates.GATES if name != "not_worse_than_champion"]
+    champion = world.made(world.fit(world.values, world.label, n_estimators=40))
+    against = world.judge(world.good, champion)
+    assert against.passed and against.champion == champion.digest, against.reason
+    assert [verdict.name for verdict in against.verdicts] == list(gates.GATES)
 
 
-def test_after_the_change_the_retrained_model_passes_against_the_old_one(good, make, params):
-    report = judge(make(as_of="2024-W14"), params, champion=good)
+def test_the_same_case_gives_the_same_verdicts_but_for_the_clock(world):
+    first, second = (replace(report, verdicts=tuple(v for v in report.verdicts
+                                                    if v.name != "latency"))
+                     for report in (world.judge(world.good), world.judge(world.good)))  # fmt: skip
+    assert first == second
+
+
+def test_after_the_change_the_retrained_model_passes_against_the_old_one(
+    good, make, params, partitions
+):
+    report = judged(make(as_of="2024-W14"), params, partitions, champion=good)
     assert report.passed, report.reason
     gain = next(v for v in report.verdicts if v.name == "not_worse_than_champion")
     assert gain.interval[0] > 0.03
+
+
+@pytest.mark.parametrize("kind", bad_contracts.RETRAINS)
+def test_a_retrain_that_is_as_good_passes(kind, world):
+    report = world.judge(same_quality(world, kind, 5), world.good)
+    assert report.passed, report.reason
+
+
+FAULTS = {
+    "beats_base_rate": (bad_models.inverted, 1.0),
+    "beats_logistic": (bad_models.shuffled, 1.0),
+    "not_worse_than_yardstick": (bad_models.weak, 1),
+    "not_worse_than_champion": (bad_models.shuffled, 0.8),
+    "log_loss": (bad_models.overfit, 14),
+    "overfit": (bad_models.overfit, 14),
+    "holdout_untouched": (bad_models.seen_holdout, 4),
+    "calibration": (bad_models.shuffled, 0.6),
+    "calibration_level": (bad_models.shifted, 0.6),
+    "calibration_slope": (bad_models.scaled, 0.4),
+    "slice_bias": (bad_models.biased, 0.8),
+    "slice_fit": (bad_models.slice_noise, 1.0),
+    "slice_regression": (bad_models.overfit, 14),
+    "missing_values": (bad_models.fragile, 0.4),
+    "noise": (bad_models.overfit, 12),
+    "serving_parity": (bad_models.other_graph, 59),
+    "golden": (bad_models.other_graph, 59),
+    "finite": (bad_models.nan_weights, 5),
+    "latency": (bad_models.slow, 30),
+    "size": (bad_models.oversized, 40),
+    "single_field_auc": (bad_contracts.leaky, 1.0),
+    "plausible_auc": (bad_contracts.leaky, 0.1),
+    "permutation": (bad_contracts.leaky, 0.3),
+    "banned_columns": (bad_contracts.banned, 1.0),
+}
+
+
+@pytest.mark.parametrize("gate", FAULTS)
+def test_a_gate_blocks_the_bad_model_that_it_is_there_for(gate, world):
+    make, strength = FAULTS[gate]
+    made = make(world, strength, 1)
+    where, artefact = made if isinstance(made, tuple) else (world, made)
+    report = where.judge(artefact, world.good if where is world else None)
+    assert gate in blocked(report)
+
+
+def test_every_gate_has_a_bad_model(world):
+    tested = {*FAULTS, "schema", "windows", "fitted_state", "unseen_categories"}
+    assert tested == set(gates.GATES)
+
+
+@pytest.mark.parametrize("kind", CONTRACTS)
+def test_an_artefact_with_another_contract_is_blocked(kind, world):
+    found = blocked(world.judge(contract(world, CONTRACTS[kind])))
+    state = kind in ("vocabulary in another order", "rate not of the training rows")
+    assert ("fitted_state" if state else "schema") in found
+
+
+@pytest.mark.parametrize(
+    "said", [{"train": ["2024-W01"]}, {"holdout": []}, {"partitions": {}}, {"train_rows": 1}]
+)
+def test_an_artefact_of_other_windows_is_blocked(said, world):
+    assert blocked(world.judge(bad_contracts.training(world, **said))) == {"windows"}
+
+
+def test_a_model_that_goes_astray_on_an_unseen_category_is_blocked(world):
+    """A route that nobody saw is taken for a certain outcome."""
+    place = [feature.name for feature in world.seen.features].index("route")
+    hit = np.arange(len(world.values)) % 2 == 0
+    more = world.values[hit].copy()
+    more[:, place] = -1.0
+    values = np.vstack([world.values, *[more] * 3])
+    label = np.concatenate([world.label, np.ones(3 * hit.sum(), dtype=np.int8)])
+    report = world.judge(world.made(world.fit(values, label)))
+    assert "unseen_categories" in blocked(report)
 
 
 def test_a_model_of_noise_does_not_beat_the_base_rate(make, params, filled, tmp_path):
@@ -56,91 +153,63 @@ def test_a_model_of_noise_does_not_beat_the_base_rate(make, params, filled, tmp_
 
     problem = replace(PROBLEM, outcomes=noise)
     of = filled(tmp_path / "raw", "2024-W01", "2024-W08", problem)
-    assert "beats_base_rate" in blocked(judge(make(problem=problem, of=of), params))
+    assert "beats_base_rate" in blocked(judged(make(problem=problem, of=of), params, of))
 
 
-def test_what_is_judged_is_the_artefact_not_what_training_said_of_it(good, make, params):
-    """The scores are the good model's, the artefact is one that learned a single stump."""
-    weak = make(n_estimators=1, max_depth=1)
-    report = judge(good, params, artefact=weak.artifact, champion=good)
-    assert "not_worse_than_champion" in blocked(report)
+def test_a_model_trained_on_other_labels_than_the_partitions_is_blocked(
+    make, params, partitions, tmp_path
+):
+    """The labels changed on the way to the training: its artefact does not hide it."""
+    other = Partitions(tmp_path / "raw")
 
+    def flipped(batch):
+        found = outcomes(batch)
+        return found.assign(label=1 - found["label"])
 
-def test_a_challenger_below_the_linear_model_is_blocked(make, params, filled, tmp_path):
-    """In a world that a line describes, a stump is worse than the line."""
-
-    def linear(period):
-        batch = read(period)
-        random = np.random.default_rng(int(period.name[-2:]))
-        odds = (batch["queue"] - 12) / 3 + (batch["size"] == "large")
-        late = random.random(len(batch)) < 1 / (1 + np.exp(-odds))
-        delay = np.where(late, 5.0, 0.5)
-        return batch.assign(delay_hours=np.where(batch["fate"] == "lost", np.nan, delay))
-
-    problem = replace(PROBLEM, read=linear)
-    of = filled(tmp_path / "raw", "2024-W01", "2024-W08", problem)
-    report = judge(make(problem=problem, of=of, n_estimators=1, max_depth=1), params)
-    assert blocked(report) == {"beats_logistic"}
-
-
-def test_a_challenger_below_the_champion_is_blocked(good, make, params):
-    worse = make(n_estimators=4, max_depth=2)
-    assert judge(worse, params).passed, "the champion alone must be what blocks it"
-    assert "not_worse_than_champion" in blocked(judge(worse, params, champion=good))
-
-
-def test_an_overconfident_challenger_is_blocked(make, params):
-    """It ranks better than the base rate and loses more than it."""
-    wild = make(n_estimators=40, max_depth=9, learning_rate=1.0, min_child_weight=0.0,
-                reg_lambda=0.0)  # fmt: skip
-    found = blocked(judge(wild, params))
-    assert "log_loss" in found and "beats_base_rate" not in found
-
-
-def test_a_served_model_that_differs_from_the_trained_one_is_blocked(good, make, params, tmp_path):
-    folder = shutil.copytree(good.folder, tmp_path / "tampered")
-    other = make(n_estimators=59)
-    (folder / "model.onnx").write_bytes((other.folder / "model.onnx").read_bytes())
-    digests.seal(folder)
-    report = judge(good, params, artefact=artifact.load(folder))
-    assert blocked(report) == {"serving_parity"}
-    gap = report.verdicts[-1].value
-    assert params.gates.parity_tolerance < gap < 0.1
-
-
-def test_a_vocabulary_in_another_order_is_blocked(good, params, tmp_path):
-    """Training's and serving's path share it, so parity holds: the ranking gives it away."""
-    folder = shutil.copytree(good.folder, tmp_path / "tampered")
-    text = (folder / "contract.json").read_text()
-    assert '"vocabulary":["coast","hills","plain","river"]' in text
-    text = text.replace('["coast","hills","plain","river"]', '["hills","coast","river","plain"]')
-    (folder / "contract.json").write_text(text)
-    digests.seal(folder)
-    report = judge(good, params, artefact=artifact.load(folder), champion=good)
-    assert "not_worse_than_champion" in blocked(report)
+    for name in [p for p in partitions.periods() if p <= Period.parse("2024-W08")]:
+        problem = replace(PROBLEM, outcomes=flipped)
+        ingest(problem, other, name, read(name))
+    report = judged(make(of=other), params, partitions)
+    assert {"windows", "fitted_state"} <= blocked(report)
 
 
 @pytest.mark.parametrize("kind", ["few rows", "one day", "one outcome"])
-def test_too_little_to_judge_is_unknown_and_blocks(kind, good, params):
-    held = good.trained.holdout
-    few = params.model_copy(update={"gates": params.gates.model_copy(update={"minimum_rows": 20})})
-    rows, chosen = {
-        "few rows": (np.arange(len(held)) < params.gates.minimum_rows - 1, params),
-        "one day": (held.day == held.day[0], few),
-        "one outcome": (held.label == 1, few),
+def test_too_little_to_judge_is_unknown_and_blocks(kind, world):
+    held = world.trained.holdout
+    needed = 20 if kind != "few rows" else world.params.gates.minimum_rows
+    mask = {
+        "few rows": np.arange(len(held)) < needed - 1,
+        "one day": held.day == held.day[0],
+        "one outcome": held.label == 1,
     }[kind]
-    report = judge(good, chosen, rows=rows)
+    scores = {name: s[mask] for name, s in world.trained.holdout_scores.items()}
+    params = world.params.gates.model_copy(update={"minimum_rows": needed})
+    case = replace(world.case(world.good), holdout=held.take(mask), scores=scores, params=params)
+    report = gates.judge(case)
     assert not report.passed
-    unknown = [v for v in report.verdicts if v.passed is None]
-    assert [v.name for v in unknown] == ["beats_base_rate", "beats_logistic", "log_loss"]
-    assert all(v.value is None and f"{rows.sum()} rows cannot be judged" in v.reason
-               for v in unknown)  # fmt: skip
-    assert "**unknown**" in report.to_markdown() and unknown[0].reason in report.reason
+    unknown = {v.name: v for v in report.verdicts if v.passed is None}
+    assert {"beats_base_rate", "beats_logistic", "log_loss", "overfit"} <= set(unknown)
+    found = unknown["log_loss"]
+    assert found.value is None and f"{mask.sum()} rows cannot be judged" in found.reason
+    assert "**unknown**" in report.to_markdown() and found.reason in report.reason
 
 
-def test_disturbed_rows_have_nulls_and_categories_that_nobody_saw(good, params):
-    columns = gates.disturbed(good.trained.holdout.columns, PROBLEM.fields, 2000, seed=1)
-    unseen = np.mean(columns["route"] == "never seen before")
+def test_a_gate_that_cannot_be_computed_is_unknown_and_blocks(world):
+    """The graph is gone: whatever needs it is unknown, and the report is still whole."""
+    artefact = world.tampered(lambda folder: (folder / "model.onnx").write_bytes(b"nothing"))
+    report = world.judge(artefact)
+    unknown = {v.name for v in report.verdicts if v.passed is None}
+    assert {"finite", "serving_parity", "golden", "latency"} <= unknown and not report.passed
+    assert len(report.verdicts) == len(gates.GATES) - 1
+
+
+def test_a_report_without_verdicts_passes_nothing():
+    assert not gates.GateReport("d" * 64, None, ()).passed
+
+
+def test_disturbed_rows_have_nulls_and_categories_that_nobody_saw(good):
+    columns = disturbed(good.trained.holdout.columns, PROBLEM.fields, 2000, seed=1)
+    unseen = np.mean(~np.isin(columns["route"].astype(str), ROUTES))
     assert 0.05 < unseen < 0.15
     assert set(columns["size"]) == {"large", "small"}
     before = np.isnan(good.trained.holdout.columns["kilos"]).mean()
@@ -148,10 +217,44 @@ def test_disturbed_rows_have_nulls_and_categories_that_nobody_saw(good, params):
     assert not np.isnan(columns["queue"]).any()
 
 
-def test_a_margin_is_what_the_verdict_is_measured_against(good, params):
+def test_a_margin_is_what_the_verdict_is_measured_against(world):
     """The same challenger passes or fails with the margin around its own interval."""
-    first = next(v for v in judge(good, params).verdicts if v.name == "beats_logistic")
-    for by, passes in ((first.interval[0] - 1e-6, True), (first.interval[0] + 1e-6, False)):
-        changed = params.gates.model_copy(update={"beat_logistic_by": by})
-        report = judge(good, params.model_copy(update={"gates": changed}))
-        assert (LOGISTIC in str(blocked(report))) is not passes
+    case = world.case(world.good)
+    low = gates.GATES["beats_logistic"](case).interval[0]
+    for by, passes in ((low - 1e-6, True), (low + 1e-6, False)):
+        changed = case.params.model_copy(update={"beat_logistic_by": by})
+        verdict = gates.GATES["beats_logistic"](replace(case, params=changed))
+        assert verdict.passed is passes and LOGISTIC in verdict.name
+
+
+@pytest.mark.parametrize(("slower", "passes"), [(3.0, True), (5.0, False)])
+def test_latency_is_judged_by_the_clock_that_it_is_given(slower, passes, world):
+    """Challenger and champion take turns, the challenger first."""
+    ticks, step = [0.0], [slower, 1.0]
+    calls = []
+
+    def clock() -> float:
+        calls.append(None)
+        if len(calls) % 2 == 0:  # the end of a call
+            ticks[0] += step[(len(calls) // 2 - 1) % 2] * 100e-6
+        return ticks[0]
+
+    verdict = gates_artifact.latency(world.case(world.good, world.good), clock)
+    assert verdict.passed is passes
+    assert verdict.value == pytest.approx(100 * slower)
+    assert verdict.threshold == pytest.approx(100 * world.params.gates.latency_ratio)
+
+
+def test_the_golden_rows_are_answered_as_frozen(world):
+    def change(folder):
+        path = folder / "golden.json"
+        content = json.loads(path.read_text())
+        content["probabilities"][7] += 1e-4
+        path.write_text(json.dumps(content))
+
+    assert blocked(world.judge(world.tampered(change))) == {"golden"}
+    empty = world.tampered(
+        lambda folder: (folder / "golden.json").write_text('{"rows":[],"probabilities":[]}')
+    )
+    assert blocked(world.judge(empty)) == {"golden"}
+    assert artifact.load(world.good.folder).digest == world.good.digest

@@ -204,7 +204,7 @@ def test_fitted_statistics_come_from_training_rows_only(known, small, tmp_path, 
     assert trained.reference == before.reference
     assert trained.base_rate == before.base_rate
     assert trained.train_rows == before.train_rows
-    model, other = (m.get_booster().save_raw("json") for m in (trained.model, before.model))
+    model, other = (t.model.model.get_booster().save_raw("json") for t in (trained, before))
     assert model == other
 
 

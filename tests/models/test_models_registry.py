@@ -10,12 +10,15 @@ import pytest
 
 from data import digests
 from data.errors import EvergreenError
-from models import artifact, evaluate, gates, signing, tracking
-from models.candidates import XGBOOST
+from models import artifact, evaluate, evidence, gates, signing, tracking
+from models.candidates import CHALLENGER as TAKEN
+from models.evidence import Case
 from models.gates import GateReport
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from models.signing import Keys
 from models.tracking import Tracking
+from models.tune import Trial
+from tests.planted import PROBLEM
 
 
 @pytest.fixture(scope="module")
@@ -57,49 +60,75 @@ def signed(tmp_path_factory, good, keys) -> Path:
     return folder
 
 
-def log(registry: Registry, good, params, signed: Path) -> tuple[str, GateReport]:
+@pytest.fixture(scope="module")
+def report(good, params, partitions) -> GateReport:
     held, scores = good.trained.holdout, good.trained.holdout_scores
-    report = gates.judge(
-        good.artifact, held.columns, held.label, held.day, scores, None, params.gates, 1
-    )
+    seen = evidence.gather(PROBLEM, partitions, params, good.trained.windows.as_of)
+    return gates.judge(Case(PROBLEM, good.artifact, None, seen, held, scores, params.gates,
+                            good.trained.threshold, 1))  # fmt: skip
+
+
+def log(registry: Registry, good, params, signed: Path, report: GateReport) -> str:
+    held, scores = good.trained.holdout, good.trained.holdout_scores
+    table = good.trained.holdout_table()
+    names = [feature.name for feature in good.artifact.features]
+    importance = dict(zip(names, good.trained.model.importance(len(names)), strict=True))
+    assert sum(importance.values()) == pytest.approx(1, abs=1e-6)
     run_id = tracking.log_training(
         registry.tracking,
         name="train 2024-W08",
         params=artifact.model_params(params),
-        metrics=evaluate.flat_metrics(evaluate.evaluate(held.label, scores)),
+        metrics=evaluate.flat(evaluate.summary(table, good.trained.rolling, params)),
         tags={"snapshot": "0" * 32, "digest": good.digest},
-        holdout=good.trained.holdout_table(),
-        figures=evaluate.figures(held.label, scores),
+        holdout=table,
+        figures=evaluate.figures(held.label, scores, importance),
         registered=signed,
         gates=report,
+        trials=(
+            Trial(0, "complete", {"max_depth": 4}, 0.75),
+            Trial(1, "pruned", {"max_depth": 9}, None),
+        ),
+        metric="roc_auc",
     )
-    return run_id, report
+    return run_id
 
 
-def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, signed):
-    run_id, report = log(registry, good, params, signed)
+def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, signed, report):
+    run_id = log(registry, good, params, signed, report)
     version = registry.register(run_id, good.digest, {"gates": "passed"}, "**a card**")
     loaded = artifact.load(registry.folder(version))
     assert loaded.digest == good.digest == version.digest
     held, scores = good.trained.holdout, good.trained.holdout_scores
-    assert loaded.score(held.columns).tolist() == scores[XGBOOST].tolist()
+    assert loaded.score(held.columns).tolist() == scores[TAKEN].tolist()
 
     client = registry.tracking.client()
     run = client.get_run(run_id)
+    gain = next(v for v in report.verdicts if v.name == "beats_base_rate")
     assert run.info.status == "FINISHED"
     assert run.data.params["xgboost.max_depth"] == str(params.xgboost.max_depth)
-    assert run.data.metrics["xgboost.roc_auc"] == pytest.approx(report.verdicts[0].value + 0.5)
+    assert run.data.metrics["challenger.roc_auc"] == pytest.approx(gain.value + 0.5)
     assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
     kept = {item.path for item in client.list_artifacts(run_id)}
-    assert kept == {"registered", "plots", "gates.md"}
+    assert kept == {"registered", "plots", "gates.md", "gates.html"}
     shown = client.get_model_version(registry.name, version.number)
     assert shown.description == "**a card**" and shown.tags["mlflow_run"] == run_id
     json.dumps(report.to_json())
+    below = registry.tracking.client().search_runs(
+        [registry.tracking.experiment()], f"tags.mlflow.parentRunId = '{run_id}'"
+    )
+    trials = {r.info.run_name: (r.data.tags["state"], r.data.params, r.data.metrics) for r in below}
+    assert trials == {
+        "trial 0": ("complete", {"max_depth": "4"}, {"roc_auc": 0.75}),
+        "trial 1": ("pruned", {"max_depth": "9"}, {}),
+    }
+    assert {r.info.status for r in below} == {"FINISHED"}
 
 
-def test_a_version_that_was_changed_in_the_store_is_never_opened(registry, good, params, signed):
+def test_a_version_that_was_changed_in_the_store_is_never_opened(
+    registry, good, params, signed, report
+):
     """Byte and manifest together, so that only the signature tells."""
-    run_id, _ = log(registry, good, params, signed)
+    run_id = log(registry, good, params, signed, report)
     version = registry.register(run_id, good.digest, {})
     folder = registry.folder(version)
     with pytest.raises(EvergreenError, match="no public key is known"):

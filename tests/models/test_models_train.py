@@ -6,15 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from data import digests, features, windows
+from data import digests, matrix
 from data.errors import EvergreenError
 from data.periods import parse_as_of
 from models import artifact, train
 from models.artifact import serve_scores, to_requests, to_rows
-from models.candidates import BASE_RATE, LOGISTIC, XGBOOST
+from models.candidates import (
+    BASE_RATE,
+    CANDIDATES,
+    CHALLENGER,
+    HIST_GRADIENT_BOOSTING,
+    LOGISTIC,
+    XGBOOST,
+)
 from tests.planted import PROBLEM, outcomes, read
 
 
@@ -54,12 +62,14 @@ def test_one_label_or_one_parameter_gives_another_model(good, make, filled, tmp_
 def test_every_candidate_is_scored_on_the_holdout_and_the_signal_is_found(good):
     trained = good.trained
     scores, label = trained.holdout_scores, trained.holdout.label
-    assert set(scores) == {BASE_RATE, LOGISTIC, XGBOOST}
+    names = [CHALLENGER, BASE_RATE, LOGISTIC, HIST_GRADIENT_BOOSTING, XGBOOST]
+    assert list(scores) == names
+    np.testing.assert_array_equal(scores[CHALLENGER], scores[XGBOOST])
     assert [p.name for p in trained.windows.holdout] == ["2024-W08"]
     aucs = {name: roc_auc_score(label, values) for name, values in scores.items()}
     assert aucs[BASE_RATE] == 0.5 and aucs[XGBOOST] > 0.8 > 0.7 > aucs[LOGISTIC] > 0.5
     table = trained.holdout_table()
-    assert list(table.columns) == ["key", "day", "label", BASE_RATE, LOGISTIC, XGBOOST]
+    assert list(table.columns) == ["key", "day", "label", *names]
     assert len(table) == len(label) > 400
 
 
@@ -78,18 +88,26 @@ def test_the_fitted_state_knows_the_training_rows_only(good, partitions):
     assert dict(rate.rates)["coast"] == pytest.approx((positives + 50 * late / rows) / (n + 50))
 
 
-def test_out_of_fold_scores_come_from_models_that_did_not_see_the_row(partitions, params, good):
+def test_out_of_fold_scores_come_from_models_that_did_not_see_the_row(
+    filled, tmp_path, params, good
+):
     """With labels drawn at random, in-sample scores would still seem to know them."""
-    chosen, as_of = list(good.trained.windows.train), good.trained.windows.as_of
-    past = windows.load(partitions, PROBLEM, chosen, as_of)
-    random = np.random.default_rng(3).integers(0, 2, len(past)).astype(np.int8)
-    noise = replace(past, label=random)
-    fitted = features.fit(PROBLEM.features, noise.columns, noise.label)
-    matrix = features.transform(fitted, noise.columns)
-    seen = train.fit_xgboost(matrix, noise.label, params).predict_proba(matrix)[:, 1]
-    unseen = train.out_of_fold_scores(PROBLEM, noise, params)
-    assert roc_auc_score(random, seen) > 0.65
-    assert abs(roc_auc_score(random, unseen) - 0.5) < 0.03
+    random = np.random.default_rng(3)
+
+    def noise(batch):
+        found = outcomes(batch)
+        drawn = pd.Series(random.integers(0, 2, len(batch)), dtype=float)
+        return found.assign(label=drawn.where(found["label"].notna()))
+
+    raw = filled(tmp_path / "raw", "2024-W01", "2024-W07", replace(PROBLEM, outcomes=noise))
+    past = matrix.count(PROBLEM, raw, good.trained.windows.train, good.trained.windows.as_of)
+    fitted, choice = past.fit(), good.trained.choice
+    rows = past.matrix(fitted)
+    fit = CANDIDATES[choice.kind].train
+    seen = fit(fitted, rows.values, rows.label, choice.settings, 1).predict(rows.values)
+    unseen = train.out_of_fold_scores(past, choice, good.trained.calibration, params)
+    assert roc_auc_score(rows.label, seen) > 0.65
+    assert abs(roc_auc_score(rows.label, unseen) - 0.5) < 0.03
 
 
 def test_one_outcome_only_is_refused(filled, tmp_path, make):
@@ -110,7 +128,7 @@ def test_the_threshold_is_where_both_errors_cost_the_same(good, params):
 
 def test_the_artefact_scores_as_training_did_in_both_forms(good):
     held = good.trained.holdout
-    expected = good.trained.holdout_scores[XGBOOST]
+    expected = good.trained.holdout_scores[CHALLENGER]
     np.testing.assert_array_equal(good.artifact.score(held.columns), expected)
     served = serve_scores(good.artifact, to_rows(held.columns, good.artifact.fields))
     np.testing.assert_allclose(served, expected, atol=1e-6)

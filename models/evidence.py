@@ -1,0 +1,138 @@
+"""What a challenger is judged by: rows that the gates read themselves, and a model of their own.
+
+Nothing here believes what a training run says of itself. The windows follow from `as_of`, the rows
+come from the verified partitions, features are fitted again, and a plain boosted model is trained
+on them: the yardstick, so that a fault of a training (its labels, rows, features, parameters) shows
+even where there is no champion.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data import matrix, windows
+from data.params import Gates, Params
+from data.partitions import Partitions
+from data.problem import Problem
+from data.windows import Labelled
+from models import calibrate, rolling
+from models.artifact import Artifact
+from models.calibrate import Calibration
+from models.candidates import CHALLENGER
+from models.rolling import LABEL, PERIOD
+from models.slices import Scored, SliceFinding, findings
+from models.yardstick import Noise, Seen, Yardstick, noise
+
+YARDSTICK = "yardstick"
+
+NO_CALIBRATION = Calibration("none")
+
+
+def gather(problem: Problem, partitions: Partitions, params: Params, as_of: datetime) -> Seen:
+    """Read what may be learned from at `as_of`.
+
+    Raises:
+        EvergreenError: as `windows.select` and `Partitions` do.
+    """
+    chosen = windows.select(partitions, problem, as_of, params.train)
+    past = matrix.count(problem, partitions, chosen.train, as_of)
+    stride = -(-len(past) // params.gates.past_rows)
+    parts = [
+        part.take(np.arange(len(part)) % stride == 0)
+        for part in windows.stream(partitions, problem, chosen.train, as_of)
+    ]
+    found = windows.fingerprint(partitions, chosen.periods, as_of)
+    return Seen(chosen, windows.joined(problem, parts), len(past), past.fit(), found)
+
+
+def calibration_due(table: pd.DataFrame, seen: Seen, params: Params) -> Calibration:
+    """The calibration that the rolling scores of a training lead to, see `models.train.choose`."""
+    if not len(table):
+        return NO_CALIBRATION
+    periods = rolling.origins(list(seen.windows.train), params).calibration
+    rows = table[table[PERIOD].isin([period.name for period in periods])]
+    columns = (rows[name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD))
+    return calibrate.decide(params.calibration.method, *columns)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One challenger before the gates.
+
+    Attributes:
+        challenger: the artefact that would serve.
+        champion: what serves now, if anything.
+        seen: the training rows; holdout: the untouched ones.
+        scores: the simpler candidates' probabilities for the holdout, shape (n,).
+        decision: the threshold that the costs lead to.
+        calibration: that the training's rolling scores lead to.
+        seed: of bootstraps, drawn rows and the yardstick.
+    """
+
+    problem: Problem
+    challenger: Artifact
+    champion: Artifact | None
+    seen: Seen
+    holdout: Labelled
+    scores: Mapping[str, np.ndarray]
+    params: Gates
+    decision: float
+    seed: int
+    calibration: Calibration = NO_CALIBRATION
+
+    @cached_property
+    def score(self) -> np.ndarray:
+        """The challenger's probabilities for the holdout, shape (n,)."""
+        return self.challenger.score(self.holdout.columns)
+
+    @cached_property
+    def past_score(self) -> np.ndarray:
+        """Its probabilities for the training rows, shape (past,)."""
+        return self.challenger.score(self.seen.rows.columns)
+
+    @cached_property
+    def champion_score(self) -> np.ndarray | None:
+        return self.champion.score(self.holdout.columns) if self.champion else None
+
+    @cached_property
+    def yardstick(self) -> Yardstick:
+        return Yardstick.fit(self.seen, self.params, self.seed)
+
+    @cached_property
+    def yardstick_score(self) -> np.ndarray:
+        return self.yardstick.score(self.holdout.columns)
+
+    @cached_property
+    def yardstick_past_score(self) -> np.ndarray:
+        return self.yardstick.score(self.seen.rows.columns)
+
+    @cached_property
+    def compared(self) -> tuple[str, np.ndarray]:
+        """Name and holdout probabilities of the champion, or of the yardstick without one."""
+        if self.champion_score is None:
+            return YARDSTICK, self.yardstick_score
+        return "champion", self.champion_score
+
+    @cached_property
+    def retrain_noise(self) -> Noise:
+        """What chance alone does to a retrain of these rows, times the factor that is allowed."""
+        found = noise(self.yardstick, self.seen, self.holdout, self.problem, self.params, self.seed)
+        return found.times(self.params.noise_factor)
+
+    @cached_property
+    def slices(self) -> tuple[SliceFinding, ...]:
+        past = Scored(self.seen.rows, self.past_score, self.yardstick_past_score)
+        held = Scored(self.holdout, self.score, self.compared[1])
+        needed = self.params.slice_past_rows, self.params.slice_rows
+        return findings(self.problem, past, held, needed, self.draws)
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Of every bootstrap."""
+        samples, confidence = self.params.bootstrap_samples, self.params.confidence
+        return {"samples": samples, "confidence": confidence, "seed": self.seed}

@@ -1,0 +1,104 @@
+"""Gates against knowing what will not be known: windows, columns, fitted state, telling fields."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from data.features import Columns, Feature
+from data.fields import Field
+from data.leakage import separates
+from models.evidence import Case
+from models.verdict import Verdict
+
+
+def windows(case: Case) -> Verdict:
+    """The artefact was trained on all periods that `as_of` gives, unchanged, none held out."""
+    said, due = case.challenger.training, case.seen.windows
+    expected: dict[str, Any] = {
+        "train": [period.name for period in due.train],
+        "holdout": [period.name for period in due.holdout],
+        "train_rows": case.seen.total,
+        "partitions": dict(case.seen.fingerprint),
+    }
+    wrong = [name for name, value in expected.items() if said.get(name) != value]
+    held = sorted(set(case.holdout.period) - set(expected["holdout"]))
+    wrong += [f"held-out rows of {', '.join(held)}"] if held else []
+    reason = (
+        f"{', '.join(wrong)} are not those of {due.as_of:%Y-%m-%d %H:%M}"
+        if wrong
+        else f"trained on {due.train[0]} to {due.train[-1]}, held out {due.holdout[-1]}"
+    )
+    return Verdict("windows", not wrong, float(len(wrong)), 0.0, len(expected) + 1, None, reason)
+
+
+def banned_columns(case: Case) -> Verdict:
+    """No field or feature may read what tells the outcome, or what the problem does not declare."""
+    allowed = {field.name for field in case.problem.fields} - set(case.problem.source_outcomes)
+    read = {column for feature in case.challenger.features for column in columns_of(feature)}
+    read |= {field.name for field in case.challenger.fields}
+    banned = sorted(read - allowed)
+    reason = f"all {len(read)} columns are known at the moment of decision"
+    if banned:
+        reason = f"{', '.join(banned)} are not among the fields that a decision may use"
+    return Verdict("banned_columns", not banned, float(len(banned)), 0.0, len(read), None, reason)
+
+
+def columns_of(feature: Feature) -> tuple[str, ...]:
+    """The raw columns that a feature reads."""
+    names = ("column", "numerator", "denominator")
+    return tuple(str(getattr(feature, name)) for name in names if hasattr(feature, name))
+
+
+def fitted_state(case: Case) -> Verdict:
+    """Fitted again on the training rows alone, every feature must come out as in the artefact.
+
+    A vocabulary in another order, or a rate that counted held-out labels, is seen here.
+    """
+    ours, theirs = case.seen.features, case.challenger.features
+    wrong = [one.name for one, other in zip(ours, theirs, strict=False) if one != other]
+    wrong += [f"{len(theirs)} features instead of {len(ours)}"] if len(ours) != len(theirs) else []
+    reason = f"{len(ours)} features are as the training rows give them"
+    if wrong:
+        reason = f"not as the training rows give them: {', '.join(wrong[:5])}"
+    return Verdict("fitted_state", not wrong, float(len(wrong)), 0.0, len(ours), None, reason)
+
+
+def single_field_auc(case: Case) -> Verdict:
+    """No single field, nor its being missing, may tell the training rows' label too well.
+
+    The ROC-AUC of each alone must be below the threshold; a timestamp counts as hours since the
+    event's.
+    """
+    most, rows = case.params.single_field_auc, case.seen.rows
+    label = rows.label.astype(bool)
+    found = {
+        field.name: separates(_series(field, rows.columns, case.problem.event_time), label)
+        for field in case.problem.fields
+    }
+    name = max(found, key=lambda n: found[n])
+    reason = f"{name} alone has ROC-AUC {found[name]:.3f}, suspicious from {most}"
+    value = found[name]
+    return Verdict("single_field_auc", value < most, value, most, len(rows), None, reason)
+
+
+def _series(field: Field, columns: Columns, event_time: str) -> pd.Series:
+    values = columns[field.name]
+    if field.kind != "timestamp":
+        return pd.Series(values)
+    moment = event_time if field.name != event_time else None
+    since = columns[moment] if moment else np.datetime64(0, "us")
+    hours = (values - since) / np.timedelta64(1, "h")
+    return pd.Series(np.where(np.isnat(values), np.nan, hours))
+
+
+def plausible_auc(case: Case) -> Verdict:
+    """Better than anybody can be is a leak until somebody has looked: ROC-AUC must be below."""
+    most, label = case.params.plausible_auc, case.holdout.label
+    if not 0 < label.sum() < len(label):
+        reason = "the holdout has one outcome only"
+        return Verdict("plausible_auc", None, None, most, len(label), None, reason)
+    value = float(roc_auc_score(label, case.score))
+    reason = f"ROC-AUC {value:.3f}, too good to be true from {most}"
+    return Verdict("plausible_auc", value < most, value, most, len(label), None, reason)

@@ -1,0 +1,101 @@
+"""The gate report as one HTML file that people read: no network, and no colour without a word."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from models.quality import Interval
+from models.slices import SliceFinding
+from models.verdict import GateReport
+
+SIGNS = {True: "✔", False: "✘", None: "?"}
+METRICS = {
+    "roc_auc": "ROC-AUC",
+    "pr_auc": "PR-AUC",
+    "log_loss": "log loss",
+    "brier": "Brier",
+    "calibration_error": "ECE",
+    "mean_probability": "mean probability",
+    "positive_rate": "rate",
+}
+LINES = {
+    "challenger": ("#1f77b4", ""),
+    "champion": ("#d95f02", "7 4"),
+    "yardstick": ("#888", "2 3"),
+}
+SIDE, LEFT, BOTTOM = 370, 50, 380
+
+
+def to_html(report: GateReport, title: str) -> str:
+    """One self-contained page; what blocks comes first."""
+    found = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    blocking = [verdict for verdict in report.verdicts if verdict.blocks]
+    order = sorted(report.verdicts, key=lambda verdict: (not verdict.blocks, bool(verdict.passed)))
+    top = _top(report)
+    return found.get_template("gates.html.j2").render(
+        report=report,
+        title=title,
+        counts=_counts(report),
+        blocking=blocking,
+        verdicts=order,
+        signs=SIGNS,
+        metrics=METRICS,
+        plot=_plot(report, top),
+        top=top,
+        ticks=[top * part / 4 for part in range(5)],
+        slices=sorted(report.slices, key=_loss, reverse=True),
+        against="the champion" if report.champion else "the yardstick",
+        number=number,
+        between=between,
+    )
+
+
+def number(value: float | None) -> str:
+    """A number as people read it: three significant digits, small ones not in powers of ten."""
+    if value is None:
+        return ""
+    if value == 0 or 1e-4 <= abs(value) < 1e4:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.1e}"
+
+
+def between(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def _counts(report: GateReport) -> str:
+    marks = [verdict.mark for verdict in report.verdicts]
+    return ", ".join(f"{marks.count(mark)} {mark}" for mark in sorted(set(marks), reverse=True))
+
+
+def _loss(finding: SliceFinding) -> float:
+    return finding.regression.value if finding.regression else float("-inf")
+
+
+def _top(report: GateReport) -> float:
+    """Where both axes end: the next tenth above every point."""
+    most = max((max(pair) for name in LINES for pair in report.curves.get(name, ())), default=1.0)
+    return min(1.0, -(-most * 10 // 1) / 10)
+
+
+def _plot(report: GateReport, top: float) -> list[dict[str, Any]]:
+    """Points of each line, in pixels of the picture."""
+    return [
+        {
+            "name": name,
+            "color": color,
+            "dash": dash,
+            "points": [(round(LEFT + SIDE * p / top, 1), round(BOTTOM - SIDE * rate / top, 1))
+                       for p, rate in report.curves[name]],
+        }
+        for name, (color, dash) in LINES.items()
+        if name in report.curves
+    ]  # fmt: skip

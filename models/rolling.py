@@ -1,0 +1,171 @@
+"""Rolling-origin evaluation: each of the last training periods, predicted from those before it.
+
+The windows of one training run, in order of time:
+
+| window | who looks at it |
+|---|---|
+| first training periods | everybody |
+| selection periods | candidates are compared, and trials of a study |
+| calibration periods | tuned settings against the defaults, then the calibration |
+| holdout | nobody before the gates; the model that is judged there is trained on all the others |
+
+Rows come in order of time; labels are those known at `as_of`, for every origin alike.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import roc_auc_score
+
+from data import features, windows
+from data.features import Feature
+from data.matrix import Matrix, Past
+from data.params import Params
+from data.periods import Period
+from models.candidates import CANDIDATES, Settings
+from models.quality import log_losses
+
+T = TypeVar("T")
+PERIOD, DAY, LABEL = "period", "day", "label"
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The periods that are predicted from their past; none if the past is too short."""
+
+    selection: tuple[Period, ...]
+    calibration: tuple[Period, ...]
+    reason: str
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        return (*self.selection, *self.calibration)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One origin: the periods before it to learn from, and its own rows to predict.
+
+    Attributes:
+        features: fitted on `seen` alone.
+        matrix, label, day: of the period, shapes (n, features), (n,) and (n,).
+    """
+
+    period: Period
+    features: tuple[Feature, ...]
+    seen: Matrix
+    matrix: np.ndarray
+    label: np.ndarray
+    day: np.ndarray
+
+    def predict(self, name: str, settings: Settings, seed: int) -> np.ndarray:
+        """A candidate's probabilities for the period, shape (n,)."""
+        candidate, seen = CANDIDATES[name], self.seen
+        model = candidate.train(self.features, seen.values, seen.label, settings, seed)
+        return model.predict(self.matrix)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which kind of model with which settings is trained, and why.
+
+    Attributes:
+        tuned: whether the settings come from a study and not from params.yaml.
+    """
+
+    kind: str
+    settings: Mapping[str, Any]
+    tuned: bool
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def origins(train: Sequence[Period], params: Params) -> Origins:
+    """The last training periods as origins: for the selection, then for the calibration."""
+    selection, calibration = params.rolling.selection_periods, params.calibration.periods
+    needed = params.rolling.minimum_periods + selection + calibration
+    if len(train) < needed:
+        reason = f"{len(train)} training periods, {needed} needed to compare"
+        return Origins((), (), reason)
+    last = tuple(train[-selection - calibration :])
+    reason = f"from the periods before each of {last[0]} to {last[selection - 1]}"
+    return Origins(last[:selection], last[selection:], reason)
+
+
+def folds(past: Past, periods: Sequence[Period]) -> list[Fold]:
+    """What was known before each period, and the period itself."""
+    return [_fold(past, period) for period in periods]
+
+
+def _fold(past: Past, period: Period) -> Fold:
+    before = [other for other in past.periods if other < period]
+    fitted = past.fit(before)
+    rows = windows.load(past.partitions, past.problem, [period], past.as_of)
+    matrix = features.transform(fitted, rows.columns)
+    return Fold(period, fitted, past.matrix(fitted, before), matrix, rows.label, rows.day)
+
+
+def scores(
+    made: Sequence[Fold], candidates: Mapping[str, tuple[str, Settings]], seed: int
+) -> pd.DataFrame:
+    """Period, day and label of every fold's rows with a column of probabilities for each candidate.
+
+    Args:
+        candidates: column -> kind of model and its settings.
+    """
+
+    def one(fold: Fold, kind: str, settings: Settings) -> Callable[[], np.ndarray]:
+        return lambda: fold.predict(kind, settings, seed)
+
+    found = iter(each([one(f, *candidate) for f in made for candidate in candidates.values()]))
+    parts = [
+        pd.DataFrame(
+            {PERIOD: fold.period.name, DAY: fold.day, LABEL: fold.label}
+            | {name: next(found) for name in candidates}
+        )
+        for fold in made
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def each(calls: Sequence[Callable[[], T]]) -> list[T]:
+    """Their results, in order; two at a time: a fit uses one thread and leaves Python free."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(lambda call: call(), calls))
+
+
+def mean_metric(table: pd.DataFrame, name: str, metric: str) -> float:
+    """The metric's mean over the periods, larger is better; one outcome alone counts as chance."""
+    return float(np.mean([_metric(part, name, metric) for _, part in table.groupby(PERIOD)]))
+
+
+def _metric(part: pd.DataFrame, name: str, metric: str) -> float:
+    label, probability = part[LABEL].to_numpy(), part[name].to_numpy()
+    if metric == "log_loss":
+        return -float(log_losses(label, probability).mean())
+    return float(roc_auc_score(label, probability)) if 0 < label.sum() < len(label) else 0.5
+
+
+def choose(found: Origins, table: pd.DataFrame, params: Params) -> Choice:
+    """The candidate with the best mean metric over the selection periods; ties go to the simpler.
+
+    Args:
+        table: as `scores` makes it.
+    """
+    names, metric = params.candidates, params.rolling.metric
+    if not found.selection:
+        last = CANDIDATES[names[-1]]
+        reason = f"{last.name} is the last of the candidates, and {found.reason}"
+        return Choice(last.name, last.settings(params), False, reason)
+    rows = table[table[PERIOD].isin([period.name for period in found.selection])]
+    means = {name: mean_metric(rows, name, metric) for name in names}
+    best = CANDIDATES[max(names, key=lambda name: means[name])]
+    said = ", ".join(f"{name} {abs(value):.4f}" for name, value in means.items())
+    reason = f"{best.name} has the best {metric} predicted {found.reason}: {said}"
+    return Choice(best.name, best.settings(params), False, reason)
