@@ -6,7 +6,7 @@ endpoint serves exactly the artefact that was meant, and answers as it did in tr
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -18,13 +18,12 @@ from bento.gateway import Release, State
 from bento.package import Package
 from bento.pidfile import holder
 from bento.slots import SLOTS, Serving, Slot, install, restore, unpack
+from bento.smoke import Row, smoke_test
 from data.errors import EvergreenError
 
 READY_TIMEOUT = 60.0
 GATEWAY_TIMEOUT = 10.0
 FULL_WEIGHT = 100
-ROWS_PER_SMOKE_REQUEST = 100
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,30 @@ class Status:
 
 
 @contextmanager
-def _only_one(serving: Serving) -> Iterator[None]:
+def one_release(serving: Serving, patience: float = 0) -> Iterator[None]:
+    """Held from the idle slot's deployment to the last step of a release or a rollback.
+
+    The idle slot has one owner then; what one release put there no other switches to.
+
+    Raises:
+        EvergreenError: if another one is still on its way after `patience` seconds.
+    """
+    with _lock(serving, "release.lock", patience, "another release or rollback"):
+        yield
+
+
+@contextmanager
+def _lock(serving: Serving, name: str, patience: float, other: str) -> Iterator[None]:
     serving.folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(serving.folder / "rollout.lock", timeout=0):
+        with FileLock(serving.folder / name, timeout=patience):
             yield
     except Timeout as error:
-        raise EvergreenError("another rollout is on its way: wait until it is done") from error
+        raise EvergreenError(f"{other} is on its way: wait until it is done") from error
+
+
+def _only_one(serving: Serving) -> AbstractContextManager[None]:
+    return _lock(serving, "rollout.lock", 0, "another rollout")
 
 
 def deploy(
@@ -89,7 +105,7 @@ def deploy(
         install(serving, slot)
         try:
             _start(serving, slot, release)
-            _smoke(
+            smoke_test(
                 serving, slot, release, golden_rows[:smoke_rows], golden_probabilities, tolerance
             )
         except Exception as error:
@@ -129,19 +145,28 @@ def shift(serving: Serving, slot: Slot, percent: int) -> State:
         return state
 
 
-def rollback(serving: Serving) -> State:
-    """Move all traffic back to the slot that served before.
+def slot_of(state: State, version: str, digest: str) -> Slot | None:
+    """The slot that holds a version, the active one first."""
+    for slot in sorted(SLOTS, key=lambda slot: slot != state.active):
+        release = state.slots[slot]
+        if release and (release.version, release.digest) == (version, digest):
+            return slot
+    return None
+
+
+def confirm(serving: Serving, version: str, digest: str) -> None:
+    """Ask the gateway, as a client does, who answers.
 
     Raises:
-        EvergreenError: if the other slot never served, or is not alive.
+        EvergreenError: if it is not this version with this digest.
     """
-    with _only_one(serving):
-        state = gateway.load(serving)
-        if state.active is None or not state.backs_up(state.idle):
-            raise EvergreenError(
-                "there is nothing to roll back to: the other slot holds no release that has served"
-            )
-        return _switch(serving, state, state.idle)
+    reply = client.get(f"{serving.url}/version")
+    said = reply.value if isinstance(reply.value, dict) else {}
+    if (said.get("model_version"), said.get("digest")) != (version, digest):
+        raise EvergreenError(
+            f"{serving.url} is answered by version {said.get('model_version')} "
+            f"({str(said.get('digest'))[:16]}), not by {version} ({digest[:16]})"
+        )
 
 
 def resume(serving: Serving) -> State:
@@ -241,41 +266,6 @@ def _wait(fault: Callable[[], str | None], seconds: float) -> None:
         if time.monotonic() > end:
             raise EvergreenError(f"after {seconds:.0f} s {found}")
         time.sleep(0.05)
-
-
-def _smoke(
-    serving: Serving,
-    slot: Slot,
-    release: Release,
-    rows: Sequence[Row],
-    expected: Sequence[float],
-    tolerance: float,
-) -> None:
-    """Ask the golden rows through the gateway; every answer has to be the right model's."""
-    for first in range(0, len(rows), ROWS_PER_SMOKE_REQUEST):
-        part = list(rows[first : first + ROWS_PER_SMOKE_REQUEST])
-        reply = client.call("POST", f"{serving.url}/predict", part, {"x-slot": slot})
-        if reply.status != 200 or not isinstance(reply.value, list):
-            raise EvergreenError(f"golden rows are answered with {reply.status}: {reply.value}")
-        for number, answer in enumerate(reply.value, start=first):
-            _judge(number, answer, release, expected[number], tolerance)
-
-
-def _judge(
-    number: int, answer: dict[str, Any], release: Release, expected: float, tolerance: float
-) -> None:
-    if (answer["digest"], answer["model_version"]) != (release.digest, release.version):
-        raise EvergreenError(
-            f"golden row {number} is answered by {answer['model_version']} "
-            f"({answer['digest'][:16]}), not by {release.version} ({release.digest[:16]})"
-        )
-    if answer["degraded"]:
-        raise EvergreenError(f"golden row {number} is answered with the base rate: the model fails")
-    if not abs(answer["probability"] - expected) <= tolerance:
-        raise EvergreenError(
-            f"golden row {number} has the probability {answer['probability']:.6f}; training gave "
-            f"{expected:.6f}, and the difference is over {tolerance:g}"
-        )
 
 
 def _put_back(serving: Serving, slot: Slot, before: State) -> str:

@@ -116,6 +116,12 @@ def restore(serving: Serving, slot: Slot) -> None:
         (home / PREVIOUS).rename(home / CURRENT)
 
 
+def artefact(serving: Serving, slot: Slot) -> Path:
+    """Where the artefact lies that a slot was given."""
+    bento = serving.home(slot) / CURRENT
+    return next(bento.glob(f"models/*/*/{ARTEFACT}"), bento / "models" / ARTEFACT)
+
+
 def programs(serving: Serving, checkout: Path) -> str:
     """The sections of supervisord.conf for both slots and the gateway."""
     place = ["--folder", str(serving.folder.resolve()), "--host", serving.host]

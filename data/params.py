@@ -223,6 +223,13 @@ class Canary(_Section):
     smoke_tolerance: Annotated[float, Field(gt=0)]
 
 
+class Approval(_Section):
+    """Whether a person decides before a version takes the traffic."""
+
+    required: bool
+    timeout_hours: Annotated[float, Field(gt=0)]
+
+
 class Demo(_Section):
     """What `make demo` replays."""
 
@@ -250,6 +257,7 @@ class Params(_Section):
     monitor: Monitor
     governor: Governor
     release: Canary
+    approval: Approval
     demo: Demo
 
     @field_validator("candidates")

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from data.errors import EvergreenError
-from flows import quarantine
+from flows import quarantine, release_commands
 from flows.data_commands import app as data_app
 from flows.settings import Settings
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
+app.add_typer(release_commands.app)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 
@@ -63,6 +64,7 @@ def up() -> None:
 
     settings = _settings()
     stack.up(settings, console.print)
+    _finish(settings)
     _print_addresses(settings)
 
 
@@ -138,14 +140,17 @@ def rollback(
 ) -> None:
     """Move the traffic back to the version that served before, at once, then the aliases."""
     from bento import rollout
+    from flows import back
 
     settings = _settings()
-    state = rollout.rollback(settings.serving)
-    # The traffic has moved; what takes seconds to import comes now.
-    from flows.project import Project
-    from flows.rollback import settle
+    with rollout.one_release(settings.serving, back.PATIENCE):
+        target, moved = back.move(settings)
+        # The traffic has moved; what takes seconds to import comes now.
+        from flows.project import Project
+        from flows.rollback import settle
 
-    console.print(settle(Project.open(settings), state, reason).message, highlight=False)
+        done = settle(Project.open(settings), target, moved, reason)
+    console.print(done.message, highlight=False)
 
 
 @app.command()
@@ -240,6 +245,19 @@ def clean() -> None:
 
 def _settings() -> Settings:
     return Settings.read(os.environ)
+
+
+def _finish(settings: Settings) -> None:
+    """Complete a release that was killed before its switch; what keeps it from that is said."""
+    from flows.project import Project
+    from flows.release import finish
+
+    try:
+        done = finish(Project.open(settings))
+    except EvergreenError as error:
+        done = f"problem: {error}"
+    if done:
+        console.print(done, markup=False, highlight=False)
 
 
 def _start(name: str, **parameters: Any) -> None:

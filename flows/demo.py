@@ -36,7 +36,8 @@ from flows.traffic import send
 from models import artifact
 from models.artifact import to_requests
 from models.quality import measure
-from models.registry import CHAMPION, Version
+from models.registry import CHAMPION
+from models.version import Version
 
 RETRAIN_SECONDS = 300
 

@@ -19,7 +19,7 @@ from models.artifact import Artifact, Trained
 from models.card import Evidence
 from models.gates import GateReport, Verdict
 from models.importance import FieldImportance
-from models.registry import Version
+from models.version import Version
 
 PARAMS = "params.yaml"
 STUDY = "study.json"

@@ -14,7 +14,7 @@ from data.errors import EvergreenError
 from data.partitions import Partitions
 from data.snapshots import Snapshot
 from flows.project import Project
-from models.registry import Version
+from models.version import Version
 
 GATE = "gate."
 

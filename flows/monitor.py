@@ -24,7 +24,8 @@ from flows.steps import Outcome, in_flow, show, step
 from models import artifact
 from models.artifact import Artifact
 from models.quality import Interval, Quality, block_bootstrap, log_losses, measure
-from models.registry import CHAMPION, Version
+from models.registry import CHAMPION
+from models.version import Version
 
 DRIFT_DETECTED = "evergreen.drift.detected"
 

@@ -18,6 +18,7 @@ from data.snapshots import Snapshot, Snapshots
 from flows import packages, source
 from flows.settings import Settings
 from flows.source import Source
+from models.ledger import Ledger
 from models.signing import Keys
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ class Project:
         """What registered models are signed with."""
         return Keys(self.settings.signing_key)
 
+    @property
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.home / "ledger.jsonl")
+
     @cached_property
     def registry(self) -> "Registry":
         """Opened when it is first asked for: MLflow takes seconds to import."""
@@ -75,7 +80,7 @@ class Project:
         home = self.settings.home / "mlflow"
         home.mkdir(parents=True, exist_ok=True)
         tracking = Tracking(self.settings.tracking_uri, home / "artifacts", self.problem.name)
-        return Registry(tracking, home / "promotion.lock", self.keys.public)
+        return Registry(tracking, home / "promotion.lock", self.ledger, self.keys.public)
 
     def newest_labelled(self) -> Period:
         """The newest period whose labels are there.

@@ -1,58 +1,112 @@
 """A judged version is packaged, tried in the idle slot, and takes the traffic."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 from prefect import flow
 
 from bento import gateway, package, rollout
 from bento.package import Package
+from bento.slots import Slot
 from data.errors import EvergreenError
+from flows import approval
+from flows.approval import NotPromotedError
+from flows.owner import act, still_owner
 from flows.project import Project
 from flows.steps import Outcome, link, step
-from models.registry import CHALLENGER, CHAMPION, Version
+from models import standing
+from models.ledger import Kind
+from models.registry import CHALLENGER, CHAMPION
+from models.version import Version
 
 
-def run_release(project: Project, number: str | None = None) -> Version:
+def run_release(project: Project, number: str | None = None, by: str | None = None) -> Version:
     """Release a version (the challenger without a number); the champion serves until it may.
 
-    Running it again after a crash goes on where it stopped.
+    First it answers in the idle slot as it did in training; then it is promoted, in the ledger and
+    by alias; then it takes the traffic. Running it again after a crash goes on where it stopped.
 
     Raises:
         EvergreenError: if the version was trained from a dirty tree, did not pass its gates, was
-            judged against another champion, or fails its smoke test; nothing changes for clients
-            then.
+            judged against another champion, is not approved where that is asked for, or fails its
+            smoke test; nothing changes for clients then.
     """
+    project.registry.resume(number)
     version = _chosen(project, number)
-    serving, settings = project.settings.serving, project.params.release
-    state = gateway.load(serving)
-    active = state.slots[state.active] if state.active else None
-    if active is None or active.version != version.number or active.digest != version.digest:
-        artefact = project.registry.folder(version)
-        built = step(_build, project, version, artefact)
-        golden = json.loads((artefact / "golden.json").read_text())
-        slot = step(
-            rollout.deploy,
-            serving,
-            built,
-            golden["rows"],
-            golden["probabilities"],
-            smoke_rows=settings.smoke_rows,
-            tolerance=settings.smoke_tolerance,
+    if not _is_champion(project, version):
+        approval.ask(project, version, by)
+    serving = project.settings.serving
+    with rollout.one_release(serving):
+        slot = slot_for(project, version)
+        project.registry.promote(
+            version,
+            version.judged_against,
+            act(project.settings, version.tags.get("cause", "released"), by),
+            still_owner=still_owner,
         )
-        print(f"{built.tag} answers in slot {slot}, as trained, through the gateway")
-        expected = version.tags.get("judged_against", "none")
-        project.registry.promote(version, None if expected == "none" else expected)
-        step(rollout.switch, serving, slot)
-        tag = built.tag
-    else:
-        tag = active.tag
-        expected = version.tags.get("judged_against", "none")
-        project.registry.promote(version, None if expected == "none" else expected)
-    project.registry.tag(version, {"bento": tag})
+        take_traffic(project, version, slot, by)
     print(f"version {version.number} is champion and serves at {serving.url}/predict")
     link("endpoint", f"{serving.url}/docs.json", f"endpoint, version {version.number}")
     return version
+
+
+def slot_for(project: Project, version: Version) -> Slot:
+    """The slot that a version answers in: where it serves or waits, or the idle one, deployed now.
+
+    What waits has passed its smoke test, or the state would not name it.
+    """
+    serving = project.settings.serving
+    state = gateway.load(serving)
+    slot = rollout.slot_of(state, version.number, version.digest)
+    if slot and (slot == state.active or not state.backs_up(slot)):
+        return slot
+    return _deploy(project, version)
+
+
+def take_traffic(project: Project, version: Version, slot: Slot, by: str | None) -> None:
+    """All traffic to a promoted version; from then on it counts as one that served."""
+    serving = project.settings.serving
+    state = step(rollout.switch, serving, slot)
+    rollout.confirm(serving, version.number, version.digest)
+    done = act(project.settings, f"serves in slot {slot}", by)
+    project.registry.record(Kind.RELEASED, version, done)
+    if release := state.slots[slot]:
+        project.registry.tag(version, {"bento": release.tag})
+
+
+def finish(project: Project) -> str | None:
+    """Complete a release that was killed between its promotion and the switch; what was done.
+
+    A champion whose slot has served before is not switched to: there a rollback was cut off.
+    """
+    serving = project.settings.serving
+    with rollout.one_release(serving):
+        project.registry.resume()
+        champion, state = project.registry.alias(CHAMPION), gateway.load(serving)
+        slot = rollout.slot_of(state, champion.number, champion.digest) if champion else None
+        if champion is None or slot is None or slot == state.active or state.backs_up(slot):
+            return None
+        take_traffic(project, champion, slot, None)
+    return f"version {champion.number} was promoted before the stack went down, and serves now"
+
+
+def _deploy(project: Project, version: Version) -> Slot:
+    serving, settings = project.settings.serving, project.params.release
+    artefact = project.registry.folder(version)
+    built = step(_build, project, version, artefact)
+    golden = json.loads((artefact / "golden.json").read_text())
+    slot = step(
+        rollout.deploy,
+        serving,
+        built,
+        golden["rows"],
+        golden["probabilities"],
+        smoke_rows=settings.smoke_rows,
+        tolerance=settings.smoke_tolerance,
+    )
+    print(f"{built.tag} answers in slot {slot}, as trained, through the gateway")
+    return slot
 
 
 def _chosen(project: Project, number: str | None) -> Version:
@@ -62,18 +116,41 @@ def _chosen(project: Project, number: str | None) -> Version:
     if version is None:
         raise EvergreenError("there is no challenger: run `evergreen train` first")
     version.refuse_if_dirty()
-    if version.tags.get("gates") != "passed":
-        reason = version.tags.get("reason", "it was never judged")
-        raise EvergreenError(f"version {version.number} did not pass its gates: {reason}")
+    _must_have_passed(project, version)
     champion = registry.alias(CHAMPION)
-    expected = version.tags.get("judged_against", "none")
-    current = champion.number if champion else "none"
-    if version.number != current and expected != current:
+    current = champion.number if champion else None
+    if current not in (version.number, version.judged_against):
         raise EvergreenError(
-            f"version {version.number} was judged against champion {expected}, but the champion is "
-            f"{current} now: judge it again with `evergreen train`"
+            f"version {version.number}: champion changed since it was judged: judge again with "
+            f"`evergreen train` (judged against {version.judged_against}, the champion is "
+            f"{current} now)"
         )
     return version
+
+
+def _must_have_passed(project: Project, version: Version) -> None:
+    """Every gate passed, or a person answers for it.
+
+    Raises:
+        EvergreenError: naming the gates that neither holds for.
+    """
+    verdict = version.tags.get("gates")
+    if verdict == "passed":
+        return
+    number, now = version.number, datetime.now(UTC)
+    known = standing.waivers(project.ledger.read(), version.digest)
+    left = standing.unwaived(version.tags, known, now)
+    if verdict is None or left or not standing.failed_gates(version.tags):
+        reason = version.tags.get("reason", "it was never judged")
+        raise EvergreenError(f"version {number} did not pass its gates: {reason}")
+    for waiver in (waiver for waiver in known if waiver.holds(now)):
+        said = f"{waiver.by} answers for it until {waiver.expires}: {waiver.reason}"
+        print(f"gate {waiver.gate} of version {number} is waived; {said}")
+
+
+def _is_champion(project: Project, version: Version) -> bool:
+    champion = project.registry.alias(CHAMPION)
+    return champion is not None and champion.number == version.number
 
 
 def _build(project: Project, version: Version, artefact: Path) -> Package:
@@ -88,11 +165,16 @@ def _build(project: Project, version: Version, artefact: Path) -> Package:
 
 
 @flow(name="release", flow_run_name="release {version}", log_prints=True)
-def release(version: str | None = None) -> Outcome:
+def release(version: str | None = None, by: str | None = None) -> Outcome:
     """Package a judged version, smoke-test it in the idle slot, and move the traffic to it.
 
     Args:
         version: its number in the registry; without it the challenger.
+        by: who asks for it, for the ledger.
     """
-    released = run_release(Project.open(), version)
+    try:
+        released = run_release(Project.open(), version, by)
+    except NotPromotedError as refusal:
+        print(refusal)
+        return Outcome(str(refusal), done=False)
     return Outcome(f"version {released.number} is champion and serves")

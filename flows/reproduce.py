@@ -36,9 +36,9 @@ from flows.packages import environment, installed, other_versions
 from flows.project import Project
 from models import artifact, reproduce
 from models.artifact import Artifact
-from models.registry import Version
 from models.reproduce import Check, Comparison
 from models.tracking import flatten
+from models.version import Version
 
 NEEDED = ("git_sha", "snapshot", "as_of", "params", "lock")
 

@@ -2,30 +2,44 @@
 
 from prefect import flow
 
+from flows.approval import NotPromotedError
 from flows.project import Project
 from flows.release import run_release
 from flows.steps import Outcome
 from flows.train import run_train
+from models import standing
 
 
-def run_retrain(project: Project, as_of: str | None = None, cause: str = "asked for") -> Outcome:
-    """Train a challenger and release it if it passed; what came of it, in a sentence."""
-    judged = run_train(project, as_of, cause)
+def run_retrain(
+    project: Project, as_of: str | None = None, cause: str = "asked for", by: str | None = None
+) -> Outcome:
+    """Train a challenger and release it if it passed; what came of it, in a sentence.
+
+    A version that was rolled back comes back by a person's `evergreen release` only.
+    """
+    judged = run_train(project, as_of, cause, by)
     number = judged.version.number
     if not judged.passed:
         return Outcome(f"{judged.message}; the champion keeps serving", done=False)
-    run_release(project, number)
+    if rolled := standing.taken_back(project.ledger.read(), number):
+        said = f"version {number} was rolled back ({rolled.reason}): the champion keeps serving"
+        return Outcome(f"{said}; `evergreen release {number}` brings it back", done=False)
+    try:
+        run_release(project, number, by)
+    except NotPromotedError as refusal:
+        return Outcome(f"{refusal}; the champion keeps serving", done=False)
     return Outcome(f"version {number} serves, trained as of {judged.version.tags['as_of']}")
 
 
 @flow(name="retrain", flow_run_name="retrain {as_of} · {cause}", log_prints=True)
-def retrain(as_of: str | None = None, cause: str = "asked for") -> Outcome:
+def retrain(as_of: str | None = None, cause: str = "asked for", by: str | None = None) -> Outcome:
     """Train a challenger, judge it against the champion, and release it if it passes.
 
     Args:
         as_of: a period (2013-W08) or a timestamp; without it the newest labelled period.
         cause: why, for the log.
+        by: who asks for it, for the ledger; where identities are on, somebody else approves.
     """
-    outcome = run_retrain(Project.open(), as_of, cause)
+    outcome = run_retrain(Project.open(), as_of, cause, by)
     print(outcome.message)
     return outcome

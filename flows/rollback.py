@@ -1,41 +1,63 @@
-"""Back to the version that served before: the traffic first, then the aliases."""
+"""Back to the version that served before: the traffic first, then the ledger and the aliases."""
 
 from prefect import flow
 
 from bento import rollout
-from bento.gateway import State
 from data.errors import EvergreenError
+from flows import back
+from flows.owner import act
 from flows.project import Project
+from flows.release import slot_for
 from flows.steps import Outcome, step
-from models.registry import CHAMPION
+from models import standing
+from models.ledger import Kind
+from models.standing import Served
 
 
-def settle(project: Project, state: State, reason: str) -> Outcome:
-    """Let the aliases follow the traffic, which was moved to `state.active` already.
+def settle(
+    project: Project, target: Served, moved: bool, reason: str, by: str | None = None
+) -> Outcome:
+    """Let the ledger and the aliases follow the traffic.
+
+    A version that no slot holds any more is built and deployed again first.
+
+    Args:
+        moved: whether the traffic is the target's already.
+        reason: kept in the ledger, and with the version that is taken back.
 
     Raises:
-        EvergreenError: if no slot is active.
+        EvergreenError: if the registry's version is another one, or the endpoint does not answer
+            as the target.
     """
-    champion = project.registry.alias(CHAMPION)
-    back = state.slots[state.active] if state.active else None
-    if back is None:
-        raise EvergreenError("the gateway names no active slot: run `evergreen release`")
-    version = project.registry.get(back.version)
-    project.registry.promote(version, champion.number if champion else None)
-    if champion and champion.number != version.number:
-        project.registry.tag(champion, {"rolled_back": reason})
-    return Outcome(f"version {version.number} serves again: {reason}")
+    serving, registry = project.settings.serving, project.registry
+    version = registry.get(target.version)
+    if version.digest != target.digest:
+        raise EvergreenError(
+            f"version {version.number} served as {target.digest[:16]}, but the registry has "
+            f"{version.digest[:16]}: restore var/mlflow from a backup"
+        )
+    if not moved:
+        step(rollout.switch, serving, slot_for(project, version))
+    rollout.confirm(serving, version.number, version.digest)
+    champion, _ = standing.holders(project.ledger.read())
+    done = act(project.settings, reason, by)
+    registry.promote(version, champion, done, kind=Kind.ROLLED_BACK)
+    if champion and champion != version.number:
+        registry.tag(registry.get(champion), {"rolled_back": reason})
+    return Outcome(f"version {version.number} serves again, as the endpoint says: {reason}")
 
 
 @flow(name="rollback", flow_run_name="rollback · {reason}", log_prints=True)
-def rollback(reason: str) -> Outcome:
+def rollback(reason: str, by: str | None = None) -> Outcome:
     """Move the traffic back to the version that served before, then the aliases.
 
     Args:
-        reason: kept with the version that is taken back.
+        reason: kept in the ledger, and with the version that is taken back.
+        by: who asks for it, for the ledger.
     """
     project = Project.open()
-    state = step(rollout.rollback, project.settings.serving)
-    outcome = step(settle, project, state, reason)
+    with rollout.one_release(project.settings.serving, back.PATIENCE):
+        target, moved = step(back.move, project.settings)
+        outcome = settle(project, target, moved, reason, by)
     print(outcome.message)
     return outcome

@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import data
@@ -12,6 +12,7 @@ from bento.slots import SOCKET_LIMIT, Serving
 from data.errors import EvergreenError
 
 HOST = "127.0.0.1"
+SIGNING_KEY = "keys/signing.pem"
 PORTS = {"prefect": 4200, "mlflow": 5000, "gateway": 3000, "blue": 3001, "green": 3002}
 
 
@@ -23,6 +24,8 @@ class Settings:
         checkout: the folder that holds params.yaml and data/raw.
         home: the root of all state, `var/` or EVERGREEN_HOME.
         ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
+        user: who runs this, EVERGREEN_USER; empty if nobody said.
+        identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
         key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
         explain: whether the endpoint answers /explain; EVERGREEN_EXPLAIN=on.
     """
@@ -30,8 +33,10 @@ class Settings:
     checkout: Path
     home: Path
     ports: Mapping[str, int]
-    key: Path | None = None
+    user: str = ""
+    identities: bool = False
     explain: bool = False
+    key: Path | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -45,9 +50,11 @@ class Settings:
         ports = {service: _port(service, environment) for service in PORTS}
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
-        made = cls(checkout, home, ports, explain=_switch("EVERGREEN_EXPLAIN", environment))
-        key = Path(environment.get("EVERGREEN_SIGNING_KEY") or made.signing_key)
-        return replace(made, key=key.absolute())
+        user = environment.get("EVERGREEN_USER", "").strip()
+        identities = _switch("EVERGREEN_IDENTITIES", environment)
+        explain = _switch("EVERGREEN_EXPLAIN", environment)
+        key = Path(environment.get("EVERGREEN_SIGNING_KEY") or home / SIGNING_KEY).absolute()
+        return cls(checkout, home, ports, user, identities, explain, key)
 
     def url(self, service: str) -> str:
         return f"http://{HOST}:{self.ports[service]}"
@@ -55,7 +62,7 @@ class Settings:
     @property
     def signing_key(self) -> Path:
         """The private key: the one that was named, or one that is made in the home."""
-        return self.key or self.home / "keys" / "signing.pem"
+        return self.key or self.home / SIGNING_KEY
 
     @property
     def runtime(self) -> Path:
@@ -83,6 +90,7 @@ class Settings:
         return {
             **ports,
             "EVERGREEN_HOME": str(self.home),
+            "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
             "EVERGREEN_SIGNING_KEY": str(self.signing_key),
             "EVERGREEN_EXPLAIN": "on" if self.explain else "off",
             "PYTHONPATH": str(self.checkout),
@@ -127,5 +135,5 @@ def _port(service: str, environment: Mapping[str, str]) -> int:
 def _switch(name: str, environment: Mapping[str, str]) -> bool:
     text = environment.get(name) or "off"
     if text not in ("on", "off"):
-        raise EvergreenError(f"{name}={text!r} is no switch: use on or off")
+        raise EvergreenError(f"{name}={text!r} is neither on nor off")
     return text == "on"

@@ -168,8 +168,12 @@ def _program(settings: Settings, name: str) -> None:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """A mark of the home goes along, by which `up` knows what a killed stack left behind."""
-    return {**os.environ, **settings.child_environment(), STACK: str(settings.home)}
+    """A mark of the home goes along, by which `up` knows what a killed stack left behind.
+
+    Who starts the stack is not who starts its runs.
+    """
+    mine = {STACK: str(settings.home), "EVERGREEN_USER": ""}
+    return {**os.environ, **settings.child_environment(), **mine}
 
 
 def _run_tool(settings: Settings, *arguments: str) -> None:

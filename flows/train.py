@@ -11,15 +11,18 @@ from data import digests
 from data.periods import parse_as_of
 from flows import dossier
 from flows.dossier import Judgement, Kept
+from flows.owner import act, author
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, progress, show, step
 from models import artifact, evidence, gates
 from models.artifact import Artifact, Trained
 from models.evidence import Case
 from models.gates import GateReport
-from models.registry import CHAMPION, Registry, Version
+from models.ledger import Act, Kind
+from models.registry import CHAMPION, PREVIOUS, PROMOTED, Registry
 from models.train import Tuning, decision_threshold
 from models.train import train as fit
+from models.version import JUDGED_AGAINST, Version
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,14 @@ class Judged:
         return f"version {self.version.number} {state}: {self.reason}"
 
 
-def run_train(project: Project, as_of: str | None = None, cause: str = "asked for") -> Judged:
-    """Train, judge and register; a model that is registered already is not registered twice."""
+def run_train(
+    project: Project, as_of: str | None = None, cause: str = "asked for", by: str | None = None
+) -> Judged:
+    """Train, judge and register; a model that is registered already is not registered twice.
+
+    It is judged again if the champion changed since.
+    """
+    made_by = author(project.settings, by)
     chosen, code = project.as_of(as_of), project.source()
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
@@ -46,10 +55,11 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
+        champion = project.registry.alias(CHAMPION)
         if known := project.registry.find(digest, or_dirty=code.dirty):
             print(f"version {known.number} is this very model ({digest[:16]})")
-            return _known(known)
-        champion = project.registry.alias(CHAMPION)
+            if _stands(project.registry, known, champion):
+                return _known(project.registry, known)
         challenger = artifact.load(path)
         report = step(_judge, project, trained, challenger, champion)
         found, shift = step(dossier.importances, project, trained, challenger, champion)
@@ -62,19 +72,36 @@ def run_train(project: Project, as_of: str | None = None, cause: str = "asked fo
             **_decisions(trained),
             "as_of": chosen,
             "cause": cause,
+            "author": made_by,
             "prefect_run": flow_run_id(),
             "partitions": digests.digest_of(dict(trained.fingerprint)),
         }
         kept = step(dossier.keep, project, Judgement(challenger, trained, report, found, tags))
-    judged = step(_register, project.registry, kept, report, champion, tags)
+    done = act(project.settings, report.reason[:5000], made_by)
+    judged = step(_register, project.registry, kept, report, champion, tags, done)
     url, number = _run_url(project, kept.run_id), judged.version.number
     link("mlflow-run", url, f"MLflow run of version {number}")
     print(judged.message)
     return judged
 
 
-def _known(version: Version) -> Judged:
+def _stands(registry: Registry, known: Version, champion: Version | None) -> bool:
+    """Whether a version's verdict still counts: it serves, did before, or would replace the same.
+
+    What served before comes back by a rollback, not by a new judgement.
+    """
+    current = champion.number if champion else None
+    if known.number == current or known.judged_against == current:
+        return True
+    before = registry.alias(PREVIOUS)
+    return before is not None and before.number == known.number
+
+
+def _known(registry: Registry, version: Version) -> Judged:
+    """What was said of it; a run killed before it named its challenger is completed."""
     passed = version.tags.get("gates") == "passed"
+    if passed and not registry.aliases(version) and PROMOTED not in version.tags:
+        registry.challenge(version)
     return Judged(version, passed, version.tags.get("reason", "registered before"))
 
 
@@ -115,17 +142,23 @@ def _register(
     report: GateReport,
     champion: Version | None,
     lineage: Mapping[str, str],
+    done: Act,
 ) -> Judged:
-    tags = {
-        **lineage,
+    verdict = {
         **report.to_tags(),
         "gates": "passed" if report.passed else "rejected",
         "reason": report.reason[:5000],
-        "judged_against": champion.number if champion else "none",
+        JUDGED_AGAINST: champion.number if champion else "none",
     }
+    tags = {**lineage, **verdict}
     version = registry.register(kept.run_id, report.digest, tags, kept.summary)
+    if verdict.items() - version.tags.items():  # it was registered before, and is judged again
+        registry.tag(version, verdict)
+        version = registry.get(version.number)
     if report.passed:
         registry.challenge(version)
+    else:
+        registry.record(Kind.REJECTED, version, done, version.judged_against)
     return Judged(version, report.passed, report.reason)
 
 
@@ -135,12 +168,13 @@ def _run_url(project: Project, run_id: str) -> str:
 
 
 @flow(name="train", flow_run_name="train {as_of}", log_prints=True)
-def train(as_of: str | None = None, cause: str = "asked for") -> Outcome:
+def train(as_of: str | None = None, cause: str = "asked for", by: str | None = None) -> Outcome:
     """Train and judge a challenger; nothing serves because of it.
 
     Args:
         as_of: a period (2013-W08) or a timestamp; without it the newest labelled period.
         cause: why, for the log.
+        by: who asks for it: the author of the version.
     """
-    judged = run_train(Project.open(), as_of, cause)
+    judged = run_train(Project.open(), as_of, cause, by)
     return Outcome(judged.message, judged.passed)

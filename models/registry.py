@@ -1,56 +1,36 @@
 """Model versions and the aliases `challenger`, `champion` and `previous` in MLflow.
 
 MLflow moves an alias without looking at who holds it, so that two writers both "succeed". Every
-move here holds a lock and names the champion that it expects.
+move here holds a lock, names the champion that it expects, and is decided by a line of the ledger;
+the aliases follow. `models.ledger` says what stands in a line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from mlflow.entities import Run
-from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from data import digests
 from data.errors import EvergreenError
-from models import signing
+from models import standing, store
+from models.ledger import Act, Entry, Head, Kind, Ledger, head_fault
 from models.tracking import ARTIFACT, REGISTERED, Tracking
+from models.version import Version
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
-
-
-@dataclass(frozen=True)
-class Version:
-    """One registered model version."""
-
-    number: str
-    digest: str
-    run_id: str
-    source: str
-    tags: Mapping[str, str]
-
-    @property
-    def dirty(self) -> bool:
-        """Whether it was trained from code that no commit holds; such a version never serves."""
-        return self.tags.get("git_dirty") == "true"
-
-    def refuse_if_dirty(self) -> None:
-        """Raises EvergreenError for a version that was trained from a dirty tree."""
-        if self.dirty:
-            changed = ", ".join(self.tags.get("git_changed", "").splitlines()) or "code"
-            raise EvergreenError(
-                f"version {self.number} was trained from a dirty tree ({changed} differ from the "
-                "commit), so that it cannot be made again: commit or stash, then `evergreen train`"
-            )
+HEAD, PROMOTED = "ledger_head", "promoted"
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+LOCK_SECONDS = 120
 
 
 @dataclass(frozen=True)
 class Registry:
-    """The versions of one model; `lock` is held while aliases move.
+    """The versions of one model; `lock` is held while aliases move or the ledger grows.
 
     Attributes:
         public_key: of the pair that every version is signed with; without it none is opened.
@@ -58,6 +38,7 @@ class Registry:
 
     tracking: Tracking
     lock: Path
+    ledger: Ledger
     public_key: Path | None = None
 
     @property
@@ -75,7 +56,7 @@ class Registry:
             description: Markdown that MLflow shows with the version.
         """
         client = self._client()
-        with FileLock(self.lock, timeout=60):
+        with self._held():
             if found := self.find(digest, or_dirty=tags.get("git_dirty") == "true"):
                 return found
             source = f"{client.get_run(run_id).info.artifact_uri}/{REGISTERED}"
@@ -83,12 +64,12 @@ class Registry:
             made = client.create_model_version(
                 self.name, source, run_id, tags=known, description=description
             )
-            return _version(made)
+            return Version.of(made)
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
         found = self._client().search_model_versions(f"name='{self.name}'")
-        return sorted(map(_version, found), key=lambda version: int(version.number))
+        return sorted(map(Version.of, found), key=lambda version: int(version.number))
 
     def find(self, digest: str, or_dirty: bool = True) -> Version | None:
         """The version of that digest, if there is one; a clean one rather than a dirty one."""
@@ -103,7 +84,7 @@ class Registry:
             EvergreenError: if there is none.
         """
         try:
-            return _version(self._client().get_model_version(self.name, number))
+            return Version.of(self._client().get_model_version(self.name, number))
         except MlflowException as error:
             known = ", ".join(version.number for version in self.versions()) or "none"
             raise EvergreenError(
@@ -111,11 +92,13 @@ class Registry:
             ) from error
 
     def alias(self, alias: str) -> Version | None:
-        """The version that holds an alias, if any."""
+        """The version that holds an alias, if any; a store that fails is an error, not a no."""
         try:
-            return _version(self._client().get_model_version_by_alias(self.name, alias))
-        except MlflowException:
-            return None
+            return Version.of(self._client().get_model_version_by_alias(self.name, alias))
+        except MlflowException as error:
+            if error.error_code in ABSENT:
+                return None
+            raise
 
     def tag(self, version: Version, tags: Mapping[str, str]) -> None:
         for key, value in tags.items():
@@ -125,61 +108,165 @@ class Registry:
         """Give a version that passed its gates the alias `challenger`."""
         self._client().set_registered_model_alias(self.name, CHALLENGER, version.number)
 
-    def promote(self, version: Version, expected: str | None) -> None:
+    def promote(
+        self,
+        version: Version,
+        expected: str | None,
+        act: Act,
+        *,
+        kind: Kind = Kind.PROMOTED,
+        still_owner: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Make a version champion; the champion before it becomes `previous`.
+
+        All under the lock: what a killed promotion left is completed; the champion is compared with
+        `expected`; the run must still be the owner; the line is written to the ledger, which is
+        flushed to disk (the file, then its folder); MLflow keeps the new head; the aliases move.
+        Killed anywhere in between, the next call ends in the same, single promotion.
 
         Args:
             expected: number of the champion that it was judged against, None if there was none.
+            kind: PROMOTED, or ROLLED_BACK, which also mends aliases that somebody else moved.
+            still_owner: whether the run that asks has not been replaced; asked last.
 
         Raises:
-            EvergreenError: if another version became champion in the meantime, or it was trained
-                from a dirty tree; nothing moves.
+            EvergreenError: if another version became champion in the meantime, the run is no owner
+                any more, or the version was trained from a dirty tree; nothing moves.
         """
         version.refuse_if_dirty()
-        client = self._client()
-        with FileLock(self.lock, timeout=60):
-            current = self.alias(CHAMPION)
-            number = current.number if current else None
-            if number == version.number:
+        with self._held():
+            entries = self._resume(
+                lambda champion: kind is Kind.ROLLED_BACK or champion == version.number
+            )
+            decided, _ = standing.holders(entries)
+            if decided == version.number:
                 return
-            if number != expected:
+            # The alias counts where a registry is older than its ledger, and is then written down.
+            current = decided or self._number(CHAMPION)
+            if current not in (expected, version.number):
                 raise EvergreenError(
-                    f"version {version.number} was judged against champion {expected}, but the "
-                    f"champion is {number} now: judge it again with `evergreen train`"
+                    f"version {version.number}: champion changed since it was judged: judge again "
+                    f"with `evergreen train` (judged against {expected}, the champion is {current} "
+                    "now)"
                 )
-            if current:
-                client.set_registered_model_alias(self.name, PREVIOUS, current.number)
-            client.set_registered_model_alias(self.name, CHAMPION, version.number)
-            challenger = self.alias(CHALLENGER)
-            if challenger and challenger.number == version.number:
-                client.delete_registered_model_alias(self.name, CHALLENGER)
+            if not still_owner():
+                raise EvergreenError(
+                    f"version {version.number} is not promoted: run {act.run} is not the running "
+                    "owner any more (it crashed, was cancelled or was started again)"
+                )
+            self._append(kind, version, act, None if current == version.number else current)
+            self._follow(self.ledger.read())
 
-    def registered(self, version: Version) -> Path:
-        """A local copy of all that was signed with a version: artefact, card, gate report.
+    def record(
+        self,
+        kind: Kind,
+        version: Version,
+        act: Act,
+        expected: str | None = None,
+        detail: Mapping[str, str] | None = None,
+    ) -> Entry:
+        """Add a line that moves no alias; what serves already is not released again."""
+        with self._held():
+            entries = self._sound()
+            this = standing.Served(version.number, version.digest)
+            if kind is Kind.RELEASED and standing.served(entries)[-1:] == [this]:
+                return entries[-1]
+            return self._append(kind, version, act, expected, detail)
+
+    def resume(self, number: str | None = None) -> None:
+        """Complete what a killed promotion left: the ledger decides, the aliases follow.
+
+        Args:
+            number: the ledger's champion, to give it back an alias that somebody else moved.
 
         Raises:
-            EvergreenError: if it is not there, not as it was signed, or another version's.
+            EvergreenError: if the ledger is not whole, or somebody else moved the champion.
         """
-        self._client()
-        try:
-            folder = Path(mlflow.artifacts.download_artifacts(version.source))
-        except (MlflowException, OSError) as error:
+        with self._held():
+            self._resume(lambda champion: champion == number)
+
+    def head(self) -> Head | None:
+        """The last line of the ledger that MLflow has seen."""
+        text = self._client().get_registered_model(self.name).tags.get(HEAD)
+        return Head.parse(text) if text else None
+
+    def _sound(self) -> list[Entry]:
+        """The ledger's lines; MLflow's head catches up with the line of a killed writer."""
+        entries, head = self.ledger.read(), self.head()
+        if fault := head_fault(entries, head):
+            raise EvergreenError(f"{self.ledger.path}: {fault}")
+        if entries and entries[-1].head != head:
+            self._keep_head(entries[-1])
+        return entries
+
+    def _resume(self, mends: Callable[[str], bool]) -> list[Entry]:
+        """The ledger's lines, with aliases that fit them; `mends`: whoever holds them now."""
+        entries = self._sound()
+        champion, before = standing.holders(entries)
+        if champion is None:
+            return entries
+        held = self._number(CHAMPION)
+        if held not in (champion, before) and not mends(champion):
             raise EvergreenError(
-                f"the files of version {version.number} are not at {version.source}: restore them "
-                "from a backup, or train again"
-            ) from error
-        if self.public_key is None:
-            raise EvergreenError(f"{self.name}: no public key is known, so no version is opened")
-        signing.verify(folder, self.public_key)
-        if (digest := digests.verify(folder / ARTIFACT)) != version.digest:
-            raise EvergreenError(
-                f"{folder} holds the model {digest[:16]}, but version {version.number} was "
-                f"registered as {version.digest[:16]}: restore it from a backup, or train again"
+                f"the champion alias is {held}, but the ledger promoted {champion}: "
+                f"`evergreen release {champion}` puts it back, `evergreen verify` says more"
             )
-        return folder
+        self._follow(entries)
+        return entries
+
+    def _follow(self, entries: Sequence[Entry]) -> None:
+        """Move the aliases to where the ledger has them."""
+        client = self._client()
+        champion, before = standing.holders(entries)
+        for alias, number in ((PREVIOUS, before), (CHAMPION, champion)):
+            if number and self._number(alias) != number:
+                client.set_registered_model_alias(self.name, alias, number)
+        if champion and self._number(CHALLENGER) == champion:
+            client.delete_registered_model_alias(self.name, CHALLENGER)
+
+    def _append(
+        self,
+        kind: Kind,
+        version: Version,
+        act: Act,
+        expected: str | None,
+        detail: Mapping[str, str] | None = None,
+    ) -> Entry:
+        entry = self.ledger.append(kind, version.number, version.digest, act, expected, detail)
+        self._keep_head(entry)
+        return entry
+
+    def _keep_head(self, entry: Entry) -> None:
+        """MLflow knows the last line, and every promoted version the line that promoted it.
+
+        The head comes last: until it is there, the next writer does all of this again.
+        """
+        client = self._client()
+        if entry.kind is Kind.PROMOTED:
+            self.tag(self.get(entry.version), {PROMOTED: str(entry.head)})
+        client.set_registered_model_tag(self.name, HEAD, str(entry.head))
+
+    def _number(self, alias: str) -> str | None:
+        found = self.alias(alias)
+        return found.number if found else None
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        try:
+            with FileLock(self.lock, timeout=LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise EvergreenError(
+                f"{self.lock} is held for over {LOCK_SECONDS} s: another run is promoting"
+            ) from error
+
+    def registered(self, version: Version) -> Path:
+        """All that was signed with a version: artefact, card, gate report; see `store.opened`."""
+        self._client()
+        return store.opened(version, self.public_key)
 
     def folder(self, version: Version) -> Path:
-        """A local copy of the version's artefact, as it was signed; raises like `registered`."""
+        """The version's artefact, as it was signed; raises like `registered`."""
         return self.registered(version) / ARTIFACT
 
     def run(self, version: Version) -> Run:
@@ -206,10 +293,3 @@ class Registry:
         except MlflowException:
             client.create_registered_model(self.name)
         return client
-
-
-def _version(version: ModelVersion) -> Version:
-    tags = dict(version.tags)
-    return Version(
-        str(version.version), tags.get("digest", ""), str(version.run_id), str(version.source), tags
-    )

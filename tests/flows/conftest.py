@@ -10,7 +10,7 @@ from data.params import load_params
 from flows.project import Project
 from flows.settings import PORTS, Settings
 from flows.train import Judged, run_train
-from models.registry import Version
+from models.version import Version
 from tests.conftest import fill
 from tests.e2e.world import GIT, World, make_world
 from tests.planted import PROBLEM

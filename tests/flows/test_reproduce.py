@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from data.errors import EvergreenError
 from flows.packages import environment, installed, other_versions
 from flows.release import run_release
 from flows.reproduce import run_reproduce
-from models.registry import Version
+from models.ledger import Act
+from models.version import Version
 from tests.flows.conftest import git, train
 
 
@@ -194,8 +196,9 @@ def test_code_that_no_commit_holds_never_serves_until_it_is_committed(world, pro
 def refused(project, version: Version) -> None:
     with pytest.raises(EvergreenError, match=r"trained from a dirty tree \(data/drift.py"):
         run_release(project, version.number)
+    act = Act(datetime(2024, 3, 1, tzinfo=UTC), "a test", "why")
     with pytest.raises(EvergreenError, match="trained from a dirty tree"):
-        project.registry.promote(version, None)
+        project.registry.promote(version, None, act)
 
 
 @pytest.mark.usefixtures("tidy")

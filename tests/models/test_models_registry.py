@@ -2,9 +2,8 @@
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from threading import Barrier
 
 import pytest
 
@@ -16,8 +15,8 @@ from models.evidence import Case
 from models.gates import GateReport
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from models.signing import Keys
-from models.tracking import Tracking
 from models.tune import Trial
+from tests.models.promoters import ACT, open_registry
 from tests.planted import PROBLEM
 
 
@@ -36,8 +35,7 @@ def keys(store) -> Keys:
 def registry(store, keys, request) -> Registry:
     """A model of its own for every test."""
     name = request.node.name.split("[")[0]
-    where = Tracking(f"sqlite:///{store / 'mlflow.db'}", store / "artifacts", name)
-    return Registry(where, store / f"{name}.lock", public_key=keys.public)
+    return replace(open_registry(store, name), public_key=keys.public)
 
 
 def add(registry: Registry, digest: str):
@@ -132,7 +130,7 @@ def test_a_version_that_was_changed_in_the_store_is_never_opened(
     version = registry.register(run_id, good.digest, {})
     folder = registry.folder(version)
     with pytest.raises(EvergreenError, match="no public key is known"):
-        Registry(registry.tracking, registry.lock).folder(version)
+        replace(registry, public_key=None).folder(version)
     model = bytearray((folder / "model.onnx").read_bytes())
     model[len(model) // 2] ^= 1
     (folder / "model.onnx").write_bytes(model)
@@ -165,14 +163,14 @@ def test_a_life_of_aliases(registry):
     one, two = add(registry, "1" * 64), add(registry, "2" * 64)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: None, PREVIOUS: None}
     registry.challenge(one)
-    registry.promote(one, expected=None)
+    registry.promote(one, None, ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "1", PREVIOUS: None}
     registry.challenge(two)
-    registry.promote(two, expected="1")
+    registry.promote(two, "1", ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "2", PREVIOUS: "1"}
-    registry.promote(two, expected="1")
+    registry.promote(two, "1", ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "2", PREVIOUS: "1"}
-    registry.promote(one, expected="2")
+    registry.promote(one, "2", ACT)
     assert aliases(registry) == {CHALLENGER: None, CHAMPION: "1", PREVIOUS: "2"}
     registry.tag(two, {"why": "rolled back"})
     assert registry.get("2").tags["why"] == "rolled back"
@@ -182,31 +180,10 @@ def test_a_life_of_aliases(registry):
 def test_a_promotion_against_another_champion_moves_nothing(registry, expected):
     one, two, three = (add(registry, digit * 64) for digit in "123")
     if registry.alias(CHAMPION) is None:
-        registry.promote(one, expected=None)
+        registry.promote(one, None, ACT)
     registry.challenge(three)
     before = aliases(registry)
-    with pytest.raises(EvergreenError, match="but the champion is 1 now: judge it again"):
-        registry.promote(three, expected=expected)
+    with pytest.raises(EvergreenError, match="champion changed since it was judged: judge again"):
+        registry.promote(three, expected, ACT)
     assert aliases(registry) == before == {CHALLENGER: "3", CHAMPION: "1", PREVIOUS: None}
     assert two.number == "2"
-
-
-def test_of_many_that_race_against_one_champion_exactly_one_wins(registry):
-    first = add(registry, "0" * 64)
-    registry.promote(first, expected=None)
-    racers = [add(registry, digit * 64) for digit in "1234"]
-    start = Barrier(len(racers))
-
-    def race(version) -> bool:
-        own = Registry(registry.tracking, registry.lock)
-        start.wait()
-        try:
-            own.promote(version, expected=first.number)
-        except EvergreenError:
-            return False
-        return True
-
-    with ThreadPoolExecutor(len(racers)) as pool:
-        won = [v.number for v, w in zip(racers, pool.map(race, racers), strict=True) if w]
-    assert len(won) == 1
-    assert aliases(registry) == {CHALLENGER: None, CHAMPION: won[0], PREVIOUS: first.number}

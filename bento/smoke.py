@@ -1,0 +1,51 @@
+"""Golden rows through the gateway: does a slot answer as the model did in training?"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from bento import client
+from bento.gateway import Release
+from bento.slots import Serving, Slot
+from data.errors import EvergreenError
+
+ROWS_PER_REQUEST = 100
+Row = dict[str, Any]
+
+
+def smoke_test(
+    serving: Serving,
+    slot: Slot,
+    release: Release,
+    rows: Sequence[Row],
+    expected: Sequence[float],
+    tolerance: float,
+) -> None:
+    """Ask the golden rows through the gateway; every answer has to be the right model's.
+
+    Raises:
+        EvergreenError: naming the first row that is not.
+    """
+    for first in range(0, len(rows), ROWS_PER_REQUEST):
+        part = list(rows[first : first + ROWS_PER_REQUEST])
+        reply = client.call("POST", f"{serving.url}/predict", part, {"x-slot": slot})
+        if reply.status != 200 or not isinstance(reply.value, list):
+            raise EvergreenError(f"golden rows are answered with {reply.status}: {reply.value}")
+        for number, answer in enumerate(reply.value, start=first):
+            _judge(number, answer, release, expected[number], tolerance)
+
+
+def _judge(
+    number: int, answer: dict[str, Any], release: Release, expected: float, tolerance: float
+) -> None:
+    if (answer["digest"], answer["model_version"]) != (release.digest, release.version):
+        raise EvergreenError(
+            f"golden row {number} is answered by {answer['model_version']} "
+            f"({answer['digest'][:16]}), not by {release.version} ({release.digest[:16]})"
+        )
+    if answer["degraded"]:
+        raise EvergreenError(f"golden row {number} is answered with the base rate: the model fails")
+    if not abs(answer["probability"] - expected) <= tolerance:
+        raise EvergreenError(
+            f"golden row {number} has the probability {answer['probability']:.6f}; training gave "
+            f"{expected:.6f}, and the difference is over {tolerance:g}"
+        )

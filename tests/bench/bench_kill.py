@@ -1,0 +1,198 @@
+"""kill -9 at random moments of a retrain: `python -m tests.bench.bench_kill --kills 100`.
+
+A planted world with the whole stack up. Each turn has a seed of its own, so that there is a new
+model to promote; its retrain is killed, with everything that it started, at a random moment of the
+time that the first one took, and then run again to its end. A client asks the gateway all along.
+Counted: requests that failed, turns after which `evergreen verify` complains, and turns that did
+not end in exactly one promotion. A run that was over before its moment came counts as no kill.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+import yaml
+from rich.console import Console
+
+from data.contracts import to_columns
+from data.periods import Period
+from models.artifact import to_requests
+from models.ledger import Kind, Ledger
+from tests import planted
+from tests.conftest import fill
+from tests.e2e.world import GIT, World, make_world, processes_of
+
+FIRST, AS_OF = "2024-W01", "2024-W09"
+console = Console()
+
+
+@dataclass
+class Client:
+    """Asks without a pause, one request after the other."""
+
+    url: str
+    row: dict
+    answers: Counter = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        with requests.Session() as session:
+            session.trust_env = False
+            while not self.over.wait(0.02):
+                try:
+                    reply = session.post(self.url, json=self.row, timeout=30)
+                    reply.raise_for_status()
+                    answer = reply.json()
+                    if answer["degraded"]:
+                        self.failures.append("degraded")
+                    self.answers[answer["model_version"]] += 1
+                except requests.RequestException as error:
+                    self.failures.append(repr(error)[:200])
+
+
+def change(world: World, turn: int) -> None:
+    """Another seed, committed: the next retrain makes a model that was never there."""
+    path = world.checkout / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["train"]["seed"] = turn
+    path.write_text(yaml.safe_dump(params))
+    subprocess.run([*GIT, "-C", str(world.checkout), "commit", "-qam", f"seed {turn}"], check=True)
+
+
+def killed(world: World, after: float) -> float | None:
+    """Start a retrain and kill it with its children; the seconds it took if it was over."""
+    began = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", "retrain", "--as-of", AS_OF],
+        cwd=world.checkout,
+        env=world.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
+    return time.monotonic() - began
+
+
+def must(world: World, *arguments: str) -> str:
+    done = world.run(*arguments)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def promotions(world: World) -> list[str]:
+    entries = Ledger(world.home / "ledger.jsonl").read()
+    return [entry.version for entry in entries if entry.kind is Kind.PROMOTED]
+
+
+def where(world: World, before: int) -> str:
+    """How far a killed run had come."""
+    ledger = Ledger(world.home / "ledger.jsonl")
+    if ledger.torn():
+        return "in a ledger line"
+    if len(promotions(world)) == before:
+        return "before the ledger"
+    found = {check["name"]: check["ok"] for check in verify(world)}
+    if not found["aliases"]:
+        return "between ledger and aliases"
+    return "after the switch" if found["traffic"] else "between aliases and switch"
+
+
+def verify(world: World) -> list[dict]:
+    return json.loads(world.run("verify", "--json").stdout)
+
+
+def start(world: World) -> tuple[Client, float]:
+    """The stack with a first champion; how long a retrain takes."""
+    path = world.checkout / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["gates"] |= {"champion_margin": 0.5, "log_loss_margin": 1.0}
+    path.write_text(yaml.safe_dump(params))
+    must(world, "up")
+    fill(world.checkout / "data" / "raw", FIRST, AS_OF)
+    change(world, 0)
+    must(world, "retrain", "--as-of", AS_OF)
+    began = time.monotonic()
+    change(world, 1)
+    must(world, "retrain", "--as-of", AS_OF)
+    seconds = time.monotonic() - began
+    batch = planted.prepare(planted.read(Period.parse("2024-W09"))).head(1)
+    (row,) = to_requests(to_columns(batch, planted.FIELDS), planted.FIELDS)
+    return Client(f"{world.url('gateway')}/predict", row), seconds
+
+
+def turns(world: World, client: Client, seconds: float, kills: int, minutes: float) -> bool:
+    """All turns; whether nothing was wrong after any of them."""
+    places: Counter[str] = Counter()
+    wrong: list[str] = []
+    turn, end = 1, time.monotonic() + 60 * minutes
+    while places.total() < kills and time.monotonic() < end:
+        turn += 1
+        change(world, turn)
+        before = promotions(world)
+        if (took := killed(world, random.uniform(0, seconds))) is None:
+            places[where(world, len(before))] += 1
+        else:
+            seconds = took  # other work on the machine comes and goes
+        again = world.run("retrain", "--as-of", AS_OF)
+        made = promotions(world)[len(before) :]
+        if again.returncode or len(made) != 1:
+            wrong.append(f"turn {turn}: promoted {made}, rerun says {again.stderr}")
+        faults = [check["reason"] for check in verify(world) if not check["ok"]]
+        wrong += [f"turn {turn}: {fault}" for fault in faults]
+        console.print(f"{places.total()} kills, {dict(places)}, wrong: {len(wrong)}")
+    console.print(
+        f"{places.total()} kills over a retrain of {seconds:.0f} s: {dict(places)}\n"
+        f"requests {client.answers.total()}, failed {len(client.failures)} {client.failures[:3]}\n"
+        f"wrong after the rerun: {wrong or 'nothing'}"
+    )
+    return not (wrong or client.failures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="kill -9 at random moments of a retrain.")
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--minutes", type=float, default=24 * 60, help="Stop after so long.")
+    parser.add_argument("--seed", type=int, default=20240101)
+    given = parser.parse_args()
+    random.seed(given.seed)
+    folder = Path(tempfile.mkdtemp(prefix="evergreen-kill-"))
+    world = make_world(folder)
+    try:
+        client, seconds = start(world)
+        asking = threading.Thread(target=client.run)
+        asking.start()
+        try:
+            good = turns(world, client, seconds, given.kills, given.minutes)
+        finally:
+            client.over.set()
+            asking.join()
+    finally:
+        world.run("down")
+        for process in processes_of(world):
+            process.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(not good)
+
+
+if __name__ == "__main__":
+    main()
