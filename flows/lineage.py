@@ -29,6 +29,7 @@ class VersionLineage:
         partitions: sha256 of every file that it was trained on or judged on.
         params, lock: digests of the parameters and of requirements.lock.
         packages: whether those installed were as locked, or which were not.
+        author: who asked for the training.
         gates: each gate's verdict and reason.
         served: when all traffic was its, and in which slot.
     """
@@ -44,6 +45,8 @@ class VersionLineage:
     params: str
     lock: str
     packages: str
+    python: str
+    author: str
     prefect_run: str
     mlflow_run: str
     verdict: str
@@ -143,6 +146,8 @@ def of_version(project: Project, version: Version) -> VersionLineage:
         params=said("params"),
         lock=said("lock"),
         packages=said("packages"),
+        python=said("python"),
+        author=said("author"),
         prefect_run=said("prefect_run"),
         mlflow_run=version.run_id,
         verdict=said("gates"),
