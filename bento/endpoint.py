@@ -1,9 +1,10 @@
-"""`/predict`, `/version` and `/metrics`, answered by an ASGI middleware of the BentoML service.
+"""`/predict`, `/explain`, `/version` and `/metrics`, answered by the BentoML service's middleware.
 
 BentoML's request path costs several times what a prediction costs, and its metrics are labelled by
 raw path; health checks and the OpenAPI document stay its own.
 """
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -16,6 +17,7 @@ import orjson
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry
 
 from bento.contract import KEY, Decoder, RequestError
+from bento.explain import Explainer
 from bento.metrics import Metrics
 from bento.prediction_log import PredictionLog, Record, now
 from bento.predictor import Predictor
@@ -48,10 +50,12 @@ class Answerer:
         log: PredictionLog,
         identity: Identity,
         registry: CollectorRegistry = REGISTRY,
+        explainer: Explainer | None = None,
     ) -> None:
         self._predictor = predictor
         self._log = log
         self._identity = identity
+        self._explainer = explainer
         self._decoder = Decoder(predictor.contract.fields)
         self._vocabularies = predictor.vocabularies()
         self.metrics = Metrics(identity.model_version, self._vocabularies, registry)
@@ -91,6 +95,35 @@ class Answerer:
         self._count(records, scores.degraded)
         answers = [self._answer(record) for record in records]
         return orjson.dumps(answers if many else answers[0])
+
+    def explain(self, body: bytes) -> bytes:
+        """Why one row gets its probability; nothing is logged, for nothing was decided.
+
+        Raises:
+            RequestError: 404 where explanations are off, 422 for a list, 503 if the model fails, or
+                as for `answer`.
+        """
+        if self._explainer is None:
+            raise RequestError(404, "explanations are off: start with EVERGREEN_EXPLAIN=on")
+        (struct, *_), many = self._decoder.decode(body)
+        if many:
+            raise RequestError(422, "expected one row as an object, got a list")
+        row = msgspec.structs.asdict(struct)
+        key, contract = row.pop(KEY), self._predictor.contract
+        try:
+            found = self._explainer.explain(row)
+        except Exception as error:
+            logger.error("an explanation failed: %s", type(error).__name__)
+            raise RequestError(503, "the model cannot be asked") from None
+        return orjson.dumps(
+            {
+                **({} if key is None else {KEY: key}),
+                "model_version": self._identity.model_version,
+                "digest": self._predictor.digest,
+                contract.target: found.probability >= contract.threshold,
+                **found.to_json(),
+            }
+        )
 
     def _record(
         self,
@@ -145,11 +178,14 @@ class Endpoint:
     def __init__(self, app: App, load: Callable[[], Answerer]) -> None:
         self._app = app
         self._answerer = load()
+        self._explaining = asyncio.Lock()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         path = scope["path"] if scope["type"] == "http" else ""
         if path == "/predict":
             await self._predict(scope, receive, send)
+        elif path == "/explain":
+            await self._explain(scope, receive, send)
         elif path == "/version":
             await _respond(send, 200, self._answerer.version())
         elif path == "/metrics":
@@ -159,26 +195,48 @@ class Endpoint:
 
     async def _predict(self, scope: Message, receive: Receive, send: Send) -> None:
         metrics = self._answerer.metrics
-        try:
-            headers = dict(scope["headers"])
-            _check_head(scope["method"], headers)
-            body = await _body(receive)
+
+        async def work(body: bytes, probe: bool) -> bytes:
             start = perf_counter()
-            status, answer = 200, self._answerer.answer(body, SLOT_HEADER in headers)
+            answer = self._answerer.answer(body, probe)
             metrics.seconds.observe(perf_counter() - start)
-        except RequestError as error:
-            status = error.status
-            answer = orjson.dumps({"error": error.message, "path": error.path})
-        except Exception as error:
-            logger.error("a request failed: %s", type(error).__name__)
-            status, answer = 500, b'{"error":"the request failed in the server","path":"$"}'
-        metrics.answered(status)
-        await _respond(send, status, answer)
+            return answer
+
+        metrics.answered(await _reply(scope, receive, send, work))
+
+    async def _explain(self, scope: Message, receive: Receive, send: Send) -> None:
+        """One at a time and beside the loop: it costs as much as a thousand predictions."""
+
+        async def work(body: bytes, _: bool) -> bytes:
+            async with self._explaining:
+                return await asyncio.to_thread(self._answerer.explain, body)
+
+        await _reply(scope, receive, send, work)
 
 
-def _check_head(method: str, headers: dict[bytes, bytes]) -> None:
-    if method != "POST":
-        raise RequestError(405, "/predict takes POST")
+Work = Callable[[bytes, bool], Awaitable[bytes]]
+
+
+async def _reply(scope: Message, receive: Receive, send: Send, work: Work) -> int:
+    """Answer a POST with what `work` makes of its body; the status."""
+    try:
+        headers = dict(scope["headers"])
+        _check_head(scope, headers)
+        body = await _body(receive)
+        status, answer = 200, await work(body, SLOT_HEADER in headers)
+    except RequestError as error:
+        status = error.status
+        answer = orjson.dumps({"error": error.message, "path": error.path})
+    except Exception as error:
+        logger.error("a request failed: %s", type(error).__name__)
+        status, answer = 500, b'{"error":"the request failed in the server","path":"$"}'
+    await _respond(send, status, answer)
+    return status
+
+
+def _check_head(scope: Message, headers: dict[bytes, bytes]) -> None:
+    if scope["method"] != "POST":
+        raise RequestError(405, f"{scope['path']} takes POST")
     content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
     if content_type != b"application/json":
         raise RequestError(415, "the content type has to be application/json")

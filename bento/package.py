@@ -30,6 +30,7 @@ SOURCES = (
     "bento/__init__.py",
     "bento/contract.py",
     "bento/endpoint.py",
+    "bento/explain.py",
     "bento/metrics.py",
     "bento/prediction_log.py",
     "bento/predictor.py",
@@ -229,7 +230,12 @@ def build_here(order: Order, target: Path) -> None:
         build_ctx=order.checkout,
         models=[order.model],
         python={"packages": list(order.requirements), "lock_packages": False},
-        args={"model": order.model, "model_version": order.version, "bento": order.tag},
+        args={
+            "model": order.model,
+            "model_version": order.version,
+            "bento": order.tag,
+            "digest": order.digest,
+        },
     )
     partial = target.with_name(f"{target.stem}.part.bento")
     partial.unlink(missing_ok=True)
@@ -248,7 +254,9 @@ def _store_model(order: Order) -> None:
     with suppress(NotFound):
         bentoml.models.delete(order.model)
     with bentoml.models.create(order.model, labels={"digest": order.digest}) as model:
-        shutil.copytree(order.artefact, Path(model.path) / ARTEFACT)
+        copy = Path(shutil.copytree(order.artefact, Path(model.path) / ARTEFACT))
+        if verify(copy) != order.digest:
+            raise EvergreenError(f"{order.artefact} changed while it was packed: release it again")
 
 
 def main() -> None:

@@ -67,11 +67,19 @@ class Predictor:
             ValueError: if the model gives a number that is no probability.
         """
         matrix = np.array([self._features(row) for row in rows], dtype=np.float32)
+        values: list[float] = self.run(matrix).tolist()
+        return values
+
+    def run(self, matrix: np.ndarray) -> np.ndarray:
+        """The positive class's probability for features (n, features), float32, shape (n,).
+
+        Raises:
+            ValueError: if the model gives a number that is no probability.
+        """
         (found,) = self._session.run([PROBABILITIES], {self._input: matrix})
         if not np.isfinite(found).all():
             raise ValueError("not finite")
-        values: list[float] = found[:, 1].tolist()
-        return values
+        return np.asarray(found[:, 1])
 
     def score(self, rows: Sequence[Mapping[str, Any]]) -> Scores:
         """Probabilities; the base rate for every row if the model cannot be called."""

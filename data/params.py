@@ -195,6 +195,18 @@ class Contract(_Section):
     quarantine_share: Share = 0.1
 
 
+class Importance(_Section):
+    """How the importance of fields is measured, and how far it may move from the champion's.
+
+    Attributes:
+        repeats: shuffles of each field.
+        maximum_shift: the largest part of all importance that may be with other fields.
+    """
+
+    repeats: Annotated[int, Field(ge=1)]
+    maximum_shift: Share
+
+
 class Monitor(_Section):
     """When a period is unusual."""
 
@@ -249,6 +261,7 @@ class Params(_Section):
     tune: Tune = Tune()
     decision: Decision
     gates: Gates
+    importance: Importance
     monitor: Monitor
     governor: Governor
     release: Canary

@@ -56,6 +56,7 @@ class Problem:
         source_rules: row rules over these columns.
         source_outcomes: the columns that tell what became of an event, and others that the source
             may deliver and nobody reads; none of them is ever a field.
+        description, intended_use, limits: what the model card says, in sentences.
     """
 
     name: str
@@ -74,6 +75,9 @@ class Problem:
     source: tuple[Field, ...] = ()
     source_rules: tuple[RowRule, ...] = ()
     source_outcomes: tuple[str, ...] = ()
+    description: str = ""
+    intended_use: str = ""
+    limits: tuple[str, ...] = ()
 
 
 def load_problem(path: str) -> Problem:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markdown import Markdown
 
 from data.errors import EvergreenError
 from flows import quarantine, release_commands
@@ -167,6 +168,40 @@ def lineage(
         print(json.dumps(to_json(found)))
     else:
         console.print(render(found))
+
+
+@app.command()
+def explain(
+    request_id: Annotated[str, typer.Argument(help="As it stood in an answer.")],
+    as_json: Json = False,
+) -> None:
+    """Say what each field of a request added to its probability."""
+    from flows.explain import render, run_explain
+    from flows.project import Project
+
+    found = run_explain(Project.open(_settings()), request_id)
+    if as_json:
+        print(json.dumps(found.to_json()))
+    else:
+        console.print(render(found))
+
+
+@app.command()
+def card(
+    version: Annotated[str, typer.Argument(help="Its number in the registry.")],
+    html: Annotated[Path | None, typer.Option(help="Write it there, for a browser.")] = None,
+) -> None:
+    """Show the model card of a version, as it was signed."""
+    from flows.project import Project
+    from models.page import HTML, MARKDOWN
+
+    registry = Project.open(_settings()).registry
+    folder = registry.registered(registry.get(version))
+    if html is None:
+        console.print(Markdown((folder / MARKDOWN).read_text()))
+    else:
+        html.write_bytes((folder / HTML).read_bytes())
+        console.print(f"the card of version {version} is in {html}", highlight=False)
 
 
 @app.command()

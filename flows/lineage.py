@@ -30,6 +30,7 @@ class VersionLineage:
         labels: how many were known, missing and corrected as of then.
         params, lock: digests of the parameters and of requirements.lock.
         packages: whether those installed were as locked, or which were not.
+        author: who asked for the training.
         gates: each gate's verdict and reason.
         served: when all traffic was its, and in which slot.
     """
@@ -46,6 +47,8 @@ class VersionLineage:
     params: str
     lock: str
     packages: str
+    python: str
+    author: str
     prefect_run: str
     mlflow_run: str
     verdict: str
@@ -113,11 +116,11 @@ def tags_of(project: Project, version: Version) -> dict[str, str]:
 
 
 def training_of(project: Project, version: Version) -> dict[str, Any]:
-    """What the artefact says of its own training; empty if it cannot be read."""
+    """What the artefact says of its own training; empty if it is not as it was signed."""
     try:
         content = (project.registry.folder(version) / "training.json").read_text()
         return dict(json.loads(content))
-    except (OSError, ValueError):
+    except (EvergreenError, OSError, ValueError):
         return {}
 
 
@@ -146,6 +149,8 @@ def of_version(project: Project, version: Version) -> VersionLineage:
         params=said("params"),
         lock=said("lock"),
         packages=said("packages"),
+        python=said("python"),
+        author=said("author"),
         prefect_run=said("prefect_run"),
         mlflow_run=version.run_id,
         verdict=said("gates"),

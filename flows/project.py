@@ -1,6 +1,7 @@
 """One problem in one checkout, with the stores that belong to it."""
 
 import os
+import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -19,6 +20,7 @@ from flows import packages, source
 from flows.settings import Settings
 from flows.source import Source
 from models.ledger import Ledger
+from models.signing import Keys
 
 if TYPE_CHECKING:
     from models.registry import Registry
@@ -62,6 +64,11 @@ class Project:
         return self.snapshots.record(name, datetime.now(UTC))
 
     @property
+    def keys(self) -> Keys:
+        """What registered models are signed with."""
+        return Keys(self.settings.signing_key)
+
+    @property
     def ledger(self) -> Ledger:
         return Ledger(self.settings.home / "ledger.jsonl")
 
@@ -74,7 +81,7 @@ class Project:
         home = self.settings.home / "mlflow"
         home.mkdir(parents=True, exist_ok=True)
         tracking = Tracking(self.settings.tracking_uri, home / "artifacts", self.problem.name)
-        return Registry(tracking, home / "promotion.lock", self.ledger)
+        return Registry(tracking, home / "promotion.lock", self.ledger, self.keys.public)
 
     def newest_labelled(self) -> Period:
         """The newest period of which enough labels have matured to learn from it.
@@ -114,4 +121,5 @@ class Project:
             "params": digest_of(self.params.model_dump())[:16],
             "lock": sha256_file(lock)[:16],
             "packages": "; ".join(wrong)[:5000] or "as locked",
+            "python": platform.python_version(),
         }

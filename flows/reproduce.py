@@ -30,10 +30,10 @@ from data.features import Columns
 from data.partitions import ROWS, Partitions
 from data.periods import Period
 from data.windows import fingerprint
+from flows.dossier import PARAMS, STUDY
 from flows.lineage import tags_of
 from flows.packages import environment, installed, other_versions
 from flows.project import Project
-from flows.train import PARAMS, STUDY
 from models import artifact, reproduce
 from models.artifact import Artifact
 from models.reproduce import Check, Comparison
@@ -86,8 +86,7 @@ def run_reproduce(project: Project, number: str, python: Path | None = None) -> 
     version = project.registry.get(number)
     tags = tags_of(project, version)
     _refuse_if_lost(version, tags)
-    folder = project.registry.folder(version)
-    stored, whole = _stored(version, folder)
+    stored, whole = _stored(project, version)
     with _site(project, tags["git_sha"], python) as site:
         checks = [
             whole,
@@ -100,7 +99,7 @@ def run_reproduce(project: Project, number: str, python: Path | None = None) -> 
         held, evaluation = site.out / "holdout.parquet", site.out / "evaluation"
         site.run("models.evaluate", "--holdout", held, "--out", evaluation)
         rebuilt = artifact.load(site.out / "model")
-        checks.append(reproduce.identity(version.digest, rebuilt, folder))
+        checks.append(reproduce.identity(version.digest, rebuilt, stored))
         checks.append(_metrics(project, version, evaluation))
         checks.append(_predictions(site, stored, rebuilt))
     return Comparison(number, tuple(checks))
@@ -122,10 +121,10 @@ def _refuse_if_lost(version: Version, tags: Mapping[str, str]) -> None:
         )
 
 
-def _stored(version: Version, folder: Path) -> tuple[Artifact | None, Check]:
-    """The registered artefact, if it is whole and the one that was registered."""
+def _stored(project: Project, version: Version) -> tuple[Artifact | None, Check]:
+    """The registered artefact, if it is as it was signed and the one that was registered."""
     try:
-        stored = artifact.load(folder)
+        stored = artifact.load(project.registry.folder(version))
     except EvergreenError as error:
         return None, Check("stored artefact", False, version.digest, str(error))
     same = stored.digest == version.digest

@@ -12,6 +12,7 @@ from bento.slots import SOCKET_LIMIT, Serving
 from data.errors import EvergreenError
 
 HOST = "127.0.0.1"
+SIGNING_KEY = "keys/signing.pem"
 PORTS = {"prefect": 4200, "mlflow": 5000, "gateway": 3000, "blue": 3001, "green": 3002}
 
 
@@ -25,6 +26,8 @@ class Settings:
         ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
         user: who runs this, EVERGREEN_USER; empty if nobody said.
         identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
+        key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
+        explain: whether the endpoint answers /explain; EVERGREEN_EXPLAIN=on.
     """
 
     checkout: Path
@@ -32,6 +35,8 @@ class Settings:
     ports: Mapping[str, int]
     user: str = ""
     identities: bool = False
+    explain: bool = False
+    key: Path | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -46,10 +51,18 @@ class Settings:
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
         user = environment.get("EVERGREEN_USER", "").strip()
-        return cls(checkout, home, ports, user, _switch("EVERGREEN_IDENTITIES", environment))
+        identities = _switch("EVERGREEN_IDENTITIES", environment)
+        explain = _switch("EVERGREEN_EXPLAIN", environment)
+        key = Path(environment.get("EVERGREEN_SIGNING_KEY") or home / SIGNING_KEY).absolute()
+        return cls(checkout, home, ports, user, identities, explain, key)
 
     def url(self, service: str) -> str:
         return f"http://{HOST}:{self.ports[service]}"
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key: the one that was named, or one that is made in the home."""
+        return self.key or self.home / SIGNING_KEY
 
     @property
     def runtime(self) -> Path:
@@ -78,6 +91,8 @@ class Settings:
             **ports,
             "EVERGREEN_HOME": str(self.home),
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
+            "EVERGREEN_SIGNING_KEY": str(self.signing_key),
+            "EVERGREEN_EXPLAIN": "on" if self.explain else "off",
             "PYTHONPATH": str(self.checkout),
             "DO_NOT_TRACK": "1",
             "BENTOML_DO_NOT_TRACK": "true",

@@ -1,21 +1,21 @@
 """Train as of a moment, judge, log and register: a challenger, or a version tagged rejected."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from prefect import flow
 
 from data import digests
 from data.periods import parse_as_of
 from data.watermarks import total
+from flows import dossier
+from flows.dossier import Judgement, Kept
 from flows.owner import act, author
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, progress, show, step
-from models import artifact, evaluate, evidence, gates, tracking
+from models import artifact, evidence, gates
 from models.artifact import Artifact, Trained
 from models.evidence import Case
 from models.gates import GateReport
@@ -24,9 +24,6 @@ from models.registry import CHAMPION, PREVIOUS, PROMOTED, Registry
 from models.train import Tuning, decision_threshold
 from models.train import train as fit
 from models.version import JUDGED_AGAINST, Version
-
-PARAMS = "params.yaml"
-STUDY = "study.json"
 
 
 @dataclass(frozen=True)
@@ -66,8 +63,10 @@ def run_train(
             print(f"version {known.number} is this very model ({digest[:16]})")
             if _stands(project.registry, known, champion):
                 return _known(project.registry, known)
-        report = step(_judge, project, trained, artifact.load(path), champion)
-        report = report.and_also(gates.git_clean(code.commit, code.changed))
+        challenger = artifact.load(path)
+        report = step(_judge, project, trained, challenger, champion)
+        found, shift = step(dossier.importances, project, trained, challenger, champion)
+        report = report.and_also(shift).and_also(gates.git_clean(code.commit, code.changed))
         show("gates", report.to_markdown(), f"Gates of the model as of {chosen}: {report.reason}")
         # The partitions were read, so their bytes are whole: a snapshot holds them from now on.
         snapshot = step(project.record, "train")
@@ -81,10 +80,11 @@ def run_train(
             "partitions": digests.digest_of(dict(trained.fingerprint)),
             "labels": labels.say(),
         }
-        run_id = step(_log, project, trained, path, report, tags)
+        kept = step(dossier.keep, project, Judgement(challenger, trained, report, found, tags))
     done = act(project.settings, report.reason[:5000], made_by)
-    judged = step(_register, project.registry, run_id, report, champion, tags, done)
-    link("mlflow-run", _run_url(project, run_id), f"MLflow run of version {judged.version.number}")
+    judged = step(_register, project.registry, kept, report, champion, tags, done)
+    url, number = _run_url(project, kept.run_id), judged.version.number
+    link("mlflow-run", url, f"MLflow run of version {number}")
     print(judged.message)
     return judged
 
@@ -130,33 +130,6 @@ def _judge(
     return gates.judge(case)
 
 
-def _log(
-    project: Project, trained: Trained, path: Path, report: GateReport, tags: Mapping[str, str]
-) -> str:
-    """The MLflow run of this training; its id."""
-    names = [feature.name for feature in trained.features]
-    gains = dict(zip(names, map(float, trained.model.importance(len(names))), strict=True))
-    table, params = trained.holdout_table(), project.params
-    periods = evaluate.by_period(trained.rolling, params)
-    texts = {PARAMS: yaml.safe_dump(params.model_dump())}
-    if trained.study:
-        texts[STUDY] = digests.canonical_json(trained.study.to_json())
-    return tracking.log_training(
-        project.registry.tracking,
-        name=f"train {tags['as_of']}",
-        params={**artifact.model_params(params), "chosen": trained.choice.settings},
-        metrics=evaluate.flat(evaluate.summary(table, trained.rolling, params)),
-        tags={**tags, "digest": report.digest},
-        holdout=table,
-        figures=evaluate.figures(trained.holdout.label, trained.holdout_scores, gains, periods),
-        artifact=path,
-        gates=report,
-        texts={**texts, "rolling.json": json.dumps(periods, indent=1)},
-        trials=trained.trials,
-        metric=params.rolling.metric,
-    )
-
-
 def _decisions(trained: Trained) -> dict[str, str]:
     """What was taken and why, as tags."""
     return {
@@ -169,7 +142,7 @@ def _decisions(trained: Trained) -> dict[str, str]:
 
 def _register(
     registry: Registry,
-    run_id: str,
+    kept: Kept,
     report: GateReport,
     champion: Version | None,
     lineage: Mapping[str, str],
@@ -181,7 +154,8 @@ def _register(
         "reason": report.reason[:5000],
         JUDGED_AGAINST: champion.number if champion else "none",
     }
-    version = registry.register(run_id, report.digest, {**lineage, **verdict})
+    tags = {**lineage, **verdict}
+    version = registry.register(kept.run_id, report.digest, tags, kept.summary)
     if verdict.items() - version.tags.items():  # it was registered before, and is judged again
         registry.tag(version, verdict)
         version = registry.get(version.number)

@@ -1,6 +1,6 @@
 """`evergreen verify`: do ledger, aliases, artefacts and what serves agree?"""
 
-from pathlib import Path
+from functools import partial
 
 from rich.console import RenderableType
 from rich.table import Table
@@ -13,7 +13,7 @@ from flows import stack
 from flows.project import Project
 from flows.settings import Settings
 from models import audit, standing
-from models.audit import Check
+from models.audit import Check, Opened
 from models.ledger import Entry, Kind
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS
 from models.version import Version
@@ -45,16 +45,17 @@ def _artefacts(project: Project, entries: list[Entry]) -> Check:
     named = {entry.version for entry in entries if entry.kind in SERVED}
     held = [registry.alias(alias) for alias in (CHAMPION, PREVIOUS, CHALLENGER)]
     named |= {version.number for version in held if version}
-    folders: dict[str, Path] = {}
+    folders: dict[str, Opened] = {}
     expected: dict[str, str] = {}
     for version in registry.versions():
         if version.number in named:
             name = f"version {version.number}"
-            folders[name], expected[name] = registry.folder(version), version.digest
+            folders[name] = partial(registry.folder, version)
+            expected[name] = version.digest
     for slot, release in gateway.load(serving).slots.items():
         if release:
             name = f"slot {slot}"
-            folders[name] = slots.artefact(serving, slot)
+            folders[name] = partial(slots.artefact, serving, slot)
             expected[name] = release.digest
     return audit.artefacts_check(folders, expected)
 

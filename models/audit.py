@@ -1,6 +1,6 @@
 """Does what is kept agree? Ledger, head, aliases and artefacts; each a frozen finding."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,8 @@ from models import standing
 from models.ledger import Entry, Head, Kind, Ledger, head_fault
 from models.registry import PROMOTED
 from models.version import Version
+
+Opened = Callable[[], Path]
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,17 @@ def aliases_check(
     return _all("aliases", faults, f"champion {champion}, previous {previous}, as in the ledger")
 
 
-def artefacts_check(folders: Mapping[str, Path], expected: Mapping[str, str]) -> Check:
+def artefacts_check(folders: Mapping[str, Opened], expected: Mapping[str, str]) -> Check:
     """Whether every file of every artefact is the one that was registered.
 
     Args:
-        folders: where an artefact lies, by what it is called.
+        folders: how an artefact is found, by what it is called; its signature is checked there.
         expected: its digest, by the same names.
     """
     faults = []
     for name, folder in folders.items():
         try:
-            if (found := digests.verify(folder)) != expected[name]:
+            if (found := digests.verify(folder())) != expected[name]:
                 faults.append(f"{name} is {found[:16]}, not {expected[name][:16]}")
         except (EvergreenError, OSError) as error:
             faults.append(f"{name}: {error}")

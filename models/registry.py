@@ -17,9 +17,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from data.errors import EvergreenError
-from models import standing
+from models import standing, store
 from models.ledger import Act, Entry, Head, Kind, Ledger, head_fault
-from models.tracking import ARTIFACT, Tracking
+from models.tracking import ARTIFACT, REGISTERED, Tracking
 from models.version import Version
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
@@ -30,28 +30,41 @@ LOCK_SECONDS = 120
 
 @dataclass(frozen=True)
 class Registry:
-    """The versions of one model; `lock` is held while aliases move or the ledger grows."""
+    """The versions of one model; `lock` is held while aliases move or the ledger grows.
+
+    Attributes:
+        public_key: of the pair that every version is signed with; without it none is opened.
+    """
 
     tracking: Tracking
     lock: Path
     ledger: Ledger
+    public_key: Path | None = None
 
     @property
     def name(self) -> str:
         return self.tracking.model
 
-    def register(self, run_id: str, digest: str, tags: Mapping[str, str]) -> Version:
+    def register(
+        self, run_id: str, digest: str, tags: Mapping[str, str], description: str = ""
+    ) -> Version:
         """The version with this digest: a new one, or the one that is there already.
 
         One that was trained from a dirty tree does not stand in for the same model of a clean one.
+
+        Args:
+            description: Markdown that MLflow shows with the version.
         """
         client = self._client()
         with self._held():
             if found := self.find(digest, or_dirty=tags.get("git_dirty") == "true"):
                 return found
-            source = f"{client.get_run(run_id).info.artifact_uri}/{ARTIFACT}"
-            known = {"digest": digest, **tags}
-            return Version.of(client.create_model_version(self.name, source, run_id, tags=known))
+            source = f"{client.get_run(run_id).info.artifact_uri}/{REGISTERED}"
+            known = {"digest": digest, "mlflow_run": run_id, **tags}
+            made = client.create_model_version(
+                self.name, source, run_id, tags=known, description=description
+            )
+            return Version.of(made)
 
     def versions(self) -> list[Version]:
         """All versions, oldest first."""
@@ -247,10 +260,14 @@ class Registry:
                 f"{self.lock} is held for over {LOCK_SECONDS} s: another run is promoting"
             ) from error
 
-    def folder(self, version: Version) -> Path:
-        """A local copy of the version's artefact; verify it before loading."""
+    def registered(self, version: Version) -> Path:
+        """All that was signed with a version: artefact, card, gate report; see `store.opened`."""
         self._client()
-        return Path(mlflow.artifacts.download_artifacts(version.source))
+        return store.opened(version, self.public_key)
+
+    def folder(self, version: Version) -> Path:
+        """The version's artefact, as it was signed; raises like `registered`."""
+        return self.registered(version) / ARTIFACT
 
     def run(self, version: Version) -> Run:
         """The MLflow run that a version came from."""

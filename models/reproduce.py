@@ -48,20 +48,17 @@ class Comparison:
         return {**asdict(self), "equal": self.equal, "message": self.message}
 
 
-def identity(digest: str, rebuilt: Artifact, stored: Path) -> Check:
-    """The digests; if they differ, the files of the artefact that do."""
+def identity(digest: str, rebuilt: Artifact, stored: Artifact | None) -> Check:
+    """The digests; if they differ, the files of the artefact that do, where it can be read."""
     if rebuilt.digest == digest:
         return Check("model digest", True, digest, rebuilt.digest)
-    names = ", ".join(_differing(stored, rebuilt.folder))
+    names = ", ".join(_differing(stored.folder, rebuilt.folder)) if stored else ""
     return Check("model digest", False, digest, f"{rebuilt.digest} ({names or 'all files'})")
 
 
 def _differing(stored: Path, rebuilt: Path) -> list[str]:
-    """Names of files whose manifest entries differ; none if a manifest cannot be read."""
-    try:
-        one, other = (json.loads((f / MANIFEST).read_text())["files"] for f in (stored, rebuilt))
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    """Names of files whose manifest entries differ."""
+    one, other = (json.loads((f / MANIFEST).read_text())["files"] for f in (stored, rebuilt))
     return sorted(n for n in {*one, *other} if one.get(n) != other.get(n))
 
 

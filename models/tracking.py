@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.tune import Trial
 
 ARTIFACT = "artefact"
+REGISTERED = "registered"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def log_training(
     tags: Mapping[str, str],
     holdout: "pd.DataFrame",
     figures: "Mapping[str, Figure]",
-    artifact: Path,
+    registered: Path,
     gates: "GateReport",
     texts: Mapping[str, str] | None = None,
     trials: "Sequence[Trial]" = (),
@@ -70,6 +71,7 @@ def log_training(
     """Log one training run as finished; its run id.
 
     Args:
+        registered: the signed folder of the version: artefact, card and gate report.
         texts: further files to keep with the run, by name.
         trials: of the study, each logged as a run below this one with its `metric`.
     """
@@ -84,11 +86,10 @@ def log_training(
         mlflow.log_input(data, context="evaluation")
         for title, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{title}.png")
-        mlflow.log_dict(gates.to_json(), "gates.json")
         pages = {"gates.md": gates.to_markdown(), "gates.html": to_html(gates, f"Gates: {name}")}
         for title, text in {**pages, **(texts or {})}.items():
             mlflow.log_text(text, title)
-        mlflow.log_artifacts(str(artifact), ARTIFACT)
+        mlflow.log_artifacts(str(registered), REGISTERED)
         _log_trials(tracking, experiment, str(run.info.run_id), trials, metric)
         return str(run.info.run_id)
 

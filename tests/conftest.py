@@ -32,6 +32,7 @@ CHANGES = {
     "hist_gradient_boosting": {"max_iter": 40, "learning_rate": 0.15, "min_samples_leaf": 20},
     "rolling": {"minimum_periods": 50},  # xgboost wins unasked; who wants another says so
     "gates": {"minimum_rows": 300, "parity_rows": 500, "bootstrap_samples": 400},
+    "importance": {"repeats": 2},
 }
 
 

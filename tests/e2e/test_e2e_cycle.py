@@ -21,6 +21,7 @@ from data.periods import Period
 from models import artifact
 from tests import planted
 from tests.e2e.world import World, processes_of
+from tests.pickles import pickles
 
 CHANGED = Period.parse("2024-W16")
 
@@ -60,7 +61,7 @@ def _artefact(world: World, number: str) -> artifact.Artifact:
     release = next(
         slot for slot in _status(world)["slots"].values() if slot and slot["version"] == number
     )
-    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/artefact"):
+    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact"):
         model = artifact.load(folder)
         if model.digest == release["digest"]:
             return model
@@ -163,6 +164,40 @@ def test_every_answer_is_logged(world: World) -> None:
         assert record["model_version"] == "2"
         assert record["probability"] == answer["probability"]
         assert record["row"]["route"] == row["route"]
+
+
+def test_an_answer_is_explained_alike_by_server_and_command(world: World) -> None:
+    """The command goes by the logged row and the registry, the server by its own bento."""
+    body = artifact.to_requests(to_columns(_rows(world, CHANGED).head(3), planted.FIELDS),
+                                planted.FIELDS)  # fmt: skip
+    for row in body:
+        answer = _served(world, row).json()
+        with requests.Session() as session:
+            session.trust_env = False
+            url = f"{world.url('gateway')}/explain"
+            served = session.post(url, json=row, timeout=30).json()
+        done = world.run("explain", answer["request_id"], "--json")
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout) == {"request_id": answer["request_id"], **served}
+        total = served["base_log_odds"] + sum(p["log_odds"] for p in served["contributions"])
+        assert total == pytest.approx(served["log_odds"], abs=1e-6)
+        assert served["probability"] == answer["probability"]
+    refused = world.run("explain", "no-such-request")
+    assert refused.returncode == 1 and "no request id" in refused.stderr
+
+
+@pytest.mark.parametrize("store", ["mlflow/artifacts", "bentos/packages", "serving/slots"])
+def test_no_store_of_models_holds_a_pickle(world: World, store: str) -> None:
+    assert list((world.home / store).rglob("*"))
+    assert pickles(world.home / store) == []
+
+
+def test_the_card_of_what_serves_is_shown(world: World) -> None:
+    page = world.home / "card.html"
+    done = world.run("card", "2", "--html", str(page))
+    assert done.returncode == 0 and page.read_text().startswith("<!doctype html>")
+    shown = world.run("card", "2").stdout
+    assert _artefact(world, "2").digest in shown and "importance_shift" in shown
 
 
 @pytest.mark.parametrize(

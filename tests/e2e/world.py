@@ -63,6 +63,7 @@ def make_world(folder: Path) -> World:
     params["train"] |= {"as_of": "2024-W09", "first_period": "2024-W01"}
     params["xgboost"] |= {"n_estimators": 60, "learning_rate": 0.1, "min_child_weight": 5.0}
     params["gates"] |= {"minimum_rows": 300, "parity_rows": 500}
+    params["importance"] |= {"repeats": 2, "maximum_shift": 0.95}  # the planted change is total
     params["demo"] = {"first_train": "2024-W09", "last_period": "2024-W16", "rows_per_request": 50}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     subprocess.run([*GIT, "init", "-q", "-b", "main", str(folder)], check=True)
@@ -77,7 +78,7 @@ def _environment(folder: Path) -> dict[str, str]:
     ports = {f"EVERGREEN_{s.upper()}_PORT": str(p) for s, p in zip(SERVICES, _free(), strict=True)}
     home = {"HOME": str(folder / "var" / "nobody"), "PYTHONPATH": str(folder)}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return {**kept, **ports, **home, "PATH": path}
+    return {**kept, **ports, **home, "PATH": path, "EVERGREEN_EXPLAIN": "on"}
 
 
 def _free() -> list[int]:

@@ -28,12 +28,12 @@ def left_behind(project) -> list[Path]:
 
 
 @pytest.fixture
-def altered(project, first):
+def altered(first):
     """Change a file of the version's run for one test."""
     kept = {}
 
     def change(name: str, old: str, new: str) -> None:
-        path = project.registry.folder(first).parent / name
+        path = Path(first.source.removeprefix("file://")).parent / name
         kept[path] = path.read_bytes()
         assert kept[path].count(old.encode())
         path.write_bytes(kept[path].replace(old.encode(), new.encode(), 1))
@@ -97,10 +97,11 @@ def test_other_parameters_are_named_with_what_follows_from_them(world, first, al
 def test_a_tampered_artefact_is_named_and_the_model_comes_back_all_the_same(
     project, first, altered
 ):
-    altered("artefact/contract.json", '"threshold":0.3', '"threshold":0.9')
+    altered("registered/artefact/contract.json", '"threshold":0.3', '"threshold":0.9')
     found = run_reproduce(project, first.number)
     assert differing(found) == {"stored artefact", "predictions"}
-    assert "contract.json differs from its manifest" in found.checks[0].rebuilt
+    assert "is not as it was signed" in found.checks[0].rebuilt
+    assert "Hash mismatch for 'artefact/contract.json'" in found.checks[0].rebuilt
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """The registry on a real MLflow store: one version per digest, and aliases that move once."""
 
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from data import digests
 from data.errors import EvergreenError
-from models import artifact, evaluate, evidence, gates, tracking
+from models import artifact, evaluate, evidence, gates, signing, tracking
 from models.candidates import CHALLENGER as TAKEN
 from models.evidence import Case
+from models.gates import GateReport
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
+from models.signing import Keys
 from models.tune import Trial
 from tests.models.promoters import ACT, open_registry
 from tests.planted import PROBLEM
@@ -20,11 +26,16 @@ def store(tmp_path_factory):
     return tmp_path_factory.mktemp("mlflow")
 
 
+@pytest.fixture(scope="module")
+def keys(store) -> Keys:
+    return Keys(store / "keys" / "signing.pem").ensure()
+
+
 @pytest.fixture
-def registry(store, request) -> Registry:
+def registry(store, keys, request) -> Registry:
     """A model of its own for every test."""
     name = request.node.name.split("[")[0]
-    return open_registry(store, name)
+    return replace(open_registry(store, name), public_key=keys.public)
 
 
 def add(registry: Registry, digest: str):
@@ -37,12 +48,27 @@ def aliases(registry: Registry) -> dict[str, str | None]:
     return {name: version and version.number for name, version in found.items()}
 
 
-def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, partitions):
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory, good, keys) -> Path:
+    """The folder of a version as a training leaves it."""
+    folder = tmp_path_factory.mktemp("signed") / "registered"
+    shutil.copytree(good.folder, folder / "artefact")
+    (folder / "card.md").write_text("# card")
+    signing.sign(folder, keys)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(good, params, partitions) -> GateReport:
+    held, scores = good.trained.holdout, good.trained.holdout_scores
+    seen = evidence.gather(PROBLEM, partitions, params, good.trained.windows.as_of)
+    return gates.judge(Case(PROBLEM, good.artifact, None, seen, held, scores, params.gates,
+                            good.trained.threshold, 1))  # fmt: skip
+
+
+def log(registry: Registry, good, params, signed: Path, report: GateReport) -> str:
     held, scores = good.trained.holdout, good.trained.holdout_scores
     table = good.trained.holdout_table()
-    seen = evidence.gather(PROBLEM, partitions, params, good.trained.windows.as_of)
-    report = gates.judge(Case(PROBLEM, good.artifact, None, seen, held, scores, params.gates,
-                              good.trained.threshold, 1))  # fmt: skip
     names = [feature.name for feature in good.artifact.features]
     importance = dict(zip(names, good.trained.model.importance(len(names)), strict=True))
     assert sum(importance.values()) == pytest.approx(1, abs=1e-6)
@@ -54,7 +80,7 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, 
         tags={"snapshot": "0" * 32, "digest": good.digest},
         holdout=table,
         figures=evaluate.figures(held.label, scores, importance),
-        artifact=good.folder,
+        registered=signed,
         gates=report,
         trials=(
             Trial(0, "complete", {"max_depth": 4}, 0.75),
@@ -62,19 +88,28 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, 
         ),
         metric="roc_auc",
     )
-    version = registry.register(run_id, good.digest, {"gates": "passed"})
+    return run_id
+
+
+def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, signed, report):
+    run_id = log(registry, good, params, signed, report)
+    version = registry.register(run_id, good.digest, {"gates": "passed"}, "**a card**")
     loaded = artifact.load(registry.folder(version))
     assert loaded.digest == good.digest == version.digest
+    held, scores = good.trained.holdout, good.trained.holdout_scores
     assert loaded.score(held.columns).tolist() == scores[TAKEN].tolist()
 
-    run = registry.tracking.client().get_run(run_id)
+    client = registry.tracking.client()
+    run = client.get_run(run_id)
     gain = next(v for v in report.verdicts if v.name == "beats_base_rate")
     assert run.info.status == "FINISHED"
     assert run.data.params["xgboost.max_depth"] == str(params.xgboost.max_depth)
     assert run.data.metrics["challenger.roc_auc"] == pytest.approx(gain.value + 0.5)
     assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
-    kept = {item.path for item in registry.tracking.client().list_artifacts(run_id)}
-    assert kept == {"artefact", "plots", "gates.json", "gates.md", "gates.html"}
+    kept = {item.path for item in client.list_artifacts(run_id)}
+    assert kept == {"registered", "plots", "gates.md", "gates.html"}
+    shown = client.get_model_version(registry.name, version.number)
+    assert shown.description == "**a card**" and shown.tags["mlflow_run"] == run_id
     json.dumps(report.to_json())
     below = registry.tracking.client().search_runs(
         [registry.tracking.experiment()], f"tags.mlflow.parentRunId = '{run_id}'"
@@ -85,6 +120,32 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, 
         "trial 1": ("pruned", {"max_depth": "9"}, {}),
     }
     assert {r.info.status for r in below} == {"FINISHED"}
+
+
+def test_a_version_that_was_changed_in_the_store_is_never_opened(
+    registry, good, params, signed, report
+):
+    """Byte and manifest together, so that only the signature tells."""
+    run_id = log(registry, good, params, signed, report)
+    version = registry.register(run_id, good.digest, {})
+    folder = registry.folder(version)
+    with pytest.raises(EvergreenError, match="no public key is known"):
+        replace(registry, public_key=None).folder(version)
+    model = bytearray((folder / "model.onnx").read_bytes())
+    model[len(model) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(model)
+    digests.seal(folder)
+    with pytest.raises(EvergreenError, match=r"is not as it was signed .*artefact/m"):
+        registry.folder(version)
+    another = registry.register(run_id, "f" * 64, {})
+    shutil.rmtree(folder.parent)
+    shutil.copytree(signed, folder.parent)
+    with pytest.raises(EvergreenError, match="but version 2 was registered as ffff"):
+        registry.folder(another)
+    assert registry.folder(version) == folder, "put back as it was"
+    shutil.rmtree(folder.parent)
+    with pytest.raises(EvergreenError, match="the files of version 1 are not at"):
+        registry.folder(version)
 
 
 def test_a_digest_is_registered_once(registry):
