@@ -46,12 +46,18 @@ def planted_params() -> Params:
 
 
 def fill(
-    folder: Path, first: str, last: str, problem: Problem = planted.PROBLEM, labels: bool = True
+    folder: Path,
+    first: str,
+    last: str,
+    problem: Problem = planted.PROBLEM,
+    labels: bool = True,
+    despite: Iterable[str] = (),
 ) -> Partitions:
     """Partitions of the planted problem from `first` to `last`."""
     partitions = Partitions(folder)
     for period in span(Period.parse(first), Period.parse(last)):
-        ingest(problem, partitions, period, problem.read(period), labels=labels)
+        batch = problem.read(period)
+        ingest(problem, partitions, period, batch, labels=labels, despite=tuple(despite))
     return partitions
 
 

@@ -110,7 +110,8 @@ def test_from_one_answer_to_all_of_that(project, first):
 def test_from_a_snapshot_to_its_versions(world, project, first, tmp_path):
     own = next(s for s in project.snapshots.list() if s.md5 == first.tags["snapshot"])
     found = trace(project, own.tag)
-    assert found.trained == found.contained == [first.number] and found.disagrees == []
+    assert first.number in found.trained and first.number in found.contained
+    assert found.disagrees == []
     assert trace(project, own.md5[:8]) == found
     assert found.partitions == {
         name: entry["sha256"] for name, entry in project.partitions.manifest().items()
@@ -121,13 +122,13 @@ def test_from_a_snapshot_to_its_versions(world, project, first, tmp_path):
         return Snapshots(world.checkout, raw, tmp_path / f"{name}-scratch").record(name, NOON)
 
     more = trace(project, recorded("more", "2024-W01", "2024-W09").tag)
-    assert (more.trained, more.contained, more.disagrees) == ([], [first.number], [])
+    assert first.number in more.contained and more.trained == more.disagrees == []
     less = trace(project, recorded("less", "2024-W01", "2024-W04").tag)
     assert (less.trained, less.contained, less.disagrees) == ([], [], [])
     flipped = replace(PROBLEM, outcomes=lambda batch: outcomes(batch).assign(
         label=lambda found: 1 - found["label"]))  # fmt: skip
     other = trace(project, recorded("other", "2024-W01", "2024-W02", flipped).tag)
-    assert (other.contained, other.disagrees) == ([], [first.number])
+    assert other.contained == [] and first.number in other.disagrees
     assert "saw other content" in shown(other)
 
 

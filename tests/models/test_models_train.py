@@ -115,9 +115,10 @@ def test_one_outcome_only_is_refused(filled, tmp_path, make):
         return outcomes(batch).assign(label=lambda found: found["label"].where(
             found["label"].isna(), 0.0))  # fmt: skip
 
-    same = replace(PROBLEM, outcomes=never)
+    same, despite = replace(PROBLEM, outcomes=never), ("constant label",)
+    of = filled(tmp_path / "raw", "2024-W01", "2024-W08", same, despite=despite)
     with pytest.raises(EvergreenError, match="training needs both outcomes of 'late'"):
-        make(problem=same, of=filled(tmp_path / "raw", "2024-W01", "2024-W08", same))
+        make(problem=same, of=of)
 
 
 def test_the_threshold_is_where_both_errors_cost_the_same(good, params):
