@@ -30,7 +30,7 @@ def schema(case: Case) -> Verdict:
     own, problem = case.challenger, case.problem
     contract = json.loads((own.folder / "contract.json").read_text())
     checks = {
-        "fields": own.fields == problem.fields,
+        "fields": [f.to_json() for f in own.fields] == [f.to_json() for f in problem.fields],
         "features": [_spec(f) for f in own.features] == [_spec(f) for f in problem.features],
         "target": own.target == problem.target,
         "problem": contract.get("problem") == problem.name,
