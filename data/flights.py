@@ -46,57 +46,27 @@ FIELDS = (
     Field("carrier", "text", "two-letter code of the airline"),
     Field("origin", "text", "airport of departure", values=("EWR", "JFK", "LGA")),
     Field("dest", "text", "airport of arrival"),
-    Field(
-        "distance", "number", "miles between the airports", minimum=10, maximum=6000, unit="miles"
-    ),
-    Field(
-        "aircraft_age",
-        "number",
-        "years since it was built",
-        nullable=True,
-        minimum=0,
-        maximum=70,
-        unit="years",
-    ),
+    Field("distance", "number", "miles between the airports", minimum=10, maximum=6000,
+          unit="miles"),
+    Field("aircraft_age", "number", "years since it was built", nullable=True, minimum=0,
+          maximum=70, unit="years"),
     Field("seats", "number", "seats of the aircraft", nullable=True, minimum=1, maximum=600),
     Field("temp", "number", "temperature, °F", nullable=True, minimum=-30, maximum=120, unit="°F"),
     Field("dewp", "number", "dew point, °F", nullable=True, minimum=-40, maximum=100, unit="°F"),
-    Field(
-        "humid", "number", "relative humidity, %", nullable=True, minimum=0, maximum=100, unit="%"
-    ),
+    Field("humid", "number", "relative humidity, %", nullable=True, minimum=0, maximum=100,
+          unit="%"),
     Field("wind_dir", "number", "degrees", nullable=True, minimum=0, maximum=360, unit="degrees"),
     Field("wind_speed", "number", "mph", nullable=True, minimum=0, maximum=150, unit="mph"),
-    Field(
-        "wind_gust",
-        "number",
-        "mph; missing in calm air",
-        nullable=True,
-        minimum=0,
-        maximum=200,
-        unit="mph",
-    ),
-    Field(
-        "precip",
-        "number",
-        "inches in that hour",
-        nullable=True,
-        minimum=0,
-        maximum=10,
-        unit="inches",
-    ),
-    Field(
-        "pressure",
-        "number",
-        "millibars at sea level",
-        nullable=True,
-        minimum=900,
-        maximum=1100,
-        unit="millibars",
-    ),
+    Field("wind_gust", "number", "mph; missing in calm air", nullable=True, minimum=0, maximum=200,
+          unit="mph"),
+    Field("precip", "number", "inches in that hour", nullable=True, minimum=0, maximum=10,
+          unit="inches"),
+    Field("pressure", "number", "millibars at sea level", nullable=True, minimum=900, maximum=1100,
+          unit="millibars"),
     Field("visib", "number", "miles", nullable=True, minimum=0, maximum=10, unit="miles"),
     Field("departures_hour", "number", "scheduled there in that hour", minimum=1, maximum=500),
     Field("departures_day", "number", "scheduled there on that day", minimum=1, maximum=5000),
-)
+)  # fmt: skip
 
 DEW_TOLERANCE = 0.5  # °F: both are rounded measurements
 

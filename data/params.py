@@ -4,20 +4,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from data.errors import EvergreenError
+from data.gate_params import Gates, Section, Share
 
-Share = Annotated[float, Field(ge=0, le=1)]
 CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
 CalibrationMethod = Literal["none", "shift", "platt"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class Train(_Section):
+class Train(Section):
     """Which past is learned from, and how.
 
     Attributes:
@@ -34,7 +30,7 @@ class Train(_Section):
     seed: int
 
 
-class XGBoost(_Section):
+class XGBoost(Section):
     """Passed to `XGBClassifier` as they are."""
 
     n_estimators: Annotated[int, Field(ge=1)]
@@ -46,7 +42,7 @@ class XGBoost(_Section):
     reg_lambda: Annotated[float, Field(ge=0)]
 
 
-class HistGradientBoosting(_Section):
+class HistGradientBoosting(Section):
     """Passed to `HistGradientBoostingClassifier` as they are."""
 
     max_iter: Annotated[int, Field(ge=1)] = 150
@@ -57,14 +53,14 @@ class HistGradientBoosting(_Section):
     max_features: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-class Logistic(_Section):
+class Logistic(Section):
     """The linear candidate."""
 
     C: Annotated[float, Field(gt=0)]
     max_iter: Annotated[int, Field(ge=1)]
 
 
-class Rolling(_Section):
+class Rolling(Section):
     """How candidates are compared: on periods that each was trained up to, and no further.
 
     Attributes:
@@ -80,7 +76,7 @@ class Rolling(_Section):
     metric: Literal["roc_auc", "log_loss"] = "roc_auc"
 
 
-class Calibration(_Section):
+class Calibration(Section):
     """How probabilities are corrected, on the last `periods` of the rolling comparison.
 
     Taken only if it lowers the log loss of each of these periods when fitted on the others.
@@ -90,7 +86,7 @@ class Calibration(_Section):
     periods: Annotated[int, Field(ge=2)] = 3
 
 
-class Tune(_Section):
+class Tune(Section):
     """How the winner's settings are searched; whichever budget is used up first ends it."""
 
     enabled: bool = False
@@ -98,87 +94,14 @@ class Tune(_Section):
     seconds: Annotated[int, Field(ge=1)] = 600
 
 
-class Decision(_Section):
+class Decision(Section):
     """What an error costs; the threshold follows from it (Elkan 2001)."""
 
     cost_false_positive: Annotated[float, Field(gt=0)]
     cost_false_negative: Annotated[float, Field(gt=0)]
 
 
-class Gates(_Section):
-    """When a challenger may serve; intervals are over bootstrapped days.
-
-    Attributes:
-        beat_base_rate_by, beat_logistic_by: the whole interval of the gain in ROC-AUC is above.
-        yardstick_margin, champion_margin: ROC-AUC that may be lost to them: fails where the whole
-            interval is beyond it, or the value beyond twice it.
-        log_loss_margin: nats beyond the champion's, or the base rate's before there is one.
-        overfit_margin, untouched_margin: ROC-AUC of training minus holdout, above and below the
-            yardstick's same gap.
-        calibration_margin: nats lost to the yardstick with each at the holdout's level.
-        level_margin: log odds that the mean probability of the training rows may be off by.
-        slope_minimum, slope_ratio: of log odds on the training rows; least, and most as a multiple
-            of the yardstick's.
-        slice_past_rows, slice_rows: training and held-out rows that a slice needs to be judged.
-        slice_bias_margin: log odds on training rows; slice_fit_margin: nats lost to the yardstick
-            there; slice_loss_margin: nats lost on the holdout to the champion, else the yardstick:
-            fails where the whole interval is beyond, or the value three times.
-        single_field_auc, plausible_auc: from here on one field, or the model, knows too much.
-        missing_margin, unseen_margin: nats that a disturbance adds beyond what the yardstick
-            suffers; noise_margin: the same of the mean change of a probability.
-        permutation_bound: ROC-AUC that a single shuffled field may cost.
-        latency_budget, latency_floor: microseconds a row; size_budget, size_floor: megabytes of the
-            artefact; the ratios to the champion's count above the floors.
-        past_rows: training rows that are looked at; robustness_rows, parity_rows: held-out ones.
-        yardstick_trees, yardstick_depth: of the gates' own model; noise_retrains: how often it is
-            trained on days drawn again, and noise_factor: how many times what that changes is added
-            to the margins of the comparisons, so that few rows do not refuse a retrain by chance;
-            slice_noise_factor: the same for the bias of each slice.
-    """
-
-    beat_base_rate_by: float
-    beat_logistic_by: float
-    yardstick_margin: Annotated[float, Field(ge=0)] = 0.01
-    champion_margin: Annotated[float, Field(ge=0)]
-    log_loss_margin: Annotated[float, Field(ge=0)]
-    overfit_margin: Annotated[float, Field(ge=0)] = 0.06
-    untouched_margin: Annotated[float, Field(ge=0)] = 0.03
-    calibration_margin: Annotated[float, Field(ge=0)] = 0.01
-    level_margin: Annotated[float, Field(ge=0)] = 0.1
-    slope_minimum: Annotated[float, Field(ge=0)] = 0.95
-    slope_ratio: Annotated[float, Field(ge=1)] = 1.4
-    slice_past_rows: Annotated[int, Field(ge=2)] = 300
-    slice_rows: Annotated[int, Field(ge=2)] = 100
-    slice_bias_margin: Annotated[float, Field(ge=0)] = 0.05
-    slice_fit_margin: Annotated[float, Field(ge=0)] = 0.01
-    slice_loss_margin: Annotated[float, Field(ge=0)] = 0.02
-    single_field_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.67
-    plausible_auc: Annotated[float, Field(gt=0.5, le=1)] = 0.95
-    missing_margin: Annotated[float, Field(ge=0)] = 0.06
-    unseen_margin: Annotated[float, Field(ge=0)] = 0.15
-    noise_margin: Annotated[float, Field(ge=0)] = 0.03
-    permutation_bound: Annotated[float, Field(ge=0)] = 0.25
-    latency_budget: Annotated[float, Field(gt=0)] = 1000.0
-    latency_ratio: Annotated[float, Field(ge=1)] = 4.0
-    latency_floor: Annotated[float, Field(gt=0)] = 100.0
-    size_budget: Annotated[float, Field(gt=0)] = 12.0
-    size_ratio: Annotated[float, Field(ge=1)] = 3.0
-    size_floor: Annotated[float, Field(gt=0)] = 6.0
-    past_rows: Annotated[int, Field(ge=100)] = 60000
-    robustness_rows: Annotated[int, Field(ge=50)] = 2000
-    parity_rows: Annotated[int, Field(ge=1)]
-    parity_tolerance: Annotated[float, Field(gt=0)]
-    yardstick_trees: Annotated[int, Field(ge=1)] = 40
-    yardstick_depth: Annotated[int, Field(ge=1)] = 4
-    noise_retrains: Annotated[int, Field(ge=2)] = 6
-    noise_factor: Annotated[float, Field(ge=0)] = 1.5
-    slice_noise_factor: Annotated[float, Field(ge=0)] = 2.2
-    confidence: Annotated[float, Field(gt=0.5, lt=1)]
-    bootstrap_samples: Annotated[int, Field(ge=100)]
-    minimum_rows: Annotated[int, Field(ge=1)]
-
-
-class Contract(_Section):
+class Contract(Section):
     """When a batch is refused whole.
 
     Attributes:
@@ -195,7 +118,7 @@ class Contract(_Section):
     quarantine_share: Share = 0.1
 
 
-class Importance(_Section):
+class Importance(Section):
     """How the importance of fields is measured, and how far it may move from the champion's.
 
     Attributes:
@@ -207,7 +130,7 @@ class Importance(_Section):
     maximum_shift: Share
 
 
-class Monitor(_Section):
+class Monitor(Section):
     """When a period is unusual."""
 
     bins: Annotated[int, Field(ge=2)]
@@ -216,7 +139,7 @@ class Monitor(_Section):
     excluded_share_limit: Share
 
 
-class Governor(_Section):
+class Governor(Section):
     """When an alarm is worth a retrain; counted in periods."""
 
     consecutive_alarms: Annotated[int, Field(ge=1)]
@@ -224,21 +147,21 @@ class Governor(_Section):
     maximum_age_periods: Annotated[int, Field(ge=1)]
 
 
-class Canary(_Section):
+class Canary(Section):
     """How a release is tried before it takes traffic."""
 
     smoke_rows: Annotated[int, Field(ge=1)]
     smoke_tolerance: Annotated[float, Field(gt=0)]
 
 
-class Approval(_Section):
+class Approval(Section):
     """Whether a person decides before a version takes the traffic."""
 
     required: bool
     timeout_hours: Annotated[float, Field(gt=0)]
 
 
-class Demo(_Section):
+class Demo(Section):
     """What `make demo` replays."""
 
     first_train: str
@@ -246,7 +169,7 @@ class Demo(_Section):
     rows_per_request: Annotated[int, Field(ge=1, le=1000)]
 
 
-class Params(_Section):
+class Params(Section):
     """All of params.yaml."""
 
     problem: str

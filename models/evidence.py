@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from data import matrix, windows
-from data.params import Gates, Params
+from data.gate_params import Gates
+from data.params import Params
 from data.partitions import Partitions
 from data.problem import Problem
 from data.windows import Labelled

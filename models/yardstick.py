@@ -10,7 +10,7 @@ from xgboost import XGBClassifier
 
 from data import features
 from data.features import Columns, Feature
-from data.params import Gates
+from data.gate_params import Gates
 from data.problem import Problem
 from data.windows import Labelled, Windows
 from models.quality import at_level, level_shift, log_losses, log_odds

@@ -27,18 +27,11 @@ FIELDS = (
     Field("sent_at", "timestamp", "local time of the depot"),
     Field("route", "text", "which way it goes"),
     Field("size", "text", "of the box", values=("large", "small")),
-    Field(
-        "kilos",
-        "number",
-        "weight; unknown for some",
-        nullable=True,
-        minimum=0,
-        maximum=40,
-        unit="kilograms",
-    ),  # fmt: skip
+    Field("kilos", "number", "weight; unknown for some", nullable=True, minimum=0, maximum=40,
+          unit="kilograms"),
     Field("queue", "number", "parcels waiting, in hundreds", minimum=0, maximum=100),
     Field("stops", "integer", "on the way", minimum=1, maximum=9),
-)
+)  # fmt: skip
 FEATURES = (
     CalendarPart("hour", "sent_at", "hour"),
     Category("route", "route"),
