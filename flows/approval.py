@@ -17,6 +17,7 @@ from models import standing
 from models.ledger import Entry, Kind
 from models.registry import CHAMPION
 from models.standing import Waiver
+from models.verdict import NEVER_WAIVED
 from models.version import Version
 
 POLL_SECONDS = 3
@@ -89,8 +90,8 @@ def waive(project: Project, number: str, gate: str, by: str, reason: str, expire
     """Write into the ledger that a person answers for a gate that a version failed.
 
     Raises:
-        EvergreenError: if there is no such failed gate, the reason is empty, or it is the gate that
-            nobody can answer for: a model from uncommitted code cannot be made again.
+        EvergreenError: if there is no such failed gate, the reason is empty, or it is a gate that
+            nobody can answer for.
     """
     version = project.registry.get(number)
     version.refuse_if_dirty()
@@ -98,6 +99,11 @@ def waive(project: Project, number: str, gate: str, by: str, reason: str, expire
     if gate not in failed:
         raise EvergreenError(
             f"version {number} failed no gate {gate!r} (failed: {', '.join(failed) or 'none'})"
+        )
+    if gate in NEVER_WAIVED:
+        raise EvergreenError(
+            f"gate {gate} cannot be waived: what it found is no matter of judgement; mend it and "
+            "train again"
         )
     said = act(project.settings, reason.strip(), author(project.settings, by))
     if not said.reason or not by.strip():

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from data.errors import EvergreenError
 from models.ledger import Entry, Kind
+from models.verdict import NEVER_WAIVED
 
 GATE, PASSED = "gate.", "passed:"
 
@@ -122,6 +123,6 @@ def failed_gates(tags: Mapping[str, str]) -> list[str]:
 
 
 def unwaived(tags: Mapping[str, str], known: Sequence[Waiver], at: datetime) -> list[str]:
-    """The failed gates that nobody answers for at that moment; a version may serve without any."""
-    waived = {waiver.gate for waiver in known if waiver.holds(at)}
+    """The failed gates that nobody answers for at that moment; without any it may serve."""
+    waived = {waiver.gate for waiver in known if waiver.holds(at)} - NEVER_WAIVED
     return [gate for gate in failed_gates(tags) if gate not in waived]

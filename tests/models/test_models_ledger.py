@@ -167,3 +167,5 @@ def test_a_waiver_lets_one_failed_gate_pass_until_its_day_is_over():
     assert standing.unwaived(tags, [waiver, replace(waiver, gate="n")], last) == []
     assert standing.unwaived(tags, [waiver], last + timedelta(seconds=1)) == ["log_loss", "n"]
     assert standing.unwaived(tags, [], last) == ["log_loss", "n"]
+    schema = {"gate.schema": "failed: fields differ"}
+    assert standing.unwaived(schema, [replace(waiver, gate="schema")], last) == ["schema"]
