@@ -77,7 +77,6 @@ def train(
     held_matrix = features.transform(fitted, held.columns)
     scores = {name: model.predict(held_matrix) for name, model in models.items()}
     scores[CHALLENGER] = chosen.calibration.predict(models[CHALLENGER], held_matrix)
-    unseen = out_of_fold_scores(past, chosen.choice, chosen.calibration, params)
     return Trained(
         windows=found,
         features=fitted,
@@ -91,7 +90,7 @@ def train(
         reference=reference.build(
             [feature.name for feature in fitted],
             seen.values,
-            unseen,
+            out_of_fold_scores(past, chosen.choice, chosen.calibration, params),
             seen.period,
             params.monitor.bins,
         ),
