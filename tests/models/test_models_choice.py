@@ -9,9 +9,11 @@ from sklearn.metrics import roc_auc_score
 
 from bento.predictor import Predictor
 from data.periods import Period, span
-from models import calibrate, evaluate, gates, rolling
+from models import calibrate, evaluate, evidence, gates, rolling
 from models.artifact import to_rows
 from models.candidates import BASE_RATE, CHALLENGER, HIST_GRADIENT_BOOSTING, LOGISTIC, XGBOOST
+from models.evidence import Case
+from models.gates_behaviour import disturbed
 from models.quality import log_losses
 from tests.planted import PROBLEM, outcomes
 
@@ -32,6 +34,15 @@ def comparing(params):
         train={"out_of_fold_blocks": 2},
         xgboost={"n_estimators": 30},
     )
+
+
+def judged(gate, made, params, problem, of):
+    """One gate's verdict on a model."""
+    trained, artifact = made.trained, made.artifact
+    seen = evidence.gather(problem, of, params, trained.windows.as_of)
+    case = Case(problem, artifact, None, seen, trained.holdout, trained.holdout_scores,
+                params.gates, artifact.threshold, 1, trained.calibration)  # fmt: skip
+    return gates.GATES[gate](case)
 
 
 def noise(batch):
@@ -69,19 +80,19 @@ def test_each_candidate_wins_its_own_world_and_is_served_as_trained(
     assert trained.choice.reason.startswith(f"{best} has the best {params.rolling.metric}")
     assert found.training["choice"]["reason"] == trained.choice.reason
     assert sorted(set(trained.rolling["period"])) == ["2024-W03", "2024-W04", "2024-W05"]
-    columns = gates.disturbed(trained.holdout.columns, PROBLEM.fields, 300, seed=2)
+    columns = disturbed(trained.holdout.columns, PROBLEM.fields, 300, seed=2)
     expected = trained.predict(found.matrix(columns))
     served = Predictor.load(made.folder).probabilities(to_rows(columns, found.fields))
     np.testing.assert_allclose(served, expected, atol=1e-6)
     np.testing.assert_allclose(found.score(columns), expected, atol=1e-6)
-    parity = gates.parity(found, trained.holdout.columns, params.gates, 1)
+    parity = judged("serving_parity", made, params, problem, of)
     assert parity.passed, parity.reason
     shares = trained.model.importance(len(found.features))
     assert shares.sum() == pytest.approx(0 if best == BASE_RATE else 1, abs=1e-6)
     assert make(as_of="2024-W06", params=params, problem=problem, of=of).digest == made.digest
 
 
-def test_an_overconfident_model_is_calibrated_and_served_so(comparing, make, params):
+def test_an_overconfident_model_is_calibrated_and_served_so(comparing, make, params, partitions):
     """Ranking stays as it is; the log loss gate that blocks the raw model lets it through."""
     wild = {"n_estimators": 40, "max_depth": 9, "learning_rate": 1.0, "min_child_weight": 0.0,
             "reg_lambda": 0.0}  # fmt: skip
@@ -96,11 +107,8 @@ def test_an_overconfident_model_is_calibrated_and_served_so(comparing, make, par
     assert loss[CHALLENGER] < loss[XGBOOST] - 0.05
     aucs = [roc_auc_score(label, scores[name]) for name in (CHALLENGER, XGBOOST)]
     assert aucs[0] == pytest.approx(aucs[1], abs=1e-3)  # float32 ties
-    held = trained.holdout
-    report = gates.judge(
-        made.artifact, held.columns, held.label, held.day, scores, None, params.gates, 1
-    )
-    assert report.passed, report.reason
+    verdict = judged("log_loss", made, params, PROBLEM, partitions)
+    assert verdict.passed, verdict.reason
 
 
 def test_a_lasting_fault_is_calibrated_away_and_a_swinging_level_is_not():
