@@ -72,7 +72,10 @@ def test_a_study_that_was_killed_goes_on_and_ends_like_one_that_was_not(
     whole = tune.search(LOGISTIC, made, asked, None, quiet)
     arguments = (str(root), str(partitions.folder), str(tmp_path))
     died = subprocess.run(
-        [sys.executable, "-c", KILLED, *arguments], capture_output=True, text=True, cwd=root
+        [sys.executable, "-u", "-c", KILLED, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=root,
     )
     assert died.returncode == -9, died.stderr
     assert died.stdout.count("trial ") >= 3 and "trial 4 of 8" not in died.stdout
