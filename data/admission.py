@@ -62,6 +62,8 @@ def examine(
         _refuse(rules.columns(problem, [field.name for field in problem.source], told), what)
         source = contracts.typed_source(problem, batch)
         _refuse(rules.retyped(source, contract or Contract()), what)
+    elif not _own_columns(problem) & set(batch.columns):
+        _refuse(rules.columns(problem, sorted(_own_columns(problem)), list(batch.columns)), what)
     try:
         clean = batch if source is None else batch.assign(**source.rows)
         prepared = problem.prepare(clean).reset_index(drop=True)
@@ -84,10 +86,13 @@ def examine(
     return Delivered(period, what, prepared, typed, sifted, outcomes)
 
 
+def _own_columns(problem: Problem) -> set[str]:
+    return {KEY, *(field.name for field in problem.fields)}
+
+
 def _has_source_form(problem: Problem, batch: pd.DataFrame) -> bool:
     """Whether a batch has more columns of the source's own form than of a partition's."""
-    found = {str(name) for name in batch.columns}
-    own = {KEY, *(field.name for field in problem.fields)}
+    found, own = {str(name) for name in batch.columns}, _own_columns(problem)
     return len(own & found) <= len({field.name for field in problem.source} & found) > 0
 
 
