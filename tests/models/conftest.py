@@ -1,5 +1,6 @@
 """Models of the planted problem, trained once for the session."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from data.params import Params
 from data.partitions import Partitions
 from data.periods import parse_as_of
 from data.problem import Problem
-from models import artifact
+from models import artifact, signing
 from models.artifact import Artifact, Trained
 from models.train import train
 from tests.planted import PROBLEM
@@ -61,3 +62,13 @@ def make(tmp_path_factory, partitions, params) -> Callable[..., Made]:
 def good(make) -> Made:
     """A model of the world before the change."""
     return make()
+
+
+@pytest.fixture(scope="module")
+def signed(tmp_path_factory, good, keys) -> Path:
+    """The folder of a version as a training leaves it, signed with the module's `keys`."""
+    folder = tmp_path_factory.mktemp("signed") / "registered"
+    shutil.copytree(good.folder, folder / "artefact")
+    (folder / "card.md").write_text("# card")
+    signing.sign(folder, keys)
+    return folder

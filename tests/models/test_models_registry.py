@@ -9,7 +9,7 @@ import pytest
 
 from data import digests
 from data.errors import EvergreenError
-from models import artifact, evaluate, evidence, gates, signing, tracking
+from models import artifact, evaluate, evidence, gates, tracking
 from models.candidates import CHALLENGER as TAKEN
 from models.evidence import Case
 from models.gates import GateReport
@@ -46,16 +46,6 @@ def add(registry: Registry, digest: str):
 def aliases(registry: Registry) -> dict[str, str | None]:
     found = {name: registry.alias(name) for name in (CHALLENGER, CHAMPION, PREVIOUS)}
     return {name: version and version.number for name, version in found.items()}
-
-
-@pytest.fixture(scope="module")
-def signed(tmp_path_factory, good, keys) -> Path:
-    """The folder of a version as a training leaves it."""
-    folder = tmp_path_factory.mktemp("signed") / "registered"
-    shutil.copytree(good.folder, folder / "artefact")
-    (folder / "card.md").write_text("# card")
-    signing.sign(folder, keys)
-    return folder
 
 
 @pytest.fixture(scope="module")

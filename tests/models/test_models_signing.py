@@ -20,15 +20,6 @@ def keys(tmp_path_factory) -> Keys:
     return Keys(tmp_path_factory.mktemp("keys") / "signing.pem").ensure()
 
 
-@pytest.fixture(scope="module")
-def signed(tmp_path_factory, good, keys) -> Path:
-    folder = tmp_path_factory.mktemp("signed") / "registered"
-    shutil.copytree(good.folder, folder / "artefact")
-    (folder / "card.md").write_text("# card")
-    signing.sign(folder, keys)
-    return folder
-
-
 @pytest.fixture
 def copy(signed, tmp_path) -> Path:
     return Path(shutil.copytree(signed, tmp_path / "registered"))
