@@ -36,6 +36,7 @@ SOURCES = (
     "bento/predictor.py",
     "bento/server.py",
     "bento/service.py",
+    "bento/wire.py",
     "data/__init__.py",
     "data/digests.py",
     "data/errors.py",
@@ -44,6 +45,7 @@ SOURCES = (
 )
 REQUIREMENTS = (
     "bentoml",
+    "httptools",
     "msgspec",
     "numpy",
     "onnxruntime",
@@ -52,6 +54,7 @@ REQUIREMENTS = (
     "pydantic",
     "starlette",
     "uvicorn",
+    "uvloop",
 )
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import uvicorn
 
+from bento.wire import Protocol
+
 
 def bind(host: str, port: int) -> socket.socket:
     """A bound socket that does not listen yet: until the model is loaded, clients are refused at
@@ -28,6 +30,7 @@ def serve(bento: Path, host: str, port: int) -> None:
     app = load(str(bento)).to_asgi(is_main=True)
     config = uvicorn.Config(
         app,
+        http=Protocol,
         lifespan="on",
         access_log=False,
         server_header=False,

@@ -261,6 +261,18 @@ def test_answers_are_not_held_back(stack, row):
     assert statistics.median(seconds) < 0.03
 
 
+def test_an_answer_comes_as_a_whole(stack, row):
+    """A server killed between head and body leaves an answer that nobody can complete."""
+    body = json.dumps(row).encode()
+    head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    with socket.create_connection((stack.serving.host, stack.serving.blue_port)) as connection:
+        for _ in range(200):
+            connection.sendall(request)
+            head, _, answer = connection.recv(65536).partition(b"\r\n\r\n")
+            assert f"content-length: {len(answer)}".encode() in head and answer.endswith(b"}")
+
+
 def test_restarts_come_up_with_the_same_state(stack, row):
     serving = stack.serving
     predict = f"{serving.url}/predict"
