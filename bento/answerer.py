@@ -182,9 +182,8 @@ class Answerer:
         self.metrics.scored(scores.probabilities, scores.degraded)
         for name, vocabulary in self._vocabularies.items():
             values = [getattr(row, name) for row in request.rows]
-            unseen = sum(value is not None and value not in vocabulary for value in values)
-            if unseen:
-                self.metrics.unseen(name, unseen)
+            if new := set(values) - vocabulary - {None}:
+                self.metrics.unseen(name, sum(value in new for value in values))
 
 
 def _answer_type(target: str) -> type[msgspec.Struct]:
