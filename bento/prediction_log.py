@@ -17,7 +17,8 @@ import msgspec
 from data.errors import EvergreenError
 
 FILE = "predictions.jsonl"
-CLOSED = "predictions-{:08d}.jsonl"
+CLOSED = "predictions-{:08d}"
+LINES, ARCHIVED = ".jsonl", ".parquet"
 KEY = "key"
 SEGMENT = 64 * 1024 * 1024
 logger = logging.getLogger(__name__)
@@ -106,11 +107,12 @@ class PredictionLog:
     def _begin_another(self) -> None:
         """Close the file under the next number, and drop the oldest that are too many."""
         closed = closed_files(self._path.parent)
-        last = _number(closed[-1]) if closed else 0
-        self._path.rename(self._path.with_name(CLOSED.format(last + 1)))
+        last = int(closed[-1].stem.rpartition("-")[2]) if closed else 0
+        self._path.rename(self._path.with_name(CLOSED.format(last + 1) + LINES))
         os.close(self._descriptor)
         self._open()
-        for path in closed[: max(0, len(closed) + 1 - self._segments)]:
+        lines = [path for path in closed if path.suffix == LINES]
+        for path in lines[: max(0, len(lines) + 1 - self._segments)]:
             logger.warning("%s is dropped: the log holds %d files", path, self._segments)
             path.unlink(missing_ok=True)
 
@@ -130,8 +132,8 @@ def slot_file(folder: Path, slot: str) -> Path:
 
 
 def closed_files(folder: Path) -> list[Path]:
-    """What a slot does not write any more, the oldest first."""
-    return sorted(folder.glob(CLOSED.replace("{:08d}", "*")))
+    """What a slot does not write any more, as lines or archived, the oldest first."""
+    return sorted(folder.glob(f"{CLOSED.partition('{')[0]}*[0-9].*"))
 
 
 def read(
@@ -149,24 +151,21 @@ def read(
         model_version: only answers of this version.
         probes: smoke tests, too.
     """
-    for entry in _entries(folder):
-        if (model_version is None or entry.model_version == model_version) and (
-            probes or not entry.probe
+    for record in _records(folder):
+        if (
+            (start is None or record.event_time >= start)
+            and (end is None or record.event_time < end)
+            and (model_version is None or record.model_version == model_version)
+            and (probes or not record.probe)
         ):
-            for record in _records(entry):
-                if (start is None or record.event_time >= start) and (
-                    end is None or record.event_time < end
-                ):
-                    yield msgspec.structs.asdict(record)
+            yield msgspec.structs.asdict(record)
 
 
 def find(folder: Path, request_id: str) -> dict[str, Any] | None:
     """The record of one answer, a smoke test's included; None if no slot gave it."""
-    request = request_id.partition("-")[0]
-    for entry in _entries(folder, request.encode()):
-        for record in _records(entry) if entry.request_id == request else ():
-            if record.request_id == request_id:
-                return msgspec.structs.asdict(record)
+    for record in _records(folder, request_id.partition("-")[0]):
+        if record.request_id == request_id:
+            return msgspec.structs.asdict(record)
     return None
 
 
@@ -175,28 +174,42 @@ def row_ids(entry_id: str, many: bool, rows: int) -> list[str]:
     return [f"{entry_id}-{i}" for i in range(rows)] if many else [entry_id]
 
 
-def _entries(folder: Path, holding: bytes = b"") -> Iterator[Entry]:
-    """The entries of all slots, of those lines that hold some bytes."""
-    decoder = msgspec.json.Decoder(Entry)
+def _records(folder: Path, request: str = "") -> Iterator[Record]:
+    """The records of all slots; with the id of a request, at least those of its answer."""
     for slot in sorted((folder / "log").glob("*/")):
         for path in [*closed_files(slot), slot / FILE]:
+            if path.suffix == ARCHIVED:
+                from bento.log_archive import records  # no server reads, or has what this imports
+
+                yield from records(path, request)
+            else:
+                yield from lines(path, request)
+
+
+def lines(path: Path, request: str = "") -> Iterator[Record]:
+    """The records of one file of lines; with a request's id, at least those of its answer.
+
+    Raises:
+        EvergreenError: if a line is something else.
+    """
+    decoder, wanted = msgspec.json.Decoder(Entry), request.encode()
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return  # archived or dropped since it was listed
+    with file:
+        for line in file:
+            if wanted not in line:
+                continue
             try:
-                file = path.open("rb")
-            except FileNotFoundError:
-                continue  # closed under its number, or dropped, since it was listed
-            with file:
-                for line in file:
-                    if holding not in line:
-                        continue
-                    try:
-                        yield decoder.decode(line)
-                    except msgspec.ValidationError as error:
-                        raise EvergreenError(f"{path} is no prediction log: {error}") from error
-                    except msgspec.DecodeError:
-                        continue  # torn: its request was never answered
+                yield from _of_entry(decoder.decode(line))
+            except msgspec.ValidationError as error:
+                raise EvergreenError(f"{path} is no prediction log: {error}") from error
+            except msgspec.DecodeError:
+                continue  # torn: its request was never answered
 
 
-def _records(entry: Entry) -> Iterator[Record]:
+def _of_entry(entry: Entry) -> Iterator[Record]:
     ids = row_ids(entry.request_id, entry.many, len(entry.rows))
     for own_id, row, probability in zip(ids, entry.rows, entry.probabilities, strict=True):
         key = row.pop(KEY)
@@ -213,7 +226,3 @@ def _records(entry: Entry) -> Iterator[Record]:
             probe=entry.probe,
             row=row,
         )
-
-
-def _number(path: Path) -> int:
-    return int(path.stem.rpartition("-")[2])

@@ -11,7 +11,7 @@ import pandas as pd
 from prefect import flow
 from prefect.events import emit_event
 
-from bento import prediction_log
+from bento import log_archive
 from data.contracts import KEY, to_columns
 from data.digests import canonical_json, write_atomically
 from data.drift import DriftReport, Verdict, compare
@@ -141,13 +141,11 @@ def watch(project: Project, period: Period, champion: Version, model: Artifact) 
 
 def _logged(project: Project, period: Period, champion: Version) -> pd.DataFrame:
     """Key and probability of every event of the period that the champion answered."""
-    records = prediction_log.read(
-        project.settings.serving.folder, period.start, period.end, champion.number
-    )
-    answered = {record["key"]: record["probability"] for record in records if record["key"]}
-    return pd.DataFrame(
-        {KEY: pd.Series(answered.keys(), dtype="str"), "probability": list(answered.values())}
-    )
+    folder, columns = project.settings.serving.folder, ["logged_at", KEY, "probability"]
+    log_archive.archive(folder)
+    found = log_archive.table(folder, columns, period.start, period.end, champion.number)
+    told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
+    return told.drop_duplicates(KEY, keep="last")[[KEY, "probability"]].astype({KEY: "str"})
 
 
 def _matured(project: Project, period: Period) -> pd.DataFrame | None:

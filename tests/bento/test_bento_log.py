@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bento.log_archive import archive, table
 from bento.prediction_log import Entry, PredictionLog, closed_files, find, read, slot_file
 from data.errors import EvergreenError
 
@@ -122,3 +123,25 @@ def test_another_kind_of_line_is_an_error(tmp_path):
     path.write_text('{"request_id": 7}\n')
     with pytest.raises(EvergreenError, match="is no prediction log"):
         list(read(tmp_path))
+
+
+def test_archives_hold_what_the_lines_held(tmp_path):
+    log = PredictionLog(slot_file(tmp_path, "blue"), segment=1000)
+    for hour in range(20):
+        log.append([entry(hour, "1" if hour % 2 else "2", probe=hour == 5)])
+    log.append([entry(3, "1", rows=4)])
+    before = list(read(tmp_path, probes=True))
+    made = archive(tmp_path)
+    assert made and archive(tmp_path) == []
+    assert list(read(tmp_path, probes=True)) == before
+    assert find(tmp_path, "r7") == next(r for r in before if r["request_id"] == "r7")
+    log.append([entry(9)])
+    assert not set(made) & set(archive(tmp_path)), "numbers go on"
+    day = datetime(2024, 4, 1, 3), datetime(2024, 4, 1, 10)
+    found = table(tmp_path, ["request_id", "probability"], *day, "1")
+    assert found["request_id"].tolist() == [
+        record["request_id"] for record in read(tmp_path, *day, "1")
+    ]
+    kept = sum(path.stat().st_size for path in made[1:])
+    archive(tmp_path, keep=kept)
+    assert len(list(read(tmp_path, probes=True))) < len(before)
