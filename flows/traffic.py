@@ -31,10 +31,10 @@ def send(project: Project, period: Period, progress: Callable[[int], None]) -> i
     bodies = [
         {**row, "key": key} for row, key in zip(requests_, rows[KEY].astype(object), strict=True)
     ]
-    with requests.Session() as session:
-        session.trust_env = False
+    door = project.settings.serving.door
+    with door.session() as session:
         for body in _batches(bodies, project.params.demo.rows_per_request):
-            _post(session, f"{project.settings.serving.url}/predict", body)
+            _post(session, f"{door.url}/predict", body)
             progress(len(body) if isinstance(body, list) else 1)
     return len(bodies)
 

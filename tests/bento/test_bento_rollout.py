@@ -20,7 +20,7 @@ import psutil
 import pytest
 import requests
 
-from bento import client, gateway, history, rollout, supervisor
+from bento import client, gateway, haproxy, history, rollout, supervisor
 from bento.package import Package, build
 from bento.prediction_log import read
 from bento.slots import Serving, programs
@@ -238,7 +238,7 @@ def test_the_endpoint_beside_predict(stack, row):
     assert all(name in schema for name in row)
     headers = {"content-type": "application/vnd.bentoml+pickle"}
     assert requests.post(f"{url}/predict", b"x", headers=headers, timeout=5).status_code == 415
-    large = requests.post(f"{url}/predict", b" " * (gateway.MAX_BODY + 1), timeout=5)
+    large = requests.post(f"{url}/predict", b" " * (haproxy.MAX_BODY + 1), timeout=5)
     assert large.status_code == 413
 
 
