@@ -23,6 +23,8 @@ from bento.prediction_log import PredictionLog, Record, now
 from bento.predictor import Predictor
 
 MAX_BODY = 2 * 1024 * 1024
+AT_ONCE = 32 * 1024  # the gateway keeps a body of this size until it is whole
+BODY_SECONDS = 4.0  # less than BentoML's own limit, which would call it a fault of the server
 SLOT_HEADER = b"x-slot"
 
 Message = MutableMapping[str, Any]
@@ -222,11 +224,14 @@ async def _reply(scope: Message, receive: Receive, send: Send, work: Work) -> in
     try:
         headers = dict(scope["headers"])
         _check_head(scope, headers)
-        body = await _body(receive)
+        body = await _whole_body(receive, headers)
         status, answer = 200, await work(body, SLOT_HEADER in headers)
     except RequestError as error:
         status = error.status
         answer = orjson.dumps({"error": error.message, "path": error.path})
+    except TimeoutError:
+        status = 408
+        answer = b'{"error":"the body did not come in time","path":"$"}'
     except Exception as error:
         logger.error("a request failed: %s", type(error).__name__)
         status, answer = 500, b'{"error":"the request failed in the server","path":"$"}'
@@ -243,6 +248,14 @@ def _check_head(scope: Message, headers: dict[bytes, bytes]) -> None:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > MAX_BODY:
         raise RequestError(413, f"the body is larger than {MAX_BODY} bytes: send fewer rows")
+
+
+async def _whole_body(receive: Receive, headers: dict[bytes, bytes]) -> bytes:
+    length = headers.get(b"content-length", b"")
+    if length.isdigit() and int(length) <= AT_ONCE:
+        return await _body(receive)
+    async with asyncio.timeout(BODY_SECONDS):
+        return await _body(receive)
 
 
 async def _body(receive: Receive) -> bytes:
