@@ -6,10 +6,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock clean
+.PHONY: help setup demo test check lock clean bench-hostile
 
 help: ## list the words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with the locked packages (the other words do it, too)
 
@@ -24,6 +24,9 @@ check: $(READY) ## format, lint, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+
+bench-hostile: $(READY) ## 20,000 hostile requests through the gateway: no 5xx, every body JSON
+	@$(BIN)/python -m tests.bench.serving.bench_hostile
 
 lock: $(READY) ## requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

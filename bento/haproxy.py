@@ -78,6 +78,8 @@ frontend gateway
     # Only a request that is here as a whole can be sent again to another server.
     http-request wait-for-body time {seconds}s
 {plain}
+    # Only /predict/ and its like lead elsewhere, to wherever the host header says.
+    {no_detour} if {{ status 300:399 }}
     use_backend blue if {{ req.hdr(x-slot) -m str blue }}
     use_backend green if {{ req.hdr(x-slot) -m str green }}
     default_backend serving
@@ -117,9 +119,10 @@ ERRORS = {
     503: "no model is serving: try again in a second",
     504: NO_ANSWER,
 }
+NOTHING_HERE = "there is nothing here"
 PLAIN = {
     400: ERRORS[400],
-    404: "there is nothing here",
+    404: NOTHING_HERE,
     405: ERRORS[405],
     415: "the content type is not taken here",
     500: "the request failed in the server",
@@ -157,6 +160,7 @@ def render(serving: Serving, weights: Mapping[Slot, int], proven: Collection[Slo
         key_map=KEY_MAP,
         errors="\n".join(_error(status, message) for status, message in ERRORS.items()),
         plain="\n".join(_plain(status, message) for status, message in PLAIN.items()),
+        no_detour=f"http-response return status 404 {_json(NOTHING_HERE)}",
         limit=_limit(serving.rate_limit),
         large_head=_refuse(
             431, f"the head has over {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes"
