@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Slot = Literal["blue", "green"]
 SLOTS: tuple[Slot, ...] = get_args(Slot)
 GATEWAY = "gateway"
-RATE_LIMIT = 2000
+RATE_LIMIT = 10_000
 CURRENT, FRESH, PREVIOUS = "bento", "bento.new", "bento.previous"
 # AF_UNIX takes 107 bytes, and both daemons first bind a longer temporary name.
 SOCKET_LIMIT = 90

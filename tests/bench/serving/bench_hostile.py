@@ -23,7 +23,8 @@ from bento import rollout
 from bento.client import Door
 from bento.package import build
 from bento.slots import Serving
-from tests.bench.serving.hostile import BODIES, Answer, Case, cases, fault, send
+from tests.bench.serving.hostile import PROXY_TEXT, Answer, Case, cases, fault, send
+from tests.bench.serving.hostile_bodies import BODIES
 from tests.bento.conftest import make_artefact
 from tests.serving_stack import CHECKOUT, SMOKE, golden, running
 
@@ -50,9 +51,11 @@ class Tally:
     def __init__(self) -> None:
         self.statuses: dict[str, Counter[str]] = defaultdict(Counter)
         self.faults: list[str] = []
+        self.texts = 0
 
     def add(self, case: Case, answer: Answer | None) -> None:
         self.statuses[case.family][str(answer.status) if answer else "closed"] += 1
+        self.texts += answer is not None and answer.kind == PROXY_TEXT and answer.status != 200
         if said := fault(case, answer):
             self.faults.append(f"{case.family}: {said}; sent {case.raw[:200]!r}")
 
