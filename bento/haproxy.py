@@ -29,7 +29,7 @@ global
     nbthread 1
     hard-stop-after 30s
     tune.bufsize 65536  # the largest request that can be sent again to another server
-    tune.http.maxhdr 1000  # what is beyond MAX_HEADERS is refused below, in our own words
+    tune.http.maxhdr 4000  # what is beyond MAX_HEADERS is refused below, in our own words
 
 defaults
     mode http

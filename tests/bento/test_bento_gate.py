@@ -1,5 +1,6 @@
 """Who is let in, and what is cut off: a real gateway before a real slot."""
 
+import resource
 import socket
 import ssl
 import stat
@@ -79,6 +80,23 @@ def test_slow_and_half_open_clients_are_cut_off(stack, row):
     assert post(stack.serving, row) == 200
 
 
+def test_one_address_cannot_take_all_connections(stack, row):
+    address = (stack.serving.bind, stack.serving.gateway_port)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, 4096), hard), hard))
+    idle = [socket.create_connection(address) for _ in range(haproxy.CONNECTIONS + 50)]
+    try:
+        with pytest.raises(EvergreenError, match="does not answer"):
+            post(stack.serving, row)
+        other = HTTPConnection(*address, timeout=5, source_address=("127.0.0.2", 0))
+        other.request("GET", "/version")
+        assert other.getresponse().status == 200
+    finally:
+        for connection in idle:
+            connection.close()
+    wait_for(lambda: answers(stack.serving))
+
+
 @pytest.mark.parametrize(
     ("status", "sent"),
     [
@@ -86,6 +104,7 @@ def test_slow_and_half_open_clients_are_cut_off(stack, row):
         (413, {"data": iter([b" " * 100_000] * 30)}),
         (431, {"headers": {"x-large": "a" * haproxy.MAX_HEADER_BYTES}}),
         (431, {"headers": {f"x-{n}": "a" for n in range(haproxy.MAX_HEADERS)}}),
+        (431, {"headers": {f"x-{n}": "a" for n in range(3000)}}),
         (404, {"path": "/nothing/here"}),
         (405, {"method": "PUT", "path": "/healthz"}),
     ],
@@ -234,17 +253,28 @@ def test_tls_takes_exactly_the_certificate_that_is_named(guarded, tmp_path):
         old.wrap_socket(connection)
 
 
-def test_each_key_has_a_limit_of_its_own(guarded):
+def over_the_limit(serving: Serving, key: str | None) -> requests.Response:
+    """The first refusal of a client that does not pause."""
+    with client.Door(serving.url, key, serving.certificate).session() as session:
+        for _ in range(10_000):
+            reply = session.get(f"{serving.url}/version", timeout=5)
+            if reply.status_code == 429:
+                return reply
+    raise AssertionError("no limit was met")
+
+
+def test_each_address_and_each_key_has_a_limit_of_its_own(guarded):
+    reply = over_the_limit(guarded, None)
+    assert reply.headers["retry-after"] == "1" and set(reply.json()) == {"error", "path"}
+    wait_for(lambda: ask(guarded, "/version").status == 503)
+
     keys, _, busy = auth.create((), "busy", "predict", NOW)
     keys, _, calm = auth.create(keys, "calm", "predict", NOW)
     keep(guarded, keys)
-    with client.Door(guarded.url, busy, guarded.certificate).session() as session:
-        replies = [session.get(f"{guarded.url}/version", timeout=5) for _ in range(60)]
-        while (reply := replies.pop()).status_code != 429:
-            replies.append(session.get(f"{guarded.url}/version", timeout=5))
-    assert reply.headers["retry-after"] == "1" and set(reply.json()) == {"error", "path"}
+    over_the_limit(guarded, busy)
     assert ask(guarded, "/version", calm).status == 503
     wait_for(lambda: ask(guarded, "/version", busy).status == 503)
+    over_the_limit(guarded, "a guess")
     for _ in range(60):
         assert guarded.door.get("/version").status == 503, "our own commands have none"
 

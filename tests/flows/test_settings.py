@@ -2,7 +2,6 @@ import pytest
 from typer.testing import CliRunner
 
 from bento import auth
-from bento.slots import programs
 from data.errors import EvergreenError
 from flows import stack
 from flows.key_commands import app
@@ -57,7 +56,11 @@ def test_the_gateway_alone_may_leave_loopback(tmp_path):
     assert settings.url("gateway") == serving.url == "https://127.0.0.1:3000"
     assert settings.url("prefect") == "http://127.0.0.1:4200"
     assert serving.slot_url("blue") == "http://127.0.0.1:3001"
-    assert "--host 127.0.0.1" in programs(settings.serving, tmp_path)
+
+    settings = Settings.read({**given, "EVERGREEN_HOME": str(tmp_path)})
+    commands = [line for line in stack._configuration(settings).splitlines() if "command=" in line]
+    assert sum("--host 127.0.0.1" in line for line in commands) == len(commands) - 1, "the worker"
+    assert ["bento.gateway" in line for line in commands if "0.0.0.0" in line] == [True]
 
 
 @pytest.mark.parametrize(
