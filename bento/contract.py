@@ -9,10 +9,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
+import numpy as np
 
 from data import features
 from data.errors import EvergreenError
@@ -90,6 +92,8 @@ class Decoder:
 
     def __init__(self, fields: Sequence[Field]) -> None:
         self.row_type = _row_type(fields)
+        self._fields = fields
+        self._values = attrgetter(KEY, *(field.name for field in fields))
         self._one = msgspec.json.Decoder(self.row_type)
         self._many = msgspec.json.Decoder(list[self.row_type])  # type: ignore[name-defined]
 
@@ -113,10 +117,27 @@ class Decoder:
             raise RequestError(413, f"at most {MAX_ROWS} rows are taken in one request: split it")
         return rows, many
 
+    def columns(self, rows: Sequence[msgspec.Struct]) -> dict[str, np.ndarray]:
+        """Raw columns of many rows, each of shape (n,), as features are computed from."""
+        _, *values = zip(*map(self._values, rows), strict=True)
+        pairs = zip(self._fields, values, strict=True)
+        return {field.name: column(list(found), field) for field, found in pairs}
+
     def schema(self) -> dict[str, Any]:
         """The JSON schema of one row, for the OpenAPI document."""
         (schema,), definitions = msgspec.json.schema_components([self.row_type])
         return dict(definitions[schema["$ref"].rpartition("/")[2]])
+
+
+def column(values: list[Any], field: Field) -> np.ndarray:
+    """The decoded values of a field, with None where one is missing, as a raw column."""
+    if field.kind == "text":
+        found = np.empty(len(values), dtype=object)
+        found[:] = values
+        return found
+    if field.kind == "timestamp":
+        return np.array(values, dtype="datetime64[us]")
+    return np.array(values, dtype=np.float64)
 
 
 def _refusal(text: str) -> RequestError:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bento.contract import KEY, Decoder, RequestError
+from bento.contract import KEY, Decoder, RequestError, column
 from bento.predictor import Predictor
 from data.errors import EvergreenError
 from data.features import Columns, transform
@@ -150,14 +150,4 @@ def decode(decoder: Decoder, row: Row) -> dict[str, Any]:
 
 def to_columns(rows: Sequence[Row], fields: Sequence[Field]) -> dict[str, np.ndarray]:
     """Decoded rows as raw columns, each of shape (n,)."""
-    return {field.name: _column([row[field.name] for row in rows], field) for field in fields}
-
-
-def _column(values: list[Any], field: Field) -> np.ndarray:
-    if field.kind == "text":
-        found = np.empty(len(values), dtype=object)
-        found[:] = values
-        return found
-    if field.kind == "timestamp":
-        return np.array(values, dtype="datetime64[us]")
-    return np.array(values, dtype=np.float64)
+    return {field.name: column([row[field.name] for row in rows], field) for field in fields}

@@ -28,8 +28,11 @@ ARTEFACT = "artefact"
 BUILD_TIMEOUT = 300
 SOURCES = (
     "bento/__init__.py",
+    "bento/answerer.py",
+    "bento/breaker.py",
     "bento/contract.py",
     "bento/endpoint.py",
+    "bento/engines.py",
     "bento/explain.py",
     "bento/metrics.py",
     "bento/prediction_log.py",
@@ -48,14 +51,16 @@ REQUIREMENTS = (
     "httptools",
     "msgspec",
     "numpy",
+    "onnx",
     "onnxruntime",
     "orjson",
     "prometheus-client",
     "pydantic",
     "starlette",
     "uvicorn",
-    "uvloop",
 )
+# What makes the server faster where there is a build of it.
+OPTIONAL = ("scikit-learn-intelex", "uvloop")
 _SLUG = re.compile(r"[a-z0-9]([a-z0-9_.-]*[a-z0-9])?")
 
 
@@ -146,7 +151,8 @@ def _order(artefact: Path, name: str, version: str, checkout: Path) -> Order:
             raise EvergreenError(
                 f"{what} {value!r} does not fit a bento's tag: use a-z, 0-9, '_', '.', '-'"
             )
-    requirements = tuple(f"{package}=={metadata.version(package)}" for package in REQUIREMENTS)
+    packages = (*REQUIREMENTS, *filter(_is_installed, OPTIONAL))
+    requirements = tuple(f"{package}=={metadata.version(package)}" for package in packages)
     files = {source: sha256_file(checkout / source) for source in SOURCES}
     code = digest_of({"files": files, "requirements": requirements})
     folder = artefact.resolve()
@@ -156,6 +162,10 @@ def _order(artefact: Path, name: str, version: str, checkout: Path) -> Order:
     if len(order.tag) - len(name) - 1 > 63 or len(name) > 63:
         raise EvergreenError(f"{order.tag} is longer than 63 characters: shorten {version!r}")
     return order
+
+
+def _is_installed(package: str) -> bool:
+    return next(iter(metadata.distributions(name=package)), None) is not None
 
 
 def _record(store: Path, tag: str) -> Path:

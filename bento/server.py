@@ -26,10 +26,15 @@ def serve(bento: Path, host: str, port: int) -> None:
     bound = bind(host, port)
     from _bentoml_impl.loader import load
 
+    service = load(str(bento))
+    from bento.endpoint import Endpoint
+    from bento.service import load as answerer
+
     # is_main=False would deserialize code that a request carries.
-    app = load(str(bento)).to_asgi(is_main=True)
+    app = service.to_asgi(is_main=True)
     config = uvicorn.Config(
-        app,
+        # The service has this as its middleware, too; out here BentoML's others are not in the way.
+        Endpoint(app, answerer),
         http=Protocol,
         lifespan="on",
         access_log=False,

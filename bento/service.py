@@ -5,6 +5,7 @@ Imported only where the bento's arguments are known: in its build and in its slo
 
 import gc
 import os
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -12,8 +13,9 @@ import bentoml
 from bentoml.models import BentoModel
 from pydantic import WithJsonSchema
 
+from bento.answerer import Answerer, Identity
 from bento.contract import Contract, Decoder
-from bento.endpoint import Answerer, Endpoint, Identity
+from bento.endpoint import Endpoint
 from bento.explain import Explainer
 from bento.prediction_log import PredictionLog
 from bento.predictor import Predictor
@@ -37,8 +39,9 @@ def artefact() -> Path:
     return Path(MODEL.resolve().path) / ARTEFACT
 
 
+@cache
 def load() -> Answerer:
-    """The answerer of this process.
+    """The answerer of this process, the same for all who ask.
 
     Raises:
         EvergreenError: if the artefact is not whole, or the process was not told where to log.

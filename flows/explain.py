@@ -9,6 +9,7 @@ from rich.text import Text
 
 from bento import prediction_log
 from bento.contract import Decoder
+from bento.engines import TOLERANCE
 from bento.explain import Explainer, Explanation, decode
 from bento.predictor import Predictor
 from data.errors import EvergreenError
@@ -63,7 +64,7 @@ def run_explain(project: Project, request_id: str) -> Explained:
         )
     row = decode(Decoder(predictor.contract.fields), record["row"])
     found = Explainer.load(folder, predictor).explain(row)
-    if found.probability != record["probability"]:
+    if abs(found.probability - record["probability"]) > TOLERANCE:
         raise EvergreenError(
             f"{request_id} was answered with {record['probability']!r}, but its model gives "
             f"{found.probability!r} here: explain it on the machine that answered"

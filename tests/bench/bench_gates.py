@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data import flights
+from data.errors import EvergreenError
 from data.ingest import ingest
 from data.params import load_params
 from data.partitions import Partitions
@@ -67,7 +68,11 @@ def bad(one: World, families: Mapping[str, Family], seeds: int, only: str) -> in
             if only in name:
                 found = []
                 for seed in range(seeds):
-                    made = family.make(one, strength, seed)
+                    try:
+                        made = family.make(one, strength, seed)
+                    except EvergreenError as refusal:
+                        CONSOLE.print(f"no artefact of {name} {strength}: {refusal}")
+                        continue
                     where, artefact = made if isinstance(made, tuple) else (one, made)
                     champion = one.good if where is one and seed % 2 else None
                     found.append(where.judge(artefact, champion))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,10 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from bento.answerer import Answerer, Identity
+from bento.breaker import Breaker
 from bento.contract import Contract, Decoder, RequestError
-from bento.endpoint import MAX_BODY, Answerer, Endpoint, Identity
+from bento.endpoint import MAX_BODY, Endpoint
 from bento.prediction_log import PredictionLog, read, slot_file
-from bento.predictor import Predictor
+from bento.predictor import FEW, Predictor
 from data import features
 from data.digests import verify
 from data.errors import EvergreenError
@@ -191,13 +194,13 @@ def fails(*_):
 
 
 def gives_nan(*_):
-    return [np.full((1, 2), np.nan, dtype=np.float32)]
+    return np.full(1, np.nan, dtype=np.float32)
 
 
 @pytest.mark.parametrize("run", [fails, gives_nan])
 def test_a_failing_model_is_answered_with_the_base_rate(predictor, row, tmp_path, run):
-    session = SimpleNamespace(get_inputs=predictor._session.get_inputs, run=run)
-    server = Server(Predictor(predictor.contract, predictor.digest, session), tmp_path)
+    engine = SimpleNamespace(run=run)
+    server = Server(Predictor(predictor.contract, predictor.digest, engine), tmp_path)
     status, answer = server.predict(row)
     assert status == 200 and answer["degraded"] is True
     assert answer["probability"] == predictor.contract.base_rate
@@ -205,12 +208,59 @@ def test_a_failing_model_is_answered_with_the_base_rate(predictor, row, tmp_path
     assert record["degraded"] is True
 
 
-def test_without_a_log_there_is_no_answer(server, row, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+def test_a_model_that_keeps_failing_is_left_alone(predictor, row, tmp_path):
+    asked = []
 
-    monkeypatch.setattr(server.answerer._log, "append", full)
+    def run(matrix):
+        asked.append(len(matrix))
+        raise RuntimeError("planted")
+
+    broken = Predictor(
+        predictor.contract, predictor.digest, SimpleNamespace(run=run), breaker=Breaker(failures=2)
+    )
+    server = Server(broken, tmp_path)
+    answers = [server.predict(row) for _ in range(5)]
+    assert all(status == 200 and answer["degraded"] for status, answer in answers)
+    assert len(asked) == 2
+    _, text = server.ask(b"", method="GET", path="/metrics")
+    assert b'evergreen_breaker_open{model_version="7"} 1.0' in text
+    assert b'evergreen_degraded_rows_total{model_version="7"} 5.0' in text
+
+
+def test_requests_that_come_together_are_answered_as_if_alone(predictor, row, tmp_path):
+    """One of them breaks the model: the others do not notice."""
+    few = SimpleNamespace(run=lambda m: fails() if (m == 13).any() else predictor.run(m))
+    server = Server(Predictor(predictor.contract, predictor.digest, few), tmp_path)
+    bodies = [{**row, "price": price} for price in (1.0, 250.0, 13.0, 400.0)]
+    bodies.append([{**row, "pieces": pieces} for pieces in range(1, 10)])
+    requests = [server.answerer.read(json.dumps(body).encode()) for body in bodies]
+    together = list(map(json.loads, server.answerer.answer(requests)))
+    assert [a["degraded"] for a in together[:4]] == [False, False, True, False]
+    server = Server(Predictor(predictor.contract, predictor.digest, few), tmp_path)
+    alone = [server.predict(body)[1] for body in bodies]
+    for one, other in zip(together[:4] + together[4], alone[:4] + alone[4], strict=True):
+        assert one.pop("request_id") != other.pop("request_id")
+        assert one == other
+
+
+def test_without_a_log_there_is_no_answer(server, row, monkeypatch):
+    monkeypatch.setattr(server.answerer._log, "append", no_space)
     assert server.predict(row)[0] == 503
+
+
+def test_readiness_comes_back_with_the_log(server, row, monkeypatch):
+    real = os.write
+    assert server.ask(b"", method="GET", path="/readyz")[0] == 404, "the app behind answers"
+    monkeypatch.setattr(os, "write", no_space)
+    assert server.predict(row)[0] == 503
+    assert server.ask(b"", method="GET", path="/readyz")[0] == 503
+    monkeypatch.setattr(os, "write", real)
+    assert server.ask(b"", method="GET", path="/readyz")[0] == 404
+    assert server.predict(row)[0] == 200
+
+
+def no_space(*_):
+    raise OSError(28, "No space left on device")
 
 
 json_values = st.recursive(
@@ -273,9 +323,8 @@ def test_the_server_sees_the_features_of_training(shared, predictor, drawn):
     status, answers = shared.predict(data)
     assert status == 200
     matrix = features.transform(predictor.contract.features, to_columns(drawn))
-    session = predictor._session
-    columnar = session.run(["probabilities"], {session.get_inputs()[0].name: matrix})[0][:, 1]
-    assert [answer["probability"] for answer in answers] == columnar.tolist()
+    run = predictor.run if len(drawn) <= FEW else predictor.run_many
+    assert [answer["probability"] for answer in answers] == run(matrix).tolist()
 
 
 def to_columns(drawn: list[dict]) -> dict[str, np.ndarray]:

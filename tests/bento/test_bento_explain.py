@@ -10,8 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bento import explain
+from bento.answerer import Answerer, Identity
 from bento.contract import Decoder, RequestError
-from bento.endpoint import Answerer, Endpoint, Identity
+from bento.endpoint import Endpoint
 from bento.explain import Explainer, decode, log_odds, to_columns
 from bento.prediction_log import PredictionLog, read, slot_file
 from bento.predictor import Predictor
@@ -112,7 +113,7 @@ def test_an_explanation_is_that_of_the_logged_row_and_is_itself_not_logged(
     body = json.dumps({**row, "key": "order 17"}).encode()
     found = json.loads(answerer.explain(body))
     assert list(read(tmp_path)) == []
-    answer = json.loads(answerer.answer(body))
+    answer = json.loads(*answerer.answer([answerer.read(body)]))
     (record,) = read(tmp_path)
     logged = explainer.explain(decode(Decoder(explainer._fields), record["row"]))
     assert found == {

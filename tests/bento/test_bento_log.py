@@ -9,33 +9,34 @@ from pathlib import Path
 
 import pytest
 
-from bento.prediction_log import PredictionLog, Record, find, read, slot_file
+from bento.prediction_log import Entry, PredictionLog, closed_files, find, read, slot_file
+from data.errors import EvergreenError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
-def record(hour: int = 0, version: str = "1", probe: bool = False) -> Record:
-    moment = datetime(2024, 4, 1, hour)
-    return Record(
+def entry(hour: int = 0, version: str = "1", probe: bool = False, rows: int = 1) -> Entry:
+    row = {"key": None, "ordered_at": datetime(2024, 4, 1, hour), "shop": "north"}
+    return Entry(
         logged_at=datetime(2024, 4, 2, tzinfo=UTC),
         request_id=f"r{hour}",
-        key=None,
-        event_time=moment,
         model_version=version,
         digest="d",
-        probability=0.25,
-        decision=False,
+        event_time="ordered_at",
+        threshold=0.3,
         degraded=False,
         probe=probe,
-        row={"ordered_at": moment, "shop": "north"},
+        many=rows > 1,
+        probabilities=[0.25] * rows,
+        rows=[row] * rows,
     )
 
 
 def test_records_come_back_filtered(tmp_path):
     for slot in ("blue", "green"):
         log = PredictionLog(slot_file(tmp_path, slot))
-        log.append([record(1), record(2, "2")])
-        log.append([record(3), record(3, probe=True)])
+        log.append([entry(1), entry(2, "2")])
+        log.append([entry(3), entry(3, probe=True)])
         log.close()
     found = list(read(tmp_path))
     assert [r["request_id"] for r in found] == ["r1", "r2", "r3"] * 2
@@ -49,7 +50,7 @@ def test_records_come_back_filtered(tmp_path):
 
 def test_one_answer_is_found_by_its_id(tmp_path):
     log = PredictionLog(slot_file(tmp_path, "green"))
-    log.append([record(1), record(12), record(2, "2", probe=True)])
+    log.append([entry(1), entry(12), entry(2, "2", probe=True)])
     log.close()
     assert find(tmp_path, "r1") == next(read(tmp_path))
     assert find(tmp_path, "r2")["probe"] is True
@@ -63,12 +64,12 @@ def test_nothing_logged_is_nothing_read(tmp_path):
 def test_a_torn_line_hides_only_itself(tmp_path):
     path = slot_file(tmp_path, "blue")
     log = PredictionLog(path)
-    log.append([record(1), record(2)])
+    log.append([entry(1), entry(2)])
     log.close()
     os.truncate(path, path.stat().st_size - 20)
     assert [r["request_id"] for r in read(tmp_path)] == ["r1"]
     log = PredictionLog(path)
-    log.append([record(3)])
+    log.append([entry(3)])
     log.close()
     assert [r["request_id"] for r in read(tmp_path)] == ["r1", "r3"]
 
@@ -77,17 +78,17 @@ def test_a_write_that_is_cut_short_is_an_error(tmp_path, monkeypatch):
     log = PredictionLog(slot_file(tmp_path, "blue"))
     monkeypatch.setattr(os, "write", lambda descriptor, data: len(data) - 1)
     with pytest.raises(OSError, match="bytes of the prediction log"):
-        log.append([record()])
+        log.append([entry()])
 
 
 def test_acknowledged_records_survive_a_kill(tmp_path):
     script = (
         "import sys; sys.path.insert(0, 'tests/bento')\n"
         "from pathlib import Path\n"
-        "from test_bento_log import record\n"
+        "from test_bento_log import entry\n"
         "from bento.prediction_log import PredictionLog, slot_file\n"
         f"log = PredictionLog(slot_file(Path({str(tmp_path)!r}), 'blue'))\n"
-        "while True:\n    log.append([record(1)])\n    print('acknowledged', flush=True)\n"
+        "while True:\n    log.append([entry(1)])\n    print('acknowledged', flush=True)\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True
@@ -97,3 +98,27 @@ def test_acknowledged_records_survive_a_kill(tmp_path):
     seen += len(process.stdout.readlines())
     process.wait()
     assert len(list(read(tmp_path))) >= seen >= 500
+
+
+def test_full_files_are_closed_and_the_oldest_dropped(tmp_path, caplog):
+    path = slot_file(tmp_path, "blue")
+    log = PredictionLog(path, segment=1000, segments=2)
+    for hour in range(20):
+        log.append([entry(hour)])
+    closed = closed_files(path.parent)
+    assert len(closed) == 2 and all(file.stat().st_size <= 1000 for file in closed)
+    found = [r["request_id"] for r in read(tmp_path)]
+    assert found == [f"r{hour}" for hour in range(20 - len(found), 20)] and len(found) >= 5
+    assert "the log holds 2 files" in caplog.text
+    log.close()
+    again = PredictionLog(path, segment=1000, segments=2)
+    again.append([entry(0, rows=30)])
+    assert len(list(read(tmp_path, start=datetime(2024, 4, 1), end=datetime(2024, 4, 1, 1)))) == 30
+
+
+def test_another_kind_of_line_is_an_error(tmp_path):
+    path = slot_file(tmp_path, "blue")
+    path.parent.mkdir(parents=True)
+    path.write_text('{"request_id": 7}\n')
+    with pytest.raises(EvergreenError, match="is no prediction log"):
+        list(read(tmp_path))

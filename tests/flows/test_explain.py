@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from rich.console import Console
 
-from bento.endpoint import Answerer, Identity
+from bento.answerer import Answerer, Identity
 from bento.explain import Explainer
 from bento.prediction_log import PredictionLog, slot_file
 from bento.predictor import Predictor
@@ -38,7 +38,7 @@ def asked(project, first, log):
     )
     row = json.loads((folder / "golden.json").read_text())["rows"][11]
     body = json.dumps({**row, "key": "parcel 7"}).encode()
-    return json.loads(answerer.answer(body)), json.loads(answerer.explain(body))
+    return json.loads(*answerer.answer([answerer.read(body)])), json.loads(answerer.explain(body))
 
 
 def change(project, **values) -> None:
@@ -64,7 +64,7 @@ def test_the_command_says_what_the_server_said(project, asked):
         ({"degraded": True}, "nothing to explain"),
         ({"model_version": "77"}, "no version '77'"),
         ({"digest": "0" * 64}, "was answered by 0000000000000000, but version"),
-        ({"probability": 0.5}, "was answered with 0.5, but its model gives"),
+        ({"probabilities": [0.5]}, "was answered with 0.5, but its model gives"),
     ],
 )
 def test_what_the_model_did_not_answer_is_not_explained(project, asked, values, said):

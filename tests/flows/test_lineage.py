@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bento import history
 from bento.history import Switch
-from bento.prediction_log import PredictionLog, Record, slot_file
+from bento.prediction_log import Entry, PredictionLog, slot_file
 from data.digests import digest_of
 from data.errors import EvergreenError
 from data.snapshots import Snapshots
@@ -36,20 +36,22 @@ def served(project, first):
     for at, version, slot in moves:
         tag = f"parcels:v{version}"
         history.append(folder, Switch(f"2024-03-01T{at}:00+00:00", version, "d", tag, slot))
-    record = Record(
+    row = {"key": "2024-W09-0007", "departs": datetime(2024, 3, 1, 9, 0), "route": "coast"}
+    entry = Entry(
         logged_at=datetime(2024, 3, 1, 12, 30, tzinfo=UTC),
-        request_id="abc0-1",
-        key="2024-W09-0007",
-        event_time=datetime(2024, 3, 1, 9, 0),
+        request_id="abc0",
         model_version=first.number,
         digest=first.digest,
-        probability=0.25,
-        decision=False,
+        event_time="departs",
+        threshold=0.3,
         degraded=False,
         probe=False,
-        row={"route": "coast"},
+        many=True,
+        probabilities=[0.25, 0.25],
+        rows=[row, row],
     )
-    log.append([record, msgspec.structs.replace(record, request_id="abc0-2", digest="0" * 64)])
+    other = msgspec.structs.replace(entry, request_id="abc1", digest="0" * 64)
+    log.append([entry, other])
     log.close()
     yield
     slot_file(folder, "blue").unlink()
@@ -98,13 +100,16 @@ def test_when_and_where_it_served(project, first):
 @pytest.mark.usefixtures("served")
 def test_from_one_answer_to_all_of_that(project, first):
     found = trace(project, "abc0-1")
-    assert found.answer["probability"] == 0.25 and found.answer["row"] == {"route": "coast"}
+    assert found.answer["probability"] == 0.25 and found.answer["row"] == {
+        "departs": "2024-03-01T09:00:00",
+        "route": "coast",
+    }
     assert found.model == trace(project, first.number)
     content = to_json(found)
     assert content["kind"] == "answer" and content["model"]["served"][0]["slot"] == "blue"
     assert "abc0-1" in shown(found) and first.digest in shown(found)
     with pytest.raises(EvergreenError, match="which the registry does not have"):
-        trace(project, "abc0-2")
+        trace(project, "abc1-1")
 
 
 def test_from_a_snapshot_to_its_versions(world, project, first, tmp_path):

@@ -1,0 +1,201 @@
+"""From the bytes of a request to the bytes of its answer, logged in between."""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from time import monotonic
+from typing import Any
+
+import msgspec
+import orjson
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from bento.contract import KEY, RequestError
+from bento.explain import Explainer
+from bento.metrics import Metrics
+from bento.prediction_log import Entry, PredictionLog, now, row_ids
+from bento.predictor import Predictor, Scores
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who answers: the version in the registry, the bento, and the slot it runs in."""
+
+    model_version: str
+    bento: str
+    slot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that keeps to the contract.
+
+    Attributes:
+        many: it came as a list, and is answered by one.
+        probe: it was pinned to a slot, so it is nobody's traffic.
+    """
+
+    rows: Sequence[Any]
+    many: bool
+    probe: bool
+
+
+class Answerer:
+    """Answers requests: decoded, scored, logged, counted, encoded."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        log: PredictionLog,
+        identity: Identity,
+        registry: CollectorRegistry = REGISTRY,
+        explainer: Explainer | None = None,
+    ) -> None:
+        self._predictor = predictor
+        self._log = log
+        self._identity = identity
+        self._explainer = explainer
+        self._vocabularies = predictor.vocabularies()
+        self._answer_type = _answer_type(predictor.contract.target)
+        self._encode = msgspec.json.Encoder().encode
+        # Unique over processes by the first part, within one by the second.
+        self._process, self._requests = os.urandom(10).hex(), count()
+        about = {"digest": predictor.digest, "bento": identity.bento, "slot": identity.slot}
+        self.metrics = Metrics(identity.model_version, self._vocabularies, registry, about)
+        self._can_log = True
+
+    def ready(self) -> bool:
+        """Whether requests can be answered: by the model or the base rate, but never unlogged."""
+        if not self._can_log:
+            self._can_log = self._log.is_writable()
+        return self._can_log
+
+    def version(self) -> bytes:
+        return orjson.dumps(
+            {
+                "model_version": self._identity.model_version,
+                "digest": self._predictor.digest,
+                "bento": self._identity.bento,
+                "slot": self._identity.slot,
+                "problem": self._predictor.contract.problem,
+            }
+        )
+
+    def read(self, body: bytes, probe: bool = False) -> Request:
+        """The request in a body.
+
+        Raises:
+            RequestError: if it breaks the contract.
+        """
+        rows, many = self._predictor.decoder.decode(body)
+        return Request(rows, many, probe)
+
+    def answer(self, requests: Sequence[Request]) -> list[bytes]:
+        """The answers to requests that arrived together; each is what it would be alone.
+
+        Raises:
+            RequestError: 503 if they cannot be logged; none of them is answered then.
+        """
+        scores = self._predictor.score([request.rows for request in requests])
+        entries = [
+            self._entry(request, found) for request, found in zip(requests, scores, strict=True)
+        ]
+        try:
+            self._log.append(entries)
+        except OSError as error:
+            self._can_log = False
+            logger.error("the prediction log cannot be written: %s", error)
+            raise RequestError(503, "the prediction cannot be logged") from None
+        self._can_log = True
+        self.metrics.breaker_open = self._predictor.breaker.state(monotonic()) == "open"
+        for request, found in zip(requests, scores, strict=True):
+            self._count(request, found)
+        return [self._encoded(entry) for entry in entries]
+
+    def explain(self, body: bytes) -> bytes:
+        """Why one row gets its probability; nothing is logged, for nothing was decided.
+
+        Raises:
+            RequestError: 404 where explanations are off, 422 for a list, 503 if the model fails, or
+                as for `read`.
+        """
+        if self._explainer is None:
+            raise RequestError(404, "explanations are off: start with EVERGREEN_EXPLAIN=on")
+        request = self.read(body)
+        if request.many:
+            raise RequestError(422, "expected one row as an object, got a list")
+        row = msgspec.structs.asdict(request.rows[0])
+        key, contract = row.pop(KEY), self._predictor.contract
+        try:
+            found = self._explainer.explain(row)
+        except Exception as error:
+            logger.error("an explanation failed: %s", type(error).__name__)
+            raise RequestError(503, "the model cannot be asked") from None
+        return orjson.dumps(
+            {
+                **({} if key is None else {KEY: key}),
+                "model_version": self._identity.model_version,
+                "digest": self._predictor.digest,
+                contract.target: found.probability >= contract.threshold,
+                **found.to_json(),
+            }
+        )
+
+    def _entry(self, request: Request, scores: Scores) -> Entry:
+        contract = self._predictor.contract
+        return Entry(
+            logged_at=now(),
+            request_id=f"{self._process}{next(self._requests):012x}",
+            model_version=self._identity.model_version,
+            digest=self._predictor.digest,
+            event_time=contract.event_time,
+            threshold=contract.threshold,
+            degraded=scores.degraded,
+            probe=request.probe,
+            many=request.many,
+            probabilities=scores.probabilities,
+            rows=request.rows,
+        )
+
+    def _encoded(self, entry: Entry) -> bytes:
+        ids = row_ids(entry.request_id, entry.many, len(entry.rows))
+        make, threshold = self._answer_type, entry.threshold
+        answers = [
+            make(
+                own_id,
+                msgspec.UNSET if row.key is None else row.key,
+                entry.model_version,
+                entry.digest,
+                probability,
+                probability >= threshold,
+                entry.degraded,
+            )
+            for own_id, row, probability in zip(ids, entry.rows, entry.probabilities, strict=True)
+        ]
+        return bytes(self._encode(answers if entry.many else answers[0]))
+
+    def _count(self, request: Request, scores: Scores) -> None:
+        self.metrics.scored(scores.probabilities, scores.degraded)
+        for name, vocabulary in self._vocabularies.items():
+            values = [getattr(row, name) for row in request.rows]
+            unseen = sum(value is not None and value not in vocabulary for value in values)
+            if unseen:
+                self.metrics.unseen(name, unseen)
+
+
+def _answer_type(target: str) -> type[msgspec.Struct]:
+    """One row's answer; without the caller's key where none was given."""
+    parts = [
+        ("request_id", str),
+        (KEY, str | msgspec.UnsetType),
+        ("model_version", str),
+        ("digest", str),
+        ("probability", float),
+        (target, bool),
+        ("degraded", bool),
+    ]
+    return msgspec.defstruct("Answer", parts)
