@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock clean bench-serving bench-rollout
+.PHONY: help setup demo test check lock clean bench-serving bench-rollout bench-hostile
 
 help: ## list the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ bench-serving: $(READY) ## the endpoint beside mlflow, FastAPI and BentoML; writ
 
 bench-rollout: $(READY) ## releases, rollbacks and kills under load; counts lost requests
 	@$(BIN)/python -m tests.bench.serving.bench_rollout
+
+bench-hostile: $(READY) ## 20,000 hostile requests through the gateway: no 5xx, every body JSON
+	@$(BIN)/python -m tests.bench.serving.bench_hostile
 
 lock: $(READY) ## requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

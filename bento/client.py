@@ -1,10 +1,13 @@
 """The one place that talks HTTP: timeouts on everything, and errors that a person can read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import requests
+from requests.adapters import HTTPAdapter
 
+from bento import tls
 from data.errors import EvergreenError
 
 CONNECT_TIMEOUT = 2.0
@@ -19,36 +22,84 @@ class Reply:
     value: Any
 
 
-def get(url: str, headers: dict[str, str] | None = None) -> Reply:
-    """GET; see `call`."""
-    return call("GET", url, headers=headers)
+class _Pinned(HTTPAdapter):
+    """Takes exactly one certificate, whatever name or address it was issued for."""
+
+    def __init__(self, fingerprint: str) -> None:
+        self._fingerprint = fingerprint
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        kwargs |= {"assert_fingerprint": self._fingerprint, "assert_hostname": False}
+        super().init_poolmanager(*args, **kwargs)
 
 
-def call(
-    method: str,
-    url: str,
-    body: Any = None,
-    headers: dict[str, str] | None = None,
-    timeout: float = READ_TIMEOUT,
-) -> Reply:
-    """One request on a fresh connection, so that the gateway chooses the server anew.
+@dataclass(frozen=True)
+class Door:
+    """An address, and what opens it.
 
-    Args:
-        body: sent as JSON unless None.
-        timeout: seconds to wait for the answer.
-
-    Raises:
-        EvergreenError: if nobody answers.
+    Attributes:
+        url: without a path.
+        key: sent along, if there is one.
+        certificate: a PEM file; the other side has to show the first certificate in it.
     """
-    with requests.Session() as session:
+
+    url: str
+    key: str | None = field(default=None, repr=False)
+    certificate: Path | None = None
+
+    def session(self) -> requests.Session:
+        """Connections to this address."""
+        session = requests.Session()
         session.trust_env = False  # a proxy of the environment is not meant for loopback
+        if self.key is not None:
+            session.headers["authorization"] = f"Bearer {self.key}"
+        if self.certificate is not None:
+            # Which authority signed it does not matter: it has to be this very certificate.
+            session.verify = False
+            session.mount("https://", _Pinned(tls.fingerprint(self.certificate)))
+        return session
+
+    def get(self, path: str = "", headers: dict[str, str] | None = None) -> Reply:
+        """GET; see `call`."""
+        return self.call("GET", path, headers=headers)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        timeout: float = READ_TIMEOUT,
+    ) -> Reply:
+        """One request on a fresh connection, so that the gateway chooses the server anew.
+
+        Args:
+            body: sent as JSON unless None.
+            timeout: seconds to wait for the answer.
+
+        Raises:
+            EvergreenError: if nobody answers, or with another certificate.
+        """
+        url = f"{self.url}{path}"
+        with self.session() as session:
+            try:
+                response = session.request(
+                    method, url, json=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout)
+                )
+            except requests.exceptions.SSLError as error:
+                raise EvergreenError(
+                    f"{url} does not show the certificate in {self.certificate}: if that was "
+                    "renewed, `evergreen down` and `evergreen up`"
+                ) from error
+            except requests.RequestException as error:
+                raise EvergreenError(f"{url} does not answer ({type(error).__name__})") from error
         try:
-            response = session.request(
-                method, url, json=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout)
-            )
-        except requests.RequestException as error:
-            raise EvergreenError(f"{url} does not answer ({type(error).__name__})") from error
-    try:
-        return Reply(response.status_code, response.json())
-    except ValueError:
-        return Reply(response.status_code, None)
+            return Reply(response.status_code, response.json())
+        except ValueError:
+            return Reply(response.status_code, None)
+
+
+def get(url: str) -> Reply:
+    """GET where nothing is locked; see `Door.call`."""
+    return Door(url).get()

@@ -111,7 +111,7 @@ class Decoder:
             rows = self._many.decode(body) if many else [self._one.decode(body)]
         except msgspec.ValidationError as error:
             raise _refusal(str(error)) from None
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise RequestError(400, "the body is not JSON") from None
         if not rows:
             raise RequestError(422, f"expected 1 to {MAX_ROWS} rows, got none")

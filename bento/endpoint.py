@@ -19,6 +19,8 @@ from bento.answerer import Answerer, Request
 from bento.contract import RequestError
 
 MAX_BODY = 2 * 1024 * 1024
+TOO_LARGE = f"the body is larger than {MAX_BODY} bytes: send fewer rows"
+BODY_SECONDS = 4.0
 SLOT_HEADER = b"x-slot"
 
 Message = MutableMapping[str, Any]
@@ -137,23 +139,38 @@ def _check_head(scope: Message) -> bool:
         if content_type != b"application/json":
             raise RequestError(415, "the content type has to be application/json")
     if length.isdigit() and int(length) > MAX_BODY:
-        raise RequestError(413, f"the body is larger than {MAX_BODY} bytes: send fewer rows")
+        raise RequestError(413, TOO_LARGE)
     return probe
 
 
 async def _body(receive: Receive) -> bytes:
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise RequestError(408, "the client left before the body was whole")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > MAX_BODY:
-            raise RequestError(413, f"the body is larger than {MAX_BODY} bytes: send fewer rows")
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    """The body. The gateway sends a small one on as a whole; for what comes in parts time runs.
+
+    Raises:
+        RequestError: 413 if it is too large, 408 if it does not come in time, or its client leaves.
+    """
+    part, more = await _part(receive)
+    if not more:
+        return part
+    parts, size = [part], len(part)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while more:
+                part, more = await _part(receive)
+                parts.append(part)
+                size += len(part)
+                if size > MAX_BODY:
+                    raise RequestError(413, TOO_LARGE)
+    except TimeoutError:
+        raise RequestError(408, f"the body did not come within {BODY_SECONDS:g} s") from None
+    return b"".join(parts)
+
+
+async def _part(receive: Receive) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise RequestError(408, "the client left before the body was whole")
+    return message.get("body", b""), message.get("more_body", False)
 
 
 async def _respond(send: Send, status: int, body: bytes, kind: str = "application/json") -> None:

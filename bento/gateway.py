@@ -1,7 +1,8 @@
 """HAProxy in front of the slots: what should take traffic, and making it so without a reload.
 
-`state.json` is the truth; the configuration is rendered from it at every start, and a change is
-written there before it is set on the running proxy. So a restart comes up with the same.
+`state.json` is the truth, and `keys/api.json` for who is let in; the configuration is rendered from
+them at every start, and a change is written there before it is set on the running proxy. So a
+restart comes up with the same.
 """
 
 import argparse
@@ -11,9 +12,11 @@ import shutil
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
+from bento import auth, haproxy
 from bento.pidfile import hold
 from bento.slots import SLOTS, Serving, Slot
 from data.digests import write_atomically
@@ -21,61 +24,13 @@ from data.errors import EvergreenError, stop_on_error
 
 STATE = "state.json"
 CONFIGURATION = "gateway.cfg"
-MAX_BODY = 2 * 1024 * 1024
 ADMIN_TIMEOUT = 5.0
+ROWS_PER_COMMAND = 200
+SILENT = ("set ", "add ", "commit ")  # commands that say something only if they fail
 
-TEMPLATE = """\
-# Rendered by bento.gateway from {state}; do not edit.
-global
-    stats socket {admin} mode 600 level admin
-    maxconn 2000
-    nbthread 1
-    hard-stop-after 30s
-    tune.bufsize 65536  # the largest request that can be sent again to another server
 
-defaults
-    mode http
-    timeout connect 1s
-    timeout client 30s
-    timeout server 10s
-    timeout queue 2s
-    timeout check 2s
-    timeout http-request 10s
-    timeout http-keep-alive 60s
-    option redispatch 1
-    # Only a request that is here as a whole can be sent again to another server.
-    option http-buffer-request
-    retries 4
-    retry-on conn-failure empty-response 503
-    default-server inter 500ms fastinter 200ms downinter 300ms fall 2 rise 1
-    http-error status 413 content-type application/json string '{too_large}'
-    http-error status 502 content-type application/json string '{lost}'
-    http-error status 503 content-type application/json string '{unavailable}' hdr retry-after 1
-    http-error status 504 content-type application/json string '{lost}'
-
-frontend gateway
-    bind {host}:{port}
-    http-request deny deny_status 413 if {{ req.hdr_val(content-length) gt {max_body} }}
-    use_backend blue if {{ req.hdr(x-slot) -m str blue }}
-    use_backend green if {{ req.hdr(x-slot) -m str green }}
-    default_backend serving
-
-backend serving
-    balance roundrobin
-    option httpchk
-    http-check send meth GET uri /readyz
-    http-check expect status 200
-    # The first refused connection takes a server out, so that the retry goes to its backup.
-    default-server check observe layer4 error-limit 1 on-error mark-down
-{servers}
-{backups}
-
-backend blue
-    server blue {host}:{blue} track serving/blue
-
-backend green
-    server green {host}:{green} track serving/green
-"""
+class GatewayDownError(EvergreenError):
+    """No gateway listens for commands."""
 
 
 @dataclass(frozen=True)
@@ -132,29 +87,7 @@ def load(serving: Serving) -> State:
 
 def render(serving: Serving, state: State) -> str:
     """HAProxy's configuration for a state."""
-    servers, backups = [], []
-    for slot in SLOTS:
-        address = f"{serving.host}:{serving.port(slot)}"
-        servers.append(f"    server {slot} {address} weight {state.weights[slot]}")
-        allowed = "" if state.backs_up(slot) else " disabled"
-        # A weight of 0 is no failover: each slot stands in once more, as a backup.
-        backups.append(
-            f"    server {slot}-backup {address} no-check track serving/{slot} backup{allowed}"
-        )
-    return TEMPLATE.format(
-        state=STATE,
-        admin=serving.admin_socket.resolve(),
-        host=serving.host,
-        port=serving.gateway_port,
-        max_body=MAX_BODY,
-        blue=serving.blue_port,
-        green=serving.green_port,
-        servers="\n".join(servers),
-        backups="\n".join(backups),
-        lost=json.dumps({"error": "the model gave no answer: try again"}),
-        too_large=json.dumps({"error": f"the body is larger than {MAX_BODY} bytes", "path": "$"}),
-        unavailable=json.dumps({"error": "no model is serving: try again in a second"}),
-    )
+    return haproxy.render(serving, state.weights, [slot for slot in SLOTS if state.backs_up(slot)])
 
 
 def apply(serving: Serving, state: State) -> None:
@@ -165,7 +98,6 @@ def apply(serving: Serving, state: State) -> None:
     """
     command(serving, "show version")
     write_atomically(serving.folder / STATE, json.dumps(asdict(state), indent=2))
-    write_atomically(serving.folder / CONFIGURATION, render(serving, state))
     # Raise weights before lowering any, so that no moment is without a server.
     for slot in sorted(SLOTS, key=lambda slot: -state.weights[slot]):
         command(serving, f"set server serving/{slot} weight {state.weights[slot]}")
@@ -178,7 +110,7 @@ def command(serving: Serving, text: str) -> str:
     """What HAProxy answers to one command on its admin socket.
 
     Raises:
-        EvergreenError: if it is not running, or refuses a `set`.
+        EvergreenError: if it does not answer (GatewayDownError: does not run), or refuses a change.
     """
     parts = []
     try:
@@ -189,13 +121,48 @@ def command(serving: Serving, text: str) -> str:
             while part := admin.recv(65536):
                 parts.append(part)
     except OSError as error:
-        raise EvergreenError(
+        down = isinstance(error, FileNotFoundError | ConnectionRefusedError)
+        raise (GatewayDownError if down else EvergreenError)(
             f"the gateway does not answer on {serving.admin_socket} ({error}): bring the stack up"
         ) from error
     answer = b"".join(parts).decode().strip()
-    if answer and text.startswith("set "):
-        raise EvergreenError(f"the gateway refuses {text!r}: {answer}")
+    if answer and text.startswith(SILENT):
+        raise EvergreenError(f"the gateway refuses `{text.splitlines()[0]}`: {answer}")
     return answer
+
+
+def admit(serving: Serving) -> None:
+    """Set the keys of the serving folder on the running gateway, all at the same moment.
+
+    Raises:
+        GatewayDownError: if none runs; the next one starts with these keys.
+    """
+    said = command(serving, f"prepare map {haproxy.KEY_MAP}")
+    version = said.rpartition(" ")[2]
+    if not version.isdigit():
+        raise EvergreenError(f"the gateway takes no keys: {said}")
+    rows = [f"{key} {value}" for key, value in _grants(serving).items()]
+    for first in range(0, len(rows), ROWS_PER_COMMAND):
+        part = "\n".join(rows[first : first + ROWS_PER_COMMAND])
+        command(serving, f"add map @{version} {haproxy.KEY_MAP} <<\n{part}\n")
+    command(serving, f"commit map @{version} {haproxy.KEY_MAP}")
+
+
+def _grants(serving: Serving) -> dict[str, str]:
+    return auth.grants(auth.load(serving.folder), auth.installation(serving.folder))
+
+
+def check_public(serving: Serving, at: datetime) -> None:
+    """Whether the gateway may listen where it is meant to.
+
+    Raises:
+        EvergreenError: if that is not loopback, and no key is active.
+    """
+    if serving.public and not any(key.state(at) == "active" for key in auth.load(serving.folder)):
+        raise EvergreenError(
+            f"EVERGREEN_HOST={serving.bind} is not loopback, and there is no active key: make one "
+            "with `evergreen keys create NAME --scope predict` first"
+        )
 
 
 def binary() -> Path:
@@ -219,11 +186,16 @@ def binary() -> Path:
 
 def run(serving: Serving) -> None:
     """Become HAProxy with the recorded state; does not return."""
+    check_public(serving, datetime.now(UTC))
     path = serving.folder / CONFIGURATION
-    write_atomically(path, render(serving, load(serving)))
     program = str(binary())
     hold(serving.folder / "gateway.pid", program, str(path))
-    os.execv(program, [program, "-db", "-f", str(path)])
+    auth.renew_installation(serving.folder)
+    rows = "".join(f"{key} {value}\n" for key, value in _grants(serving).items())
+    write_atomically(serving.folder / haproxy.KEY_MAP, rows, mode=0o600)
+    write_atomically(path, render(serving, load(serving)))
+    # The map of keys is named without a folder: -C makes it one of the serving folder.
+    os.execv(program, [program, "-db", "-C", str(serving.folder), "-f", str(path)])
 
 
 def main() -> None:
@@ -234,9 +206,13 @@ def main() -> None:
     parser.add_argument("--host", required=True)
     for name in ("--port", "--blue-port", "--green-port"):
         parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--bind", required=True)
+    parser.add_argument("--certificate", type=Path)
+    parser.add_argument("--rate-limit", type=int, required=True)
     given = parser.parse_args()
     ports = (given.port, given.blue_port, given.green_port)
-    run(Serving(given.folder, *ports, given.supervisor_socket, given.host))
+    outside = (given.bind, given.certificate, given.rate_limit)
+    run(Serving(given.folder, *ports, given.supervisor_socket, given.host, *outside))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ gateway that retries a request may leave two records of one event: join by `key`
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
-
-from data.errors import EvergreenError
 
 FILE = "predictions.jsonl"
 CLOSED = "predictions-{:08d}"
@@ -46,22 +44,6 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     many: bool
     probabilities: list[float]
     rows: Sequence[Any]
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One answered row; `row` has the raw fields as they were sent, timestamps as text."""
-
-    logged_at: datetime
-    request_id: str
-    key: str | None
-    event_time: datetime
-    model_version: str
-    digest: str
-    probability: float
-    decision: bool
-    degraded: bool
-    probe: bool
-    row: dict[str, Any]
 
 
 class PredictionLog:
@@ -136,93 +118,6 @@ def closed_files(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{CLOSED.partition('{')[0]}*[0-9].*"))
 
 
-def read(
-    folder: Path,
-    start: datetime | None = None,
-    end: datetime | None = None,
-    model_version: str | None = None,
-    probes: bool = False,
-) -> Iterator[dict[str, Any]]:
-    """Records of all slots, file by file in the order they were written.
-
-    Args:
-        folder: the serving folder.
-        start, end: only events of [start, end), in the problem's own clock.
-        model_version: only answers of this version.
-        probes: smoke tests, too.
-    """
-    for record in _records(folder):
-        if (
-            (start is None or record.event_time >= start)
-            and (end is None or record.event_time < end)
-            and (model_version is None or record.model_version == model_version)
-            and (probes or not record.probe)
-        ):
-            yield msgspec.structs.asdict(record)
-
-
-def find(folder: Path, request_id: str) -> dict[str, Any] | None:
-    """The record of one answer, a smoke test's included; None if no slot gave it."""
-    for record in _records(folder, request_id.partition("-")[0]):
-        if record.request_id == request_id:
-            return msgspec.structs.asdict(record)
-    return None
-
-
 def row_ids(entry_id: str, many: bool, rows: int) -> list[str]:
     """The ids of a request's answers."""
     return [f"{entry_id}-{i}" for i in range(rows)] if many else [entry_id]
-
-
-def _records(folder: Path, request: str = "") -> Iterator[Record]:
-    """The records of all slots; with the id of a request, at least those of its answer."""
-    for slot in sorted((folder / "log").glob("*/")):
-        for path in [*closed_files(slot), slot / FILE]:
-            if path.suffix == ARCHIVED:
-                from bento.log_archive import records  # no server reads, or has what this imports
-
-                yield from records(path, request)
-            else:
-                yield from lines(path, request)
-
-
-def lines(path: Path, request: str = "") -> Iterator[Record]:
-    """The records of one file of lines; with a request's id, at least those of its answer.
-
-    Raises:
-        EvergreenError: if a line is something else.
-    """
-    decoder, wanted = msgspec.json.Decoder(Entry), request.encode()
-    try:
-        file = path.open("rb")
-    except FileNotFoundError:
-        return  # archived or dropped since it was listed
-    with file:
-        for line in file:
-            if wanted not in line:
-                continue
-            try:
-                yield from _of_entry(decoder.decode(line))
-            except msgspec.ValidationError as error:
-                raise EvergreenError(f"{path} is no prediction log: {error}") from error
-            except msgspec.DecodeError:
-                continue  # torn: its request was never answered
-
-
-def _of_entry(entry: Entry) -> Iterator[Record]:
-    ids = row_ids(entry.request_id, entry.many, len(entry.rows))
-    for own_id, row, probability in zip(ids, entry.rows, entry.probabilities, strict=True):
-        key = row.pop(KEY)
-        yield Record(
-            logged_at=entry.logged_at,
-            request_id=own_id,
-            key=key,
-            event_time=msgspec.convert(row[entry.event_time], datetime),
-            model_version=entry.model_version,
-            digest=entry.digest,
-            probability=probability,
-            decision=probability >= entry.threshold,
-            degraded=entry.degraded,
-            probe=entry.probe,
-            row=row,
-        )

@@ -13,7 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from bento import client, gateway, history, supervisor
+from bento import gateway, history, supervisor
+from bento.client import Door
 from bento.gateway import Release, State
 from bento.package import Package
 from bento.pidfile import holder
@@ -160,7 +161,7 @@ def confirm(serving: Serving, version: str, digest: str) -> None:
     Raises:
         EvergreenError: if it is not this version with this digest.
     """
-    reply = client.get(f"{serving.url}/version")
+    reply = serving.door.get("/version")
     said = reply.value if isinstance(reply.value, dict) else {}
     if (said.get("model_version"), said.get("digest")) != (version, digest):
         raise EvergreenError(
@@ -187,7 +188,7 @@ def status(serving: Serving) -> Status:
     """What the state says and what the endpoint itself answers."""
     state = gateway.load(serving)
     try:
-        reply = client.get(f"{serving.url}/version")
+        reply = serving.door.get("/version")
         endpoint = reply.value if reply.status == 200 else None
     except EvergreenError:
         endpoint = None
@@ -203,7 +204,7 @@ def _difference(serving: Serving, state: State, endpoint: dict[str, Any] | None)
         return f"{release.tag} should serve, but the gateway has no answer"
     if tag not in {held.tag for s, held in state.slots.items() if held and state.weights[s]}:
         return f"{release.tag} should serve, but {tag} does"
-    faults = {s: _fault(serving.slot_url(s), held) for s, held in state.slots.items() if held}
+    faults = {s: _fault(Door(serving.slot_url(s)), held) for s, held in state.slots.items() if held}
     return next((f"slot {s}: {fault}" for s, fault in faults.items() if fault), None)
 
 
@@ -215,7 +216,7 @@ def _switch(serving: Serving, state: State, slot: Slot) -> State:
     state = replace(state, active=slot, weights=weights)
     gateway.apply(serving, state)
     history.append(serving.folder, history.Switch.of(release, slot, at))
-    _wait(lambda: _fault(serving.url, release), GATEWAY_TIMEOUT)
+    _wait(lambda: _fault(serving.door, release), GATEWAY_TIMEOUT)
     return state
 
 
@@ -224,7 +225,7 @@ def _must_answer(serving: Serving, state: State, slot: Slot) -> Release:
     release = state.slots[slot]
     if release is None:
         raise EvergreenError(f"slot {slot} is empty: deploy a version into it first")
-    if (fault := _fault(serving.url, release, {"x-slot": slot})) is not None:
+    if (fault := _fault(serving.door, release, {"x-slot": slot})) is not None:
         raise EvergreenError(f"slot {slot} takes no traffic: {fault}")
     return release
 
@@ -233,7 +234,7 @@ def _start(serving: Serving, slot: Slot, release: Release) -> None:
     """Start a slot and wait until it answers, itself and behind the gateway."""
     supervisor.start(serving.supervisor_socket, slot)
     _wait(lambda: _slot_fault(serving, slot, release), READY_TIMEOUT)
-    _wait(lambda: _fault(serving.url, release, {"x-slot": slot}), GATEWAY_TIMEOUT)
+    _wait(lambda: _fault(serving.door, release, {"x-slot": slot}), GATEWAY_TIMEOUT)
 
 
 def _slot_fault(serving: Serving, slot: Slot, release: Release) -> str | None:
@@ -243,20 +244,20 @@ def _slot_fault(serving: Serving, slot: Slot, release: Release) -> str | None:
         raise EvergreenError(f"slot {slot} is {word}; {ending}")
     if holder(serving.pidfile(slot)) != pid:  # a predecessor may still be the one that answers
         return f"slot {slot} has not started; {ending}"
-    fault = _fault(serving.slot_url(slot), release)
+    fault = _fault(Door(serving.slot_url(slot)), release)
     return fault and f"{fault}; {ending}"
 
 
-def _fault(url: str, release: Release, headers: dict[str, str] | None = None) -> str | None:
+def _fault(door: Door, release: Release, headers: dict[str, str] | None = None) -> str | None:
     """Why this is not the release's endpoint; None if it is."""
     try:
-        reply = client.get(f"{url}/version", headers)
+        reply = door.get("/version", headers)
     except EvergreenError as error:
         return str(error)
     if reply.status != 200 or not isinstance(reply.value, dict):
-        return f"{url}/version answers {reply.status}"
+        return f"{door.url}/version answers {reply.status}"
     if reply.value.get("bento") != release.tag:
-        return f"{url} serves {reply.value.get('bento')}, not {release.tag}"
+        return f"{door.url} serves {reply.value.get('bento')}, not {release.tag}"
     return None
 
 

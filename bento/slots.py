@@ -12,18 +12,24 @@ import sys
 import tarfile
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
+from bento import auth
 from bento.package import ARTEFACT, Package, check
 from bento.pidfile import hold
 from bento.prediction_log import slot_file
 from data.digests import verify
 from data.errors import EvergreenError, stop_on_error
 
+if TYPE_CHECKING:
+    from bento.client import Door
+
 Slot = Literal["blue", "green"]
 SLOTS: tuple[Slot, ...] = get_args(Slot)
 GATEWAY = "gateway"
+RATE_LIMIT = 10_000
 CURRENT, FRESH, PREVIOUS = "bento", "bento.new", "bento.previous"
 # AF_UNIX takes 107 bytes, and both daemons first bind a longer temporary name.
 SOCKET_LIMIT = 90
@@ -31,7 +37,14 @@ SOCKET_LIMIT = 90
 
 @dataclass(frozen=True)
 class Serving:
-    """Where serving lives on this machine; everything listens on `host` only."""
+    """Where serving lives on this machine.
+
+    Attributes:
+        host: loopback, where the slots listen.
+        bind: where the gateway listens.
+        certificate: with chain and key; the gateway then speaks TLS.
+        rate_limit: requests a second of one key, or of one address without keys; 0 for none.
+    """
 
     folder: Path
     gateway_port: int
@@ -39,10 +52,20 @@ class Serving:
     green_port: int
     supervisor_socket: Path
     host: str = "127.0.0.1"
+    bind: str = "127.0.0.1"
+    certificate: Path | None = None
+    rate_limit: int = RATE_LIMIT
 
     def __post_init__(self) -> None:
         if not self.host.startswith("127."):
-            raise EvergreenError(f"{self.host} is not loopback: the endpoint has no keys yet")
+            raise EvergreenError(f"{self.host} is not loopback: slots listen nowhere else")
+        try:
+            ip_address(self.bind)
+        except ValueError as error:
+            raise EvergreenError(
+                f"EVERGREEN_HOST={self.bind!r} is no address: use 127.0.0.1, that of a network "
+                "card, or 0.0.0.0 for all"
+            ) from error
         if not self.folder.is_absolute():
             raise EvergreenError(f"the serving folder {self.folder} has to be an absolute path")
         for socket in (self.supervisor_socket, self.admin_socket):
@@ -58,9 +81,23 @@ class Serving:
         return self.supervisor_socket.with_name("gateway.sock")
 
     @property
+    def public(self) -> bool:
+        """Whether the gateway can be reached from other machines."""
+        return not ip_address(self.bind).is_loopback
+
+    @property
     def url(self) -> str:
-        """The gateway, as clients see it."""
-        return f"http://{self.host}:{self.gateway_port}"
+        """The gateway, as clients on this machine see it."""
+        own = self.host if ip_address(self.bind).is_unspecified else self.bind
+        host = f"[{own}]" if ":" in own else own
+        return f"http{'s' if self.certificate else ''}://{host}:{self.gateway_port}"
+
+    @property
+    def door(self) -> "Door":
+        """The gateway, with what lets this installation in."""
+        from bento.client import Door  # a slot starts without what a client needs
+
+        return Door(self.url, auth.installation(self.folder), self.certificate)
 
     def port(self, slot: Slot) -> int:
         return self.blue_port if slot == "blue" else self.green_port
@@ -128,7 +165,9 @@ def programs(serving: Serving, checkout: Path) -> str:
     ports = ["--blue-port", str(serving.blue_port), "--green-port", str(serving.green_port)]
     run = [sys.executable, "-m", "bento.gateway", "run", *place]
     run += ["--supervisor-socket", str(serving.supervisor_socket)]
-    run += ["--port", str(serving.gateway_port), *ports]
+    run += ["--port", str(serving.gateway_port), *ports, "--bind", serving.bind]
+    run += ["--rate-limit", str(serving.rate_limit)]
+    run += ["--certificate", str(serving.certificate)] if serving.certificate else []
     log = serving.folder.resolve() / "gateway.log"
     sections = [_section(GATEWAY, run, checkout, log, autostart=True, settled=1)]
     for slot in SLOTS:

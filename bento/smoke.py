@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bento import client
 from bento.gateway import Release
 from bento.slots import Serving, Slot
 from data.errors import EvergreenError
@@ -27,7 +26,7 @@ def smoke_test(
     """
     for first in range(0, len(rows), ROWS_PER_REQUEST):
         part = list(rows[first : first + ROWS_PER_REQUEST])
-        reply = client.call("POST", f"{serving.url}/predict", part, {"x-slot": slot})
+        reply = serving.door.call("POST", "/predict", part, {"x-slot": slot})
         if reply.status != 200 or not isinstance(reply.value, list):
             raise EvergreenError(f"golden rows are answered with {reply.status}: {reply.value}")
         for number, answer in enumerate(reply.value, start=first):

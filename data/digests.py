@@ -30,14 +30,19 @@ def digest_of(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Replace `path` as a whole: a reader sees the old content or the new, never a part."""
+def write_atomically(path: Path, content: str | bytes, mode: int = 0o666) -> None:
+    """Replace `path` as a whole: a reader sees the old content or the new, never a part.
+
+    Args:
+        mode: of the file, less what the umask takes away.
+    """
     import os
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     data = content.encode() if isinstance(content, str) else content
-    with temporary.open("wb") as file:
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

@@ -18,6 +18,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bento import auth
 from data.contracts import to_columns
 from data.drift import Verdict
 from data.errors import EvergreenError
@@ -208,8 +209,12 @@ def _first_version(project: Project, name: str) -> tuple[float, float]:
 
 
 def _curl(project: Project, period: str) -> str:
-    """A request with a real row."""
+    """A request with a real row, as a client of this endpoint sends it."""
     rows = project.partitions.rows(Period.parse(period)).head(1)
     (row,) = to_requests(to_columns(rows, project.problem.fields), project.problem.fields)
-    url = f"{project.settings.url('gateway')}/predict"
-    return f"curl -s {url} -H 'content-type: application/json' -d {shlex.quote(json.dumps(row))}"
+    serving = project.settings.serving
+    url, certificate = f"{serving.url}/predict", serving.certificate
+    options = f" --cacert {shlex.quote(str(certificate))}" if certificate else ""
+    options += " -H 'authorization: Bearer KEY'" if auth.load(serving.folder) else ""
+    body = shlex.quote(json.dumps(row))
+    return f"curl -s {url}{options} -H 'content-type: application/json' -d {body}"

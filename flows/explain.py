@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bento import prediction_log
+from bento import predictions
 from bento.contract import Decoder
 from bento.engines import TOLERANCE
 from bento.explain import Explainer, Explanation, decode
@@ -44,7 +44,7 @@ def run_explain(project: Project, request_id: str) -> Explained:
         EvergreenError: if there is no such answer, the model did not give it, or its version is not
             what answered.
     """
-    record = prediction_log.find(project.settings.serving.folder, request_id)
+    record = predictions.find(project.settings.serving.folder, request_id)
     if record is None:
         raise EvergreenError(
             f"{request_id!r} is no request id in the prediction log: take it from an answer"

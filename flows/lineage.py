@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bento import history, prediction_log
+from bento import history, predictions
 from bento.history import Served
 from data.digests import digest_of
 from data.errors import EvergreenError
@@ -102,7 +102,7 @@ def trace(project: Project, text: str) -> Lineage:
     if looks_so and project.snapshots.matching(text):
         snapshot = project.snapshots.find(text)
         return of_snapshot(project, snapshot, list(versions.values()))
-    if record := prediction_log.find(project.settings.serving.folder, text):
+    if record := predictions.find(project.settings.serving.folder, text):
         return _of_answer(project, record, versions)
     raise EvergreenError(
         f"{text!r} is no version (there are: {', '.join(versions) or 'none'}), no snapshot's tag "

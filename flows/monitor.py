@@ -11,7 +11,7 @@ import pandas as pd
 from prefect import flow
 from prefect.events import emit_event
 
-from bento import log_archive
+from bento import predictions
 from data.contracts import KEY, to_columns
 from data.digests import canonical_json, write_atomically
 from data.drift import DriftReport, Verdict, compare
@@ -142,8 +142,8 @@ def watch(project: Project, period: Period, champion: Version, model: Artifact) 
 def _logged(project: Project, period: Period, champion: Version) -> pd.DataFrame:
     """Key and probability of every event of the period that the champion answered."""
     folder, columns = project.settings.serving.folder, ["logged_at", KEY, "probability"]
-    log_archive.archive(folder)
-    found = log_archive.table(folder, columns, period.start, period.end, champion.number)
+    predictions.archive(folder)
+    found = predictions.table(folder, columns, period.start, period.end, champion.number)
     told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
     return told.drop_duplicates(KEY, keep="last")[[KEY, "probability"]].astype({KEY: "str"})
 

@@ -44,7 +44,7 @@ def waive(
     from flows.approval import waive as write
     from flows.project import Project
 
-    waiver = write(Project.open(_settings()), version, gate, by, reason, _day(expires))
+    waiver = write(Project.open(_settings()), version, gate, by, reason, last_day(expires))
     console.print(
         f"gate {waiver.gate} of version {version} is waived until {waiver.expires}", highlight=False
     )
@@ -81,7 +81,12 @@ def _decide(number: str, word: str, note: str, by: str | None) -> None:
     console.print(f"version {number} is {said.kind} by {said.by}", highlight=False)
 
 
-def _day(text: str) -> date:
+def last_day(text: str) -> date:
+    """The day that `--expires` names; it is over with its end.
+
+    Raises:
+        EvergreenError: if it is none, or is over.
+    """
     try:
         day = date.fromisoformat(text)
     except ValueError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import data
-from bento.slots import SOCKET_LIMIT, Serving
+from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
 from data.errors import EvergreenError
 
 HOST = "127.0.0.1"
@@ -28,6 +28,9 @@ class Settings:
         identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
         key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
         explain: whether the endpoint answers /explain; EVERGREEN_EXPLAIN=on.
+        bind: where the gateway listens, EVERGREEN_HOST; everything else stays on loopback.
+        certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
+        rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
     """
 
     checkout: Path
@@ -37,13 +40,16 @@ class Settings:
     identities: bool = False
     explain: bool = False
     key: Path | None = None
+    bind: str = HOST
+    certificate: Path | None = None
+    rate_limit: int = RATE_LIMIT
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Settings from environment variables.
 
         Raises:
-            EvergreenError: if a port is not one, or a switch neither on nor off.
+            EvergreenError: if a port or a number is not one, or a switch neither on nor off.
         """
         checkout = Path(data.__file__).parents[1]
         home = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
@@ -54,9 +60,15 @@ class Settings:
         identities = _switch("EVERGREEN_IDENTITIES", environment)
         explain = _switch("EVERGREEN_EXPLAIN", environment)
         key = Path(environment.get("EVERGREEN_SIGNING_KEY") or home / SIGNING_KEY).absolute()
-        return cls(checkout, home, ports, user, identities, explain, key)
+        bind = environment.get("EVERGREEN_HOST") or HOST
+        named = environment.get("EVERGREEN_TLS_CERTIFICATE")
+        certificate = Path(named).absolute() if named else None
+        outside = (bind, certificate, _rate_limit(environment))
+        return cls(checkout, home, ports, user, identities, explain, key, *outside)
 
     def url(self, service: str) -> str:
+        if service == "gateway":
+            return self.serving.url
         return f"http://{HOST}:{self.ports[service]}"
 
     @property
@@ -82,6 +94,9 @@ class Settings:
             green_port=self.ports["green"],
             supervisor_socket=self.runtime / "supervisor.sock",
             host=HOST,
+            bind=self.bind,
+            certificate=self.certificate,
+            rate_limit=self.rate_limit,
         )
 
     def child_environment(self) -> dict[str, str]:
@@ -93,6 +108,9 @@ class Settings:
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
             "EVERGREEN_SIGNING_KEY": str(self.signing_key),
             "EVERGREEN_EXPLAIN": "on" if self.explain else "off",
+            "EVERGREEN_HOST": self.bind,
+            "EVERGREEN_TLS_CERTIFICATE": str(self.certificate or ""),
+            "EVERGREEN_RATE_LIMIT": str(self.rate_limit),
             "PYTHONPATH": str(self.checkout),
             "DO_NOT_TRACK": "1",
             "BENTOML_DO_NOT_TRACK": "true",
@@ -129,6 +147,16 @@ def _port(service: str, environment: Mapping[str, str]) -> int:
     text = environment.get(name) or str(PORTS[service])
     if not text.isdecimal() or not 1024 <= int(text) <= 65535:
         raise EvergreenError(f"{name}={text!r} is not a port: use a number from 1024 to 65535")
+    return int(text)
+
+
+def _rate_limit(environment: Mapping[str, str]) -> int:
+    text = environment.get("EVERGREEN_RATE_LIMIT") or str(RATE_LIMIT)
+    if not text.isdecimal() or int(text) > 1_000_000:
+        raise EvergreenError(
+            f"EVERGREEN_RATE_LIMIT={text!r} is no number of requests a second: use 0 (no limit) to "
+            "1000000"
+        )
     return int(text)
 
 

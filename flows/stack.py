@@ -7,12 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 from filelock import FileLock
 
-from bento import client, rollout, slots, supervisor
+from bento import client, gateway, rollout, slots, supervisor, tls
 from data.digests import write_atomically
 from data.errors import EvergreenError
 from flows.settings import HOST, Settings
@@ -32,15 +33,19 @@ def is_up(settings: Settings) -> bool:
 
 
 def up(settings: Settings, say: Callable[[str], None] = print) -> None:
-    """Start everything on loopback, and register deployments and automations.
+    """Start everything, and register deployments and automations.
+
+    All but the gateway listens on loopback in any case.
 
     Raises:
-        EvergreenError: if it is up already, a port is taken, or a part does not come up.
+        EvergreenError: if it is up already, a port is taken, the gateway may not listen where it is
+            meant to, its certificate cannot be used, or a part does not come up.
     """
     if is_up(settings):
         raise EvergreenError(
             "the stack is up already: `evergreen status` shows it, `evergreen down` stops it"
         )
+    _check_gateway(settings, say)
     _end_orphans(settings, say)
     _check_ports(settings)
     _prepare(settings)
@@ -50,6 +55,15 @@ def up(settings: Settings, say: Callable[[str], None] = print) -> None:
         if is_up(settings):
             down(settings)
         raise
+
+
+def _check_gateway(settings: Settings, say: Callable[[str], None]) -> None:
+    at, certificate = datetime.now(UTC), settings.certificate
+    gateway.check_public(settings.serving, at)
+    if certificate is not None:
+        tls.check(certificate, at)
+    elif settings.serving.public:
+        say("keys and rows will cross the network in clear: name EVERGREEN_TLS_CERTIFICATE")
 
 
 def _start(settings: Settings, say: Callable[[str], None]) -> None:

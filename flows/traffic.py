@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 import requests
 
-from bento import prediction_log
+from bento import predictions
 from data import contracts
 from data.contracts import KEY, to_columns
 from data.errors import EvergreenError
@@ -31,10 +31,10 @@ def send(project: Project, period: Period, progress: Callable[[int], None]) -> i
     bodies = [
         {**row, "key": key} for row, key in zip(requests_, rows[KEY].astype(object), strict=True)
     ]
-    with requests.Session() as session:
-        session.trust_env = False
+    door = project.settings.serving.door
+    with door.session() as session:
         for body in _batches(bodies, project.params.demo.rows_per_request):
-            _post(session, f"{project.settings.serving.url}/predict", body)
+            _post(session, f"{door.url}/predict", body)
             progress(len(body) if isinstance(body, list) else 1)
     return len(bodies)
 
@@ -48,7 +48,7 @@ def _due(project: Project, period: Period) -> pd.DataFrame:
             contracts.LABELS, outcomes.assign(labelled_at=period.end), f"outcomes of {period}"
         )
         rows = rows[~rows[KEY].isin(checked.loc[checked["excluded"].notna(), KEY])]
-    logged = prediction_log.read(project.settings.serving.folder, period.start, period.end)
+    logged = predictions.read(project.settings.serving.folder, period.start, period.end)
     return rows[~rows[KEY].isin([record["key"] for record in logged])]
 
 

@@ -19,7 +19,8 @@ from bento.answerer import Answerer, Identity
 from bento.breaker import Breaker
 from bento.contract import Contract, Decoder, RequestError
 from bento.endpoint import MAX_BODY, Endpoint
-from bento.prediction_log import PredictionLog, read, slot_file
+from bento.prediction_log import PredictionLog, slot_file
+from bento.predictions import read
 from bento.predictor import FEW, Predictor
 from data import features
 from data.digests import verify

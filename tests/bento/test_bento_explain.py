@@ -14,7 +14,8 @@ from bento.answerer import Answerer, Identity
 from bento.contract import Decoder, RequestError
 from bento.endpoint import Endpoint
 from bento.explain import Explainer, decode, log_odds, to_columns
-from bento.prediction_log import PredictionLog, read, slot_file
+from bento.prediction_log import PredictionLog, slot_file
+from bento.predictions import read
 from bento.predictor import Predictor
 from data.errors import EvergreenError
 from data.features import transform

@@ -28,9 +28,9 @@ def lines(serving: Serving, state: State) -> list[str]:
 def test_haproxy_takes_the_configuration(serving, tmp_path):
     path = tmp_path / "gateway.cfg"
     path.write_text(gateway.render(serving, State()))
-    done = subprocess.run(
-        [gateway.binary(), "-c", "-f", str(path)], capture_output=True, text=True, check=False
-    )
+    (tmp_path / "keys.map").write_text("keys off")
+    command = [gateway.binary(), "-c", "-C", str(tmp_path), "-f", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -67,7 +67,7 @@ def test_the_state_survives_the_disk(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
-def test_only_loopback_is_served(host):
+def test_slots_listen_on_loopback_only(host):
     with pytest.raises(EvergreenError, match="not loopback"):
         Serving(Path("/tmp/s"), 1, 2, 3, Path("/tmp/x"), host)
 

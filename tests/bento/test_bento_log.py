@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from bento.log_archive import archive, table
-from bento.prediction_log import Entry, PredictionLog, closed_files, find, read, slot_file
+from bento.prediction_log import Entry, PredictionLog, closed_files, slot_file
+from bento.predictions import archive, find, read, table
 from data.errors import EvergreenError
 
 CHECKOUT = Path(__file__).resolve().parents[2]

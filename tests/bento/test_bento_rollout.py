@@ -1,14 +1,10 @@
 """Deploy, switch, failover and rollback with real processes: supervisord, HAProxy and two slots."""
 
 import json
-import shutil
 import signal
 import socket
 import statistics
-import subprocess
-import sys
 import tarfile
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -20,72 +16,29 @@ import psutil
 import pytest
 import requests
 
-from bento import client, gateway, history, rollout, supervisor
+from bento import client, gateway, haproxy, history, rollout, supervisor
 from bento.package import Package, build
-from bento.prediction_log import read
-from bento.slots import Serving, programs
+from bento.predictions import read
 from data.digests import sha256_file
 from data.errors import EvergreenError
-
-CHECKOUT = Path(__file__).resolve().parents[2]
-SMOKE = {"smoke_rows": 20, "tolerance": 1e-6}
-
-
-def free_ports(n: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(n)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def supervisord(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(folder / "s.conf")]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def wait_for(condition, seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
-
-
-def answers(url: str) -> bool:
-    try:
-        client.get(f"{url}/version")
-    except EvergreenError:
-        return False
-    return True
-
-
-@dataclass
-class Stack:
-    serving: Serving
-    process: subprocess.Popen[bytes]
+from tests.serving_stack import (
+    CHECKOUT,
+    SMOKE,
+    Stack,
+    answers,
+    gateway_runs,
+    golden,
+    running,
+    slot_process,
+    supervisord,
+    wait_for,
+)
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    folder = Path(tempfile.mkdtemp(prefix="eg", dir="/tmp"))  # short: unix sockets live in it
-    serving = Serving(folder, *free_ports(3), supervisor_socket=folder / "s.sock")
-    (folder / "s.conf").write_text(
-        f"[supervisord]\nlogfile={folder}/s.log\npidfile={folder}/s.pid\n\n"
-        f"[unix_http_server]\nfile={serving.supervisor_socket}\n\n"
-        "[rpcinterface:supervisor]\n"
-        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\n"
-        + programs(serving, CHECKOUT)
-    )
-    running = Stack(serving, supervisord(folder))
-    try:
-        wait_for(lambda: answers(serving.url))
-        yield running
-    finally:
-        running.process.terminate()
-        running.process.wait(30)
-        shutil.rmtree(folder)
+    with running() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +54,6 @@ def first(artefact: Path, store: Path) -> Package:
 @pytest.fixture(scope="module")
 def second(second_artefact: Path, store: Path) -> Package:
     return build(second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT)
-
-
-def golden(folder: Path) -> tuple[list[dict], list[float]]:
-    value = json.loads((folder / "golden.json").read_text())
-    return value["rows"], value["probabilities"]
 
 
 @dataclass
@@ -143,10 +91,6 @@ class Load:
                 except requests.RequestException as error:
                     self.failures.append(repr(error))
                 time.sleep(0.01)
-
-
-def slot_process(stack: Stack, slot: str) -> psutil.Process:
-    return psutil.Process(int((stack.serving.home(slot) / "pid").read_text()))
 
 
 def test_a_server_that_cannot_start_is_refused_with_its_log(stack, first, artefact, tmp_path):
@@ -238,7 +182,7 @@ def test_the_endpoint_beside_predict(stack, row):
     assert all(name in schema for name in row)
     headers = {"content-type": "application/vnd.bentoml+pickle"}
     assert requests.post(f"{url}/predict", b"x", headers=headers, timeout=5).status_code == 415
-    large = requests.post(f"{url}/predict", b" " * (gateway.MAX_BODY + 1), timeout=5)
+    large = requests.post(f"{url}/predict", b" " * (haproxy.MAX_BODY + 1), timeout=5)
     assert large.status_code == 413
 
 
@@ -278,7 +222,7 @@ def test_restarts_come_up_with_the_same_state(stack, row):
     predict = f"{serving.url}/predict"
     gateway_pid = int(gateway.command(serving, "show info").partition("Pid: ")[2].split()[0])
     psutil.Process(gateway_pid).kill()
-    wait_for(lambda: answers(serving.url) and rollout.status(serving).problem is None)
+    wait_for(lambda: answers(serving) and rollout.status(serving).problem is None)
     assert requests.post(predict, json=row, timeout=5).json()["model_version"] == "1"
 
     # A killed supervisord leaves slots and gateway behind; its successor takes them over.
@@ -292,14 +236,6 @@ def test_restarts_come_up_with_the_same_state(stack, row):
     assert not any(map(alive, orphans))
     assert supervisor.state(serving.supervisor_socket, "blue")[1] == slot_process(stack, "blue").pid
     assert requests.post(predict, json=row, timeout=5).json()["model_version"] == "1"
-
-
-def gateway_runs(serving: Serving) -> bool:
-    """Whether supervisord itself has a running gateway."""
-    try:
-        return supervisor.state(serving.supervisor_socket, "gateway")[0] == "RUNNING"
-    except EvergreenError:
-        return False
 
 
 def alive(process: psutil.Process) -> bool:

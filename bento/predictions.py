@@ -1,0 +1,214 @@
+"""Reading the prediction log: lines as the servers write them, and archives of them as parquet.
+
+Who reads turns closed files into columns, a twentieth of the size. A file of lines goes only when
+its archive is on disk.
+"""
+
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from bento.prediction_log import ARCHIVED, FILE, KEY, LINES, Entry, closed_files, row_ids
+from data.errors import EvergreenError
+
+CHUNK = 20_000
+KEEP = 4 * 2**30
+SCHEMA = pa.schema(
+    [
+        ("logged_at", pa.timestamp("us", tz="UTC")),
+        ("request_id", pa.string()),
+        ("key", pa.string()),
+        ("event_time", pa.timestamp("us")),
+        ("model_version", pa.string()),
+        ("digest", pa.string()),
+        ("probability", pa.float64()),
+        ("decision", pa.bool_()),
+        ("degraded", pa.bool_()),
+        ("probe", pa.bool_()),
+        ("row", pa.string()),  # JSON
+    ]
+)
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """One answered row; `row` has the raw fields as they were sent, timestamps as text."""
+
+    logged_at: datetime
+    request_id: str
+    key: str | None
+    event_time: datetime
+    model_version: str
+    digest: str
+    probability: float
+    decision: bool
+    degraded: bool
+    probe: bool
+    row: dict[str, Any]
+
+
+def read(
+    folder: Path,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    model_version: str | None = None,
+    probes: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Records of all slots, file by file in the order they were written.
+
+    Args:
+        folder: the serving folder.
+        start, end: only events of [start, end), in the problem's own clock.
+        model_version: only answers of this version.
+        probes: smoke tests, too.
+    """
+    for record in _records(folder):
+        if (
+            (start is None or record.event_time >= start)
+            and (end is None or record.event_time < end)
+            and (model_version is None or record.model_version == model_version)
+            and (probes or not record.probe)
+        ):
+            yield msgspec.structs.asdict(record)
+
+
+def find(folder: Path, request_id: str) -> dict[str, Any] | None:
+    """The record of one answer, a smoke test's included; None if no slot gave it."""
+    for record in _records(folder, request_id.partition("-")[0]):
+        if record.request_id == request_id:
+            return msgspec.structs.asdict(record)
+    return None
+
+
+def archive(folder: Path, keep: int = KEEP) -> list[Path]:
+    """Turn what no slot writes any more into parquet; the new files.
+
+    Args:
+        folder: the serving folder.
+        keep: bytes of archives that are kept for each slot; the oldest go.
+    """
+    made = []
+    for slot in sorted((folder / "log").glob("*/")):
+        with FileLock(slot / "archive.lock"):
+            made += [_archived(path) for path in closed_files(slot) if path.suffix == LINES]
+            archives = [path for path in closed_files(slot) if path.suffix == ARCHIVED]
+            while sum(path.stat().st_size for path in archives) > keep:
+                archives.pop(0).unlink()
+    return made
+
+
+def table(
+    folder: Path, columns: list[str], start: datetime, end: datetime, model_version: str
+) -> pd.DataFrame:
+    """Columns of the answers that a version gave to the events of [start, end), without probes.
+
+    Args:
+        folder: the serving folder.
+        columns: names of the archive's.
+    """
+    wanted = (
+        (pc.field("event_time") >= start)
+        & (pc.field("event_time") < end)
+        & (pc.field("model_version") == model_version)
+        & ~pc.field("probe")
+    )
+    parts = [SCHEMA.empty_table()]
+    for slot in sorted((folder / "log").glob("*/")):
+        for path in closed_files(slot):
+            if path.suffix == ARCHIVED:
+                parts.append(pq.read_table(path, filters=wanted))
+            else:
+                parts += [part.filter(wanted) for part in _tables(_lines(path))]
+        parts += [part.filter(wanted) for part in _tables(_lines(slot / FILE))]
+    found: pd.DataFrame = pa.concat_tables(parts).select(columns).to_pandas()
+    return found
+
+
+def _archived_records(path: Path, request: str = "") -> Iterator[Record]:
+    """The records of an archive; with the id of a request, those of its answer."""
+    wanted = pc.starts_with(pc.field("request_id"), request)
+    for row in pq.read_table(path, filters=wanted).to_pylist():
+        yield Record(**{**row, "row": msgspec.json.decode(row["row"])})
+
+
+def _archived(path: Path) -> Path:
+    """The archive of a file of lines, which is gone then."""
+    made, part = path.with_suffix(ARCHIVED), path.with_suffix(".part")
+    with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
+        for each in _tables(_lines(path)):
+            writer.write_table(each)
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    part.rename(made)
+    path.unlink()
+    return made
+
+
+def _tables(found: Iterator[Record]) -> Iterator[pa.Table]:
+    while chunk := list(islice(found, CHUNK)):
+        rows = [
+            {**msgspec.structs.asdict(record), "row": msgspec.json.encode(record.row).decode()}
+            for record in chunk
+        ]
+        yield pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def _records(folder: Path, request: str = "") -> Iterator[Record]:
+    """The records of all slots; with the id of a request, at least those of its answer."""
+    for slot in sorted((folder / "log").glob("*/")):
+        for path in [*closed_files(slot), slot / FILE]:
+            if path.suffix == ARCHIVED:
+                yield from _archived_records(path, request)
+            else:
+                yield from _lines(path, request)
+
+
+def _lines(path: Path, request: str = "") -> Iterator[Record]:
+    """The records of one file of lines; with a request's id, at least those of its answer.
+
+    Raises:
+        EvergreenError: if a line is something else.
+    """
+    decoder, wanted = msgspec.json.Decoder(Entry), request.encode()
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return  # archived or dropped since it was listed
+    with file:
+        for line in file:
+            if wanted not in line:
+                continue
+            try:
+                yield from _of_entry(decoder.decode(line))
+            except msgspec.ValidationError as error:
+                raise EvergreenError(f"{path} is no prediction log: {error}") from error
+            except msgspec.DecodeError:
+                continue  # torn: its request was never answered
+
+
+def _of_entry(entry: Entry) -> Iterator[Record]:
+    ids = row_ids(entry.request_id, entry.many, len(entry.rows))
+    for own_id, row, probability in zip(ids, entry.rows, entry.probabilities, strict=True):
+        key = row.pop(KEY)
+        yield Record(
+            logged_at=entry.logged_at,
+            request_id=own_id,
+            key=key,
+            event_time=msgspec.convert(row[entry.event_time], datetime),
+            model_version=entry.model_version,
+            digest=entry.digest,
+            probability=probability,
+            decision=probability >= entry.threshold,
+            degraded=entry.degraded,
+            probe=entry.probe,
+            row=row,
+        )

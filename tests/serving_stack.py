@@ -1,0 +1,128 @@
+"""Supervisord, gateway and two slots in a folder of their own, for tests and benchmarks."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bento import client, supervisor
+from bento.slots import Serving, programs
+from data.errors import EvergreenError
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+SMOKE = {"smoke_rows": 20, "tolerance": 1e-6}
+
+
+@dataclass
+class Stack:
+    serving: Serving
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def running(**outside: Any) -> Iterator[Stack]:
+    """A stack whose gateway answers; `outside` is what `Serving` is told of it."""
+    folder = Path(tempfile.mkdtemp(prefix="eg", dir="/tmp"))  # short: unix sockets live in it
+    serving = Serving(folder, *free_ports(3), supervisor_socket=folder / "s.sock", **outside)
+    (folder / "s.conf").write_text(
+        f"[supervisord]\nlogfile={folder}/s.log\npidfile={folder}/s.pid\n\n"
+        f"[unix_http_server]\nfile={serving.supervisor_socket}\n\n"
+        "[rpcinterface:supervisor]\n"
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\n"
+        + programs(serving, CHECKOUT)
+    )
+    stack = Stack(serving, supervisord(folder))
+    try:
+        wait_for(lambda: answers(serving))
+        yield stack
+    finally:
+        stack.process.terminate()
+        stack.process.wait(30)
+        shutil.rmtree(folder)
+
+
+def supervisord(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(folder / "s.conf")]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def free_ports(n: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(n)]
+    for each in sockets:
+        each.bind(("127.0.0.1", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 15.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def answers(serving: Serving) -> bool:
+    """Whether the gateway does, whatever it says."""
+    try:
+        serving.door.get("/version")
+    except EvergreenError:
+        return False
+    return True
+
+
+def gateway_runs(serving: Serving) -> bool:
+    """Whether supervisord itself has a running gateway."""
+    try:
+        return supervisor.state(serving.supervisor_socket, "gateway")[0] == "RUNNING"
+    except EvergreenError:
+        return False
+
+
+def slot_process(stack: Stack, slot: str) -> psutil.Process:
+    return psutil.Process(int((stack.serving.home(slot) / "pid").read_text()))
+
+
+def golden(folder: Path) -> tuple[list[dict], list[float]]:
+    value = json.loads((folder / "golden.json").read_text())
+    return value["rows"], value["probabilities"]
+
+
+def ask(serving: Serving, path: str, key: str | None = None, **headers: str) -> client.Reply:
+    """GET as somebody else than the installation itself."""
+    return client.Door(serving.url, key, serving.certificate).get(path, headers)
+
+
+def certificate(path: Path, start: datetime, days: int, other_key: bool = False) -> Path:
+    """A PEM with a self-signed certificate and its key, or somebody else's."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "models.example.org")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = builder.not_valid_before(start).not_valid_after(start + timedelta(days=days))
+    signed = made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    private = (other if other_key else key).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+    )
+    path.write_bytes(signed + private)
+    return path
