@@ -24,6 +24,18 @@ def get(url: str, headers: dict[str, str] | None = None) -> Reply:
     return call("GET", url, headers=headers)
 
 
+def text(url: str) -> str:
+    """The body of a GET as it is, such as a page of metrics.
+
+    Raises:
+        EvergreenError: if nobody answers, or not with 200.
+    """
+    response = _send("GET", url, None, None, READ_TIMEOUT)
+    if response.status_code != 200:
+        raise EvergreenError(f"{url} answers {response.status_code}")
+    return response.text
+
+
 def call(
     method: str,
     url: str,
@@ -40,15 +52,21 @@ def call(
     Raises:
         EvergreenError: if nobody answers.
     """
-    with requests.Session() as session:
-        session.trust_env = False  # a proxy of the environment is not meant for loopback
-        try:
-            response = session.request(
-                method, url, json=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout)
-            )
-        except requests.RequestException as error:
-            raise EvergreenError(f"{url} does not answer ({type(error).__name__})") from error
+    response = _send(method, url, body, headers, timeout)
     try:
         return Reply(response.status_code, response.json())
     except ValueError:
         return Reply(response.status_code, None)
+
+
+def _send(
+    method: str, url: str, body: Any, headers: dict[str, str] | None, timeout: float
+) -> requests.Response:
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy of the environment is not meant for loopback
+        try:
+            return session.request(
+                method, url, json=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout)
+            )
+        except requests.RequestException as error:
+            raise EvergreenError(f"{url} does not answer ({type(error).__name__})") from error

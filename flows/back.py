@@ -1,6 +1,10 @@
 """The traffic goes back, at once: nothing here takes seconds to import."""
 
-from bento import gateway, rollout
+import time
+from dataclasses import dataclass
+
+from bento import experiment, gateway, rollout
+from bento.gateway import Release
 from data.errors import EvergreenError
 from flows.settings import Settings
 from models import standing
@@ -8,6 +12,29 @@ from models.ledger import Ledger
 from models.standing import Served
 
 PATIENCE = 120.0  # a release that is on its way is let finish
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A canary or A/B test that was ended: what it was, the version, and how long it took."""
+
+    what: str
+    release: Release
+    milliseconds: float
+
+
+def end_experiment(settings: Settings) -> Ended | None:
+    """All traffic back to the champion if another version has a share of it; None if none has.
+
+    It waits for no release: the one that watches a canary sees that it was ended.
+    """
+    start = time.monotonic()
+    before = experiment.end(settings.serving)
+    took = 1000 * (time.monotonic() - start)
+    release = before.slots[before.idle] if before else None
+    if before is None or release is None:
+        return None
+    return Ended(experiment.describe(before) or "a share left behind", release, took)
 
 
 def move(settings: Settings) -> tuple[Served, bool]:
@@ -26,8 +53,11 @@ def move(settings: Settings) -> tuple[Served, bool]:
     slot = rollout.slot_of(gateway.load(serving), target.version, target.digest)
     if slot is None:
         return target, False
+    start = time.monotonic()
     try:
         rollout.switch(serving, slot)
     except EvergreenError:
         return target, False
+    took = 1000 * (time.monotonic() - start)
+    print(f"all traffic is version {target.version}'s after {took:.0f} ms")
     return target, True

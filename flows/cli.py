@@ -143,6 +143,13 @@ def rollback(
     from flows import back
 
     settings = _settings()
+    if ended := back.end_experiment(settings):
+        from flows.project import Project
+        from flows.rollback import settle_ended
+
+        done = settle_ended(Project.open(settings), ended, reason)
+        console.print(done.message, highlight=False)
+        return
     with rollout.one_release(settings.serving, back.PATIENCE):
         target, moved = back.move(settings)
         # The traffic has moved; what takes seconds to import comes now.

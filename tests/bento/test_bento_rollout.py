@@ -20,7 +20,7 @@ import psutil
 import pytest
 import requests
 
-from bento import client, gateway, history, rollout, supervisor
+from bento import client, experiment, gateway, history, rollout, supervisor
 from bento.package import Package, build
 from bento.prediction_log import read
 from bento.slots import Serving, programs
@@ -185,7 +185,7 @@ def test_a_whole_rollout(stack, artefact, second_artefact, first, second, row):
         slot = rollout.deploy(serving, second, *golden(second_artefact), **SMOKE)
         assert slot == "green" and set(load.seen) == {"1"}
         old = load.seen["1"]
-        rollout.shift(serving, slot, 20)
+        experiment.begin(serving, "canary", slot, 20)
         time.sleep(1)
         share = load.seen["2"] / (load.seen["2"] + load.seen["1"] - old)
         assert 0.1 < share < 0.3

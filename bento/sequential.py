@@ -1,0 +1,90 @@
+"""Is one arm's mean above the other's by more than a limit? Evidence that may always be looked at.
+
+The answer is an e-process: while the null hypothesis "at most the limit" holds, the chance that it
+ever reaches 1/alpha is at most alpha (Ville 1939), however often one looks and whenever one stops.
+It is built block by block, each with what both arms answered between two looks, as in
+R. Turner, A. Ly, P. Grünwald, "Generic E-variables for exact sequential k-sample tests that allow
+for optional stopping" (J. Stat. Plan. Inference 2024), in the betting form for bounded values of
+I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by betting" (JRSS B 2024).
+Rates may drift from block to block: both arms are only compared within one.
+
+For values a of the champion and b of the canary, all in [0, 1], a block multiplies the evidence by
+prod(1 + s (b - m - limit)) * prod(1 - r (a - m)), with r * n(a) = s * n(b) and all of it known
+before the block. Its logarithm is at most s * n(b) * (mean difference - limit) in expectation, so
+the factor is a fair or losing bet under the null hypothesis.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+EDGE = 1e-4  # no mean is taken to be nearer to 0 or 1
+CAUTION = 0.98  # share of the stake that a single answer can lose
+PRIOR_WEIGHT = 2.0
+
+Block = tuple[np.ndarray, np.ndarray]
+
+
+def log_evidence(
+    blocks: Sequence[Block], limit: float, prior: float, gaps: Sequence[float]
+) -> np.ndarray:
+    """Log evidence that the canary's mean is above the champion's by more than `limit`.
+
+    Args:
+        blocks: values of the champion (n, k) and of the canary (m, k), in [0, 1], for each look in
+            order; k quantities are tested side by side.
+        limit: the difference that is allowed, in (-1, 1).
+        prior: what the champion's mean is taken to be before anything was seen.
+        gaps: how far beyond the limit the truth may be; the bets on each are averaged.
+
+    Returns:
+        One value for each quantity, shape (k,).
+    """
+    merged = _merged(blocks)
+    if not merged:
+        return np.zeros(blocks[0][0].shape[1] if blocks else 1)
+    width = merged[0][0].shape[1]
+    wealth = np.zeros((len(gaps), width))
+    beyond = np.array(gaps)[:, None]
+    known, total = np.full(width, prior * PRIOR_WEIGHT), PRIOR_WEIGHT
+    for champion, canary in merged:
+        wealth += _growth(champion, canary, known / total, limit, beyond)
+        known, total = known + champion.sum(axis=0), total + len(champion)
+    return np.asarray(np.logaddexp.reduce(wealth, axis=0) - np.log(len(gaps)))
+
+
+def _merged(blocks: Sequence[Block]) -> list[Block]:
+    """Blocks in which both arms answered; one without waits for the next."""
+    found: list[Block] = []
+    waiting: list[Block] = []
+    for block in blocks:
+        waiting.append(block)
+        champion, canary = (np.concatenate(arm) for arm in zip(*waiting, strict=True))
+        if len(champion) and len(canary):
+            found.append((champion, canary))
+            waiting = []
+    return found
+
+
+def _growth(
+    champion: np.ndarray, canary: np.ndarray, mean: np.ndarray, limit: float, gaps: np.ndarray
+) -> np.ndarray:
+    """What a block adds to the log evidence of bets on `mean` and `mean + limit + gap`.
+
+    Args:
+        mean: (k,); gaps: (g, 1).
+
+    Returns:
+        Shape (g, k).
+    """
+    n, m = len(champion), len(canary)
+    low, high = max(0.0, -limit) + EDGE, min(1.0, 1.0 - limit) - EDGE
+    guess = np.clip(mean + limit + gaps, EDGE, 1 - EDGE)
+    middle = np.clip((n * mean + m * (guess - limit)) / (n + m), low, high)
+    border = middle + limit
+    stake = np.maximum(guess - border, 0) / (border * (1 - border))
+    stake = np.minimum(stake, CAUTION / border)
+    stake = np.minimum(stake, CAUTION * n / (m * (1 - middle)))
+    stake, border, middle = (part[:, None, :] for part in (stake, border, middle))
+    won = np.log1p(stake * (canary - border)).sum(axis=1)
+    return np.asarray(won + np.log1p(-stake * m / n * (champion - middle)).sum(axis=1))
