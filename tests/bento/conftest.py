@@ -1,16 +1,24 @@
 """A small synthetic problem, so that nothing here depends on the default one."""
 
 import json
+import shutil
+import tempfile
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bento.package import Package, build
+from bento.slots import Serving
 from data import features
 from data.digests import seal
 from data.features import CalendarPart, Category, HistoricalRate, Numeric, Ratio
 from data.fields import Field
+from tests.stacks import Stack, free_ports, running_stack
+
+CHECKOUT = Path(__file__).resolve().parents[2]
 
 FIELDS = (
     Field("ordered_at", "timestamp", "local time of the shop"),
@@ -122,3 +130,27 @@ def row() -> dict:
         "weight": None,
         "pieces": 2,
     }
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    folder = Path(tempfile.mkdtemp(prefix="eg", dir="/tmp"))  # short: unix sockets live in it
+    serving = Serving(folder, *free_ports(3), supervisor_socket=folder / "s.sock")
+    with running_stack(serving, folder, CHECKOUT) as running:
+        yield running
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def first(artefact: Path, store: Path) -> Package:
+    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT)
+
+
+@pytest.fixture(scope="module")
+def second(second_artefact: Path, store: Path) -> Package:
+    return build(second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT)

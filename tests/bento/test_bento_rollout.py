@@ -1,19 +1,12 @@
 """Deploy, switch, failover and rollback with real processes: supervisord, HAProxy and two slots."""
 
 import json
-import shutil
 import signal
 import socket
 import statistics
-import subprocess
-import sys
 import tarfile
-import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -21,128 +14,13 @@ import pytest
 import requests
 
 from bento import client, experiment, gateway, history, rollout, supervisor
-from bento.package import Package, build
 from bento.prediction_log import read
-from bento.slots import Serving, programs
+from bento.slots import Serving
 from data.digests import sha256_file
 from data.errors import EvergreenError
+from tests.stacks import Load, Stack, answers, golden, supervisord, wait_for
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SMOKE = {"smoke_rows": 20, "tolerance": 1e-6}
-
-
-def free_ports(n: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(n)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def supervisord(folder: Path) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(folder / "s.conf")]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
-def wait_for(condition, seconds: float = 15.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited too long"
-        time.sleep(0.05)
-
-
-def answers(url: str) -> bool:
-    try:
-        client.get(f"{url}/version")
-    except EvergreenError:
-        return False
-    return True
-
-
-@dataclass
-class Stack:
-    serving: Serving
-    process: subprocess.Popen[bytes]
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    folder = Path(tempfile.mkdtemp(prefix="eg", dir="/tmp"))  # short: unix sockets live in it
-    serving = Serving(folder, *free_ports(3), supervisor_socket=folder / "s.sock")
-    (folder / "s.conf").write_text(
-        f"[supervisord]\nlogfile={folder}/s.log\npidfile={folder}/s.pid\n\n"
-        f"[unix_http_server]\nfile={serving.supervisor_socket}\n\n"
-        "[rpcinterface:supervisor]\n"
-        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\n"
-        + programs(serving, CHECKOUT)
-    )
-    running = Stack(serving, supervisord(folder))
-    try:
-        wait_for(lambda: answers(serving.url))
-        yield running
-    finally:
-        running.process.terminate()
-        running.process.wait(30)
-        shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def first(artefact: Path, store: Path) -> Package:
-    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT)
-
-
-@pytest.fixture(scope="module")
-def second(second_artefact: Path, store: Path) -> Package:
-    return build(second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT)
-
-
-def golden(folder: Path) -> tuple[list[dict], list[float]]:
-    value = json.loads((folder / "golden.json").read_text())
-    return value["rows"], value["probabilities"]
-
-
-@dataclass
-class Load:
-    """Two clients that ask without a pause, one on a kept connection and one on fresh ones."""
-
-    url: str
-    row: dict
-    seen: Counter = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> "Load":
-        self.threads = [threading.Thread(target=self.ask, args=(kept,)) for kept in (True, False)]
-        for thread in self.threads:
-            thread.start()
-        time.sleep(0.3)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        time.sleep(0.3)
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
-
-    def ask(self, kept: bool) -> None:
-        headers = {} if kept else {"connection": "close"}
-        with requests.Session() as session:
-            session.trust_env = False
-            while not self.stopped.is_set():
-                try:
-                    reply = session.post(self.url, json=self.row, headers=headers, timeout=10)
-                    reply.raise_for_status()
-                    self.seen[reply.json()["model_version"]] += 1
-                except requests.RequestException as error:
-                    self.failures.append(repr(error))
-                time.sleep(0.01)
 
 
 def slot_process(stack: Stack, slot: str) -> psutil.Process:
