@@ -78,13 +78,21 @@ def _growth(
         Shape (g, k).
     """
     n, m = len(champion), len(canary)
-    low, high = max(0.0, -limit) + EDGE, min(1.0, 1.0 - limit) - EDGE
+    edge, high = max(0.0, -limit), min(1.0, 1.0 - limit) - EDGE
     guess = np.clip(mean + limit + gaps, EDGE, 1 - EDGE)
-    middle = np.clip((n * mean + m * (guess - limit)) / (n + m), low, high)
+    wanted = (n * mean + m * (guess - limit)) / (n + m)
+    middle = np.clip(wanted, edge + EDGE, high)
     border = middle + limit
-    stake = np.maximum(guess - border, 0) / (border * (1 - border))
-    stake = np.minimum(stake, CAUTION / border)
-    stake = np.minimum(stake, CAUTION * n / (m * (1 - middle)))
-    stake, border, middle = (part[:, None, :] for part in (stake, border, middle))
-    won = np.log1p(stake * (canary - border)).sum(axis=1)
-    return np.asarray(won + np.log1p(-stake * m / n * (champion - middle)).sum(axis=1))
+    # Each side's best stake against the guess; the smaller one, for both are tied to each other.
+    stake = np.minimum((guess - border) / (border * (1 - border)), CAUTION / border)
+    other = np.minimum((middle - mean) / (middle * (1 - middle)), CAUTION / (1 - middle))
+    stake = np.maximum(np.minimum(stake, other * n / m), 0)
+    other = stake * m / n
+    # No mean is below 0: at that edge it is the champion's alone that the hypothesis speaks of.
+    alone = wanted < edge
+    middle, stake = np.where(alone, edge, middle), np.where(alone, 0.0, stake)
+    sure = np.maximum(edge - mean, 0) / max(edge * (1 - edge), EDGE)
+    other = np.where(alone, np.minimum(sure, CAUTION / (1 - edge)), other)
+    won = np.log1p(stake[:, None, :] * (canary - border[:, None, :])).sum(axis=1)
+    lost = np.log1p(-other[:, None, :] * (champion - middle[:, None, :])).sum(axis=1)
+    return np.asarray(won + lost)

@@ -70,6 +70,20 @@ class Canary(Section):
         return self
 
 
+class Ab(Section):
+    """Another version beside the champion, until a person ends it.
+
+    Attributes:
+        share: percent of the clients.
+        minimum_labels: of each version; with fewer nobody wins.
+        confidence: of every interval.
+    """
+
+    share: Percent = 50
+    minimum_labels: Count = 300
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
+
+
 class Release(Section):
     """How a version comes to take the traffic.
 
@@ -84,3 +98,4 @@ class Release(Section):
     smoke_tolerance: Annotated[float, Field(gt=0)]
     shadow: Shadow = Shadow()
     canary: Canary = Canary()
+    ab: Ab = Ab()

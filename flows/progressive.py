@@ -134,7 +134,7 @@ def _look(
 ) -> Look:
     state = gateway.load(project.settings.serving)
     logged = observe.records(project.settings.serving, before.at, after.at)
-    labels = _labels(project, logged)
+    labels = labels_of(project, logged)
     arms = []
     for slot in (state.active, running.slot):
         release = state.slots[slot] if slot else None
@@ -145,7 +145,7 @@ def _look(
     return Look(arms[0], arms[1], step)
 
 
-def _labels(project: Project, logged: list[dict[str, Any]]) -> dict[str, float]:
+def labels_of(project: Project, logged: list[dict[str, Any]]) -> dict[str, float]:
     """The outcomes of logged events that have arrived already, by key."""
     found: dict[str, float] = {}
     partitions = project.partitions

@@ -141,7 +141,7 @@ def _chosen(project: Project, number: str | None) -> Version:
     if version is None:
         raise EvergreenError("there is no challenger: run `evergreen train` first")
     version.refuse_if_dirty()
-    _must_have_passed(project, version)
+    must_have_passed(project, version)
     champion = registry.alias(CHAMPION)
     current = champion.number if champion else None
     if current not in (version.number, version.judged_against):
@@ -153,7 +153,7 @@ def _chosen(project: Project, number: str | None) -> Version:
     return version
 
 
-def _must_have_passed(project: Project, version: Version) -> None:
+def must_have_passed(project: Project, version: Version) -> None:
     """Every gate passed, or a person answers for it.
 
     Raises:

@@ -12,19 +12,22 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import psutil
 import pytest
 
-from bento import experiment, gateway, rollout
+from bento import client, experiment, gateway, rollout
 from bento.package import Package
 from data.contracts import to_columns
 from data.digests import sha256_file
+from data.errors import EvergreenError
 from data.params import load_params
 from data.periods import Period
-from flows import back, release
+from flows import ab, back, release
 from flows.approval import NotPromotedError
 from flows.project import Project
 from flows.rollback import settle_ended
@@ -192,14 +195,15 @@ def test_a_shadow_stops_what_a_canary_need_not_see(life):
 
 
 def test_a_rollback_ends_a_canary_at_once(life):
-    with Load(f"{life.serving.url}/predict", life.rows) as load, killed_later(life) as process:
+    with Load(f"{life.serving.url}/predict", life.rows) as load, ThreadPoolExecutor() as pool:
+        running = pool.submit(life.release)
         wait_for(lambda: gateway.load(life.serving).experiment is not None, 60)
         assert "version 2 is canary with" in overview(life.project.settings)["experiment"]
         ended = back.end_experiment(life.project.settings)
         said = settle_ended(life.project, ended, "a test").message
         assert "version 2 is canary" in said and ended.milliseconds < 1000
         print(f"canary ended in {ended.milliseconds:.0f} ms")
-        assert process.wait(60) == 3
+        assert "its canary was ended" in running.result()
     assert load.failures == []
     assert gateway.load(life.serving).experiment is None
     assert life.project.ledger.read()[-1].reason.endswith("ended: a test")
@@ -241,3 +245,35 @@ def killed_later(life: Life) -> Iterator[subprocess.Popen]:
     finally:
         process.kill()
         process.wait()
+
+
+def test_an_ab_test_keeps_clients_and_says_who_is_better(life):
+    """Version 1 beside version 2, through a killed gateway."""
+    assert "clients that send x-user-id stay" in ab.start(life.project, "1", 50, "a test")
+    with pytest.raises(EvergreenError, match=r"is B of an A/B test with 50 %.*ab stop"):
+        release.run_release(life.project, "2")
+    before = assignments(life)
+    pid = int(gateway.command(life.serving, "show info").partition("Pid: ")[2].split()[0])
+    psutil.Process(pid).kill()
+    wait_for(lambda: rollout.status(life.serving).problem is None)
+    assert assignments(life) == before and 10 < list(before.values()).count("1") < 30
+    found = ab.report(life.project)
+    assert found["running"] and (found["a"]["version"], found["b"]["version"]) == ("2", "1")
+    assert "unknown: " in found["reason"] and found["a"]["labelled"] > 20
+    assert found["a"]["requests"] + found["b"]["requests"] == 2 * len(before)
+    assert overview(life.project.settings)["problems"] == []
+    ended = ab.stop(life.project, "a test")
+    assert ab.report(life.project) == ended and not ended["running"]
+    assert set(assignments(life).values()) == {"2"}
+    assert [entry.kind for entry in life.project.ledger.read()][-2:] == ["ab_started", "ab_ended"]
+
+
+def assignments(life: Life) -> dict[str, str]:
+    """Which version answers each of forty clients; their events have labels."""
+    rows = life.project.partitions.rows(Period.parse("2024-W08"))
+    found = {}
+    for number, row in enumerate(life.rows[:40]):
+        body, user = {**row, "key": rows["key"].iloc[number]}, f"client-{number}"
+        reply = client.call("POST", f"{life.serving.url}/predict", body, {"x-user-id": user})
+        found[user] = reply.value["model_version"]
+    return found
