@@ -4,13 +4,12 @@
 good: without metrics the canary ends.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
-from bento.sequential import Block, log_evidence
+from bento.sequential import Block, Evidence
 from data.release_params import Canary
 
 THRESHOLDS = tuple(i / 10 for i in range(1, 10))
@@ -51,11 +50,10 @@ class Arm:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """Both arms between two looks, in a step (from 0 on)."""
+    """Both arms between two looks."""
 
     champion: Arm
     canary: Arm
-    step: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,38 +85,106 @@ class Decision:
     reason: str
 
 
-@dataclass(frozen=True)
-class Question:
-    """One quantity in [0, 1] to compare: blocks of values, the limit, and a first guess of it."""
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One quantity in [0, 1] so far: evidence that it is over its limit, and that it is not.
+
+    Attributes:
+        champion, canary: number and sum of the values seen.
+    """
 
     name: str
-    blocks: Sequence[Block]
     limit: float
-    prior: float
+    over: Evidence
+    within: Evidence
+    champion: tuple[int, np.ndarray] = (0, np.zeros(1))
+    canary: tuple[int, np.ndarray] = (0, np.zeros(1))
+
+    @classmethod
+    def start(cls, name: str, limit: float, prior: float, limits: Canary) -> "Compared":
+        margin = limit + limits.early_margin
+        over = Evidence.start(limit, prior, WORSE_BY)
+        return cls(name, limit, over, Evidence.start(-margin, prior, (margin / 2, margin)))
+
+    def add(self, block: Block) -> "Compared":
+        champion, canary = block
+        return replace(
+            self,
+            over=self.over.add(champion, canary),
+            within=self.within.add(canary, champion),
+            champion=(self.champion[0] + len(champion), self.champion[1] + champion.sum(axis=0)),
+            canary=(self.canary[0] + len(canary), self.canary[1] + canary.sum(axis=0)),
+        )
 
 
-def judge(looks: Sequence[Look], step: int, waited: float, limits: Canary) -> Decision:
+@dataclass(frozen=True, eq=False)
+class Watch:
+    """All looks so far.
+
+    Attributes:
+        seen: requests in this step: by the counters and by the log, of champion and canary.
+    """
+
+    compared: tuple[Compared, ...]
+    seen: tuple[int, int, int, int] = (0, 0, 0, 0)
+    restarted: bool = False
+
+    def next_step(self) -> "Watch":
+        """Evidence stays, the requests of the step are counted anew."""
+        return replace(self, seen=(0, 0, 0, 0))
+
+
+def start(limits: Canary) -> Watch:
+    """Nothing seen yet."""
+    questions = (
+        ("errors", limits.error_limit, 0.01),
+        ("refusals", limits.error_limit, 0.01),
+        ("degraded", limits.error_limit, 0.01),
+        ("latency", limits.latency_limit, 0.05),
+        ("scores", limits.score_limit, 0.5),
+        ("quality", limits.quality_limit, 0.2),
+    )
+    return Watch(tuple(Compared.start(*question, limits) for question in questions))
+
+
+def see(watch: Watch, look: Look, limits: Canary) -> Watch:
+    """With one more look."""
+    a, b = look.champion, look.canary
+    blocks = (
+        (_ones(a.requests, a.errors), _ones(b.requests, b.errors)),
+        (_ones(a.requests, a.refused), _ones(b.requests, b.refused)),
+        (a.degraded[:, None], b.degraded[:, None]),
+        _slower(a, b, limits.latency_ratio),
+        (np.hstack([a.above, 1 - a.above]), np.hstack([b.above, 1 - b.above])),
+        (a.losses[:, None], b.losses[:, None]),
+    )
+    more = (a.requests, len(a.above), b.requests, len(b.above))
+    return Watch(
+        tuple(one.add(block) for one, block in zip(watch.compared, blocks, strict=True)),
+        tuple(old + new for old, new in zip(watch.seen, more, strict=True)),  # type: ignore[arg-type]
+        watch.restarted or b.restarted,
+    )
+
+
+def judge(watch: Watch, waited: float, limits: Canary) -> Decision:
     """What all looks so far come to.
 
     Args:
-        looks: of all steps, in order.
-        step: the step that is under way.
-        waited: seconds since it began.
+        waited: seconds since the step that is under way began.
     """
-    questions = _questions(looks, limits)
-    verdicts = tuple(_verdict(question, len(questions), limits) for question in questions)
-    if any(look.canary.restarted for look in looks):
+    verdicts = tuple(_verdict(one, len(watch.compared), limits.alpha) for one in watch.compared)
+    if watch.restarted:
         return Decision(Action.ABORT, verdicts, "its process died and was started again")
     if worse := [verdict for verdict in verdicts if verdict.good is False]:
         return Decision(Action.ABORT, verdicts, "; ".join(verdict.reason for verdict in worse))
-    seen, wanted = _seen(looks, step), limits.minimum_requests
-    enough, over = min(seen) >= wanted, waited >= limits.maximum_wait
-    said = f"{seen[1]} requests to the canary and {seen[0]} to the champion"
+    champion, canary, wanted = min(watch.seen[:2]), min(watch.seen[2:]), limits.minimum_requests
+    enough, late = min(champion, canary) >= wanted, waited >= limits.maximum_wait
+    said = f"{canary} requests to the canary and {champion} to the champion"
     if enough and all(verdict.good or verdict.value is None for verdict in verdicts):
         return Decision(Action.PROMOTE, verdicts, f"no difference over its limit: {said}")
-    if enough and over:
+    if enough and late:
         return Decision(Action.PROMOTE, verdicts, f"nothing against it: {said} in {waited:.0f} s")
-    if over:
+    if late:
         reason = f"no metrics: {said} within {waited:.0f} s, at least {wanted} of each are needed"
         return Decision(Action.ABORT, verdicts, reason)
     return Decision(Action.CONTINUE, verdicts, said)
@@ -129,84 +195,30 @@ def no_metrics(fault: str) -> Decision:
     return Decision(Action.ABORT, (), f"no metrics: {fault}")
 
 
-def _seen(looks: Sequence[Look], step: int) -> tuple[int, int]:
-    """Requests of the step that both the counters and the log have: champion, canary."""
-    arms = [(look.champion, look.canary) for look in looks if look.step == step]
-    return tuple(  # type: ignore[return-value]
-        min(sum(pair[i].requests for pair in arms), sum(len(pair[i].above) for pair in arms))
-        for i in (0, 1)
-    )
-
-
-def _questions(looks: Sequence[Look], limits: Canary) -> list[Question]:
-    def blocks(values: str) -> list[Block]:
-        return [(_columns(getattr(look.champion, values)), _columns(getattr(look.canary, values)))
-                for look in looks]  # fmt: skip
-
-    def ones(arm: Arm, hits: str) -> np.ndarray:
-        return _ones(arm.requests, getattr(arm, hits))
-
-    def counted(hits: str) -> list[Block]:
-        return [(ones(look.champion, hits), ones(look.canary, hits)) for look in looks]
-
-    both_ways = [(np.hstack([a, 1 - a]), np.hstack([b, 1 - b])) for a, b in blocks("above")]
-    return [
-        Question("errors", counted("errors"), limits.error_limit, 0.01),
-        Question("refusals", counted("refused"), limits.error_limit, 0.01),
-        Question("degraded", blocks("degraded"), limits.error_limit, 0.01),
-        Question("latency", _slower(looks, limits.latency_ratio), limits.latency_limit, 0.05),
-        Question("scores", both_ways, limits.score_limit, 0.5),
-        Question("quality", blocks("losses"), limits.quality_limit, 0.2),
-    ]
-
-
-def _slower(looks: Sequence[Look], ratio: float) -> list[Block]:
+def _slower(a: Arm, b: Arm, ratio: float) -> Block:
     """Who took longer than x of the champion, and than `ratio` times x of the canary, at each x."""
-    if not looks:
-        return []
-    arms = [arm for look in looks for arm in (look.champion, look.canary)]
-    bounds = sorted(set.intersection(*(set(arm.slower) for arm in arms)))
+    bounds = sorted(set(a.slower) & set(b.slower))
     pairs = [(x, min(y for y in bounds if y >= ratio * x * (1 - 1e-9)))
-             for x in bounds if bounds[-1] >= ratio * x]  # fmt: skip
-    return [
-        (
-            _ones(look.champion.answered, *(look.champion.slower[x] for x, _ in pairs)),
-            _ones(look.canary.answered, *(look.canary.slower[y] for _, y in pairs)),
-        )
-        for look in looks
-    ]
+             for x in bounds if bounds[-1] >= ratio * x * (1 - 1e-9)]  # fmt: skip
+    champion = _ones(a.answered, *(a.slower[x] for x, _ in pairs))
+    return champion, _ones(b.answered, *(b.slower[y] for _, y in pairs))
 
 
-def _verdict(question: Question, families: int, limits: Canary) -> Verdict:
+def _verdict(one: Compared, families: int, alpha: float) -> Verdict:
     """What is shown of one quantity; alpha is shared by all of them."""
-    n = sum(len(canary) for _, canary in question.blocks)
-    name, limit = question.name, question.limit
-    if not n or not sum(len(champion) for champion, _ in question.blocks):
-        return Verdict(name, None, limit, n, None, f"{name}: unknown, nothing to compare")
-    champion, canary = (np.concatenate(arm) for arm in zip(*question.blocks, strict=True))
-    gap = canary.mean(axis=0) - champion.mean(axis=0)
+    (n, a), (m, b) = one.champion, one.canary
+    if not n or not m:
+        reason = f"{one.name}: unknown, nothing to compare"
+        return Verdict(one.name, None, one.limit, m, None, reason)
+    gap = b / m - a / n
     worst = int(gap.argmax())
-    said = f"{name}: {canary.mean(axis=0)[worst]:.3f} against the champion's "
-    said += f"{champion.mean(axis=0)[worst]:.3f}"
-    against = log_evidence(question.blocks, limit, question.prior, WORSE_BY)
-    bar = np.log(families / limits.alpha)
-    if np.logaddexp.reduce(against) - np.log(len(against)) >= bar:
-        return Verdict(
-            name, float(gap[worst]), limit, n, False, f"{said}, more than {limit:g} apart"
-        )
-    margin = limit + limits.early_margin
-    swapped = [(canary, champion) for champion, canary in question.blocks]
-    found = log_evidence(swapped, -margin, question.prior, (margin / 2, margin))
-    good = True if found.min() >= -np.log(limits.alpha) else None
-    return Verdict(name, float(gap[worst]), limit, n, good, said)
-
-
-def _columns(values: np.ndarray) -> np.ndarray:
-    return values.reshape(len(values), -1) if values.size else values.reshape(0, _width(values))
-
-
-def _width(values: np.ndarray) -> int:
-    return values.shape[1] if values.ndim == 2 else 1
+    said = f"{one.name}: {b[worst] / m:.3f} against the champion's {a[worst] / n:.3f}"
+    against = one.over.log
+    if np.logaddexp.reduce(against) - np.log(len(against)) >= np.log(families / alpha):
+        said += f", more than {one.limit:g} apart"
+        return Verdict(one.name, float(gap[worst]), one.limit, m, False, said)
+    good = True if one.within.log.min() >= -np.log(alpha) else None
+    return Verdict(one.name, float(gap[worst]), one.limit, m, good, said)
 
 
 def _ones(n: int, *hits: int) -> np.ndarray:

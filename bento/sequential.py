@@ -15,6 +15,7 @@ the factor is a fair or losing bet under the null hypothesis.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -25,45 +26,55 @@ PRIOR_WEIGHT = 2.0
 Block = tuple[np.ndarray, np.ndarray]
 
 
-def log_evidence(
-    blocks: Sequence[Block], limit: float, prior: float, gaps: Sequence[float]
-) -> np.ndarray:
-    """Log evidence that the canary's mean is above the champion's by more than `limit`.
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Of one question, after some blocks; `add` gives the evidence after one more.
 
-    Args:
-        blocks: values of the champion (n, k) and of the canary (m, k), in [0, 1], for each look in
-            order; k quantities are tested side by side.
+    Attributes:
         limit: the difference that is allowed, in (-1, 1).
-        prior: what the champion's mean is taken to be before anything was seen.
         gaps: how far beyond the limit the truth may be; the bets on each are averaged.
-
-    Returns:
-        One value for each quantity, shape (k,).
+        known, total: sum and number of the champion's values, with the first guess among them.
+        wealth: log evidence of each bet, shape (gaps, k): k quantities are tested side by side.
+        waiting: blocks in which one of the two did not answer; they go with the next.
     """
-    merged = _merged(blocks)
-    if not merged:
-        return np.zeros(blocks[0][0].shape[1] if blocks else 1)
-    width = merged[0][0].shape[1]
-    wealth = np.zeros((len(gaps), width))
-    beyond = np.array(gaps)[:, None]
-    known, total = np.full(width, prior * PRIOR_WEIGHT), PRIOR_WEIGHT
-    for champion, canary in merged:
-        wealth += _growth(champion, canary, known / total, limit, beyond)
-        known, total = known + champion.sum(axis=0), total + len(champion)
-    return np.asarray(np.logaddexp.reduce(wealth, axis=0) - np.log(len(gaps)))
 
+    limit: float
+    gaps: tuple[float, ...]
+    known: np.ndarray
+    total: float
+    wealth: np.ndarray
+    waiting: tuple[Block, ...] = ()
 
-def _merged(blocks: Sequence[Block]) -> list[Block]:
-    """Blocks in which both arms answered; one without waits for the next."""
-    found: list[Block] = []
-    waiting: list[Block] = []
-    for block in blocks:
-        waiting.append(block)
-        champion, canary = (np.concatenate(arm) for arm in zip(*waiting, strict=True))
-        if len(champion) and len(canary):
-            found.append((champion, canary))
-            waiting = []
-    return found
+    @classmethod
+    def start(cls, limit: float, prior: float, gaps: Sequence[float]) -> "Evidence":
+        """Before anything was seen; `prior` is what the champion's mean is taken to be."""
+        known = np.array([prior * PRIOR_WEIGHT])
+        return cls(limit, tuple(gaps), known, PRIOR_WEIGHT, np.zeros((len(gaps), 1)))
+
+    def add(self, champion: np.ndarray, canary: np.ndarray) -> "Evidence":
+        """With the values, shapes (n, k) and (m, k), in [0, 1], of one more block."""
+        waiting = (*self.waiting, (champion, canary))
+        if not any(len(a) for a, _ in waiting) or not any(len(b) for _, b in waiting):
+            return replace(self, waiting=waiting)
+        a, b = (np.concatenate(arm) for arm in zip(*waiting, strict=True))
+        gaps = np.array(self.gaps)[:, None]
+        grown = self.wealth + _growth(a, b, self.known / self.total, self.limit, gaps)
+        return replace(
+            self,
+            known=self.known + a.sum(axis=0),
+            total=self.total + len(a),
+            wealth=grown,
+            waiting=(),
+        )
+
+    @property
+    def log(self) -> np.ndarray:
+        """Log evidence that the canary's mean is above the champion's by more than the limit, (k,).
+
+        As long as it is not, exp of this reaches 1/alpha with a chance of at most alpha.
+        """
+        mixed = np.logaddexp.reduce(self.wealth, axis=0) - np.log(len(self.gaps))
+        return np.asarray(mixed)
 
 
 def _growth(

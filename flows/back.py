@@ -11,7 +11,8 @@ from models import standing
 from models.ledger import Ledger
 from models.standing import Served
 
-PATIENCE = 120.0  # a release that is on its way is let finish
+PATIENCE = 120.0  # seconds; a release that is on its way is let finish
+TURN = 0.5
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ def end_experiment(settings: Settings) -> Ended | None:
 
     It waits for no release: the one that watches a canary sees that it was ended.
     """
+    if gateway.load(settings.serving).experiment is None:
+        return None
     start = time.monotonic()
     before = experiment.end(settings.serving)
     took = 1000 * (time.monotonic() - start)
@@ -35,6 +38,24 @@ def end_experiment(settings: Settings) -> Ended | None:
     if before is None or release is None:
         return None
     return Ended(experiment.describe(before) or "a share left behind", release, took)
+
+
+def wait_or_end(settings: Settings) -> Ended | None:
+    """Wait for a release that is on its way; if it comes to a canary, that is ended.
+
+    Raises:
+        EvergreenError: if it is not done after `PATIENCE` seconds.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        if ended := end_experiment(settings):
+            return ended
+        try:
+            with rollout.one_release(settings.serving, TURN):
+                return None
+        except EvergreenError:
+            if time.monotonic() > end:
+                raise
 
 
 def move(settings: Settings) -> tuple[Served, bool]:
@@ -49,6 +70,7 @@ def move(settings: Settings) -> tuple[Served, bool]:
         EvergreenError: if no version served before.
     """
     serving, ledger = settings.serving, Ledger(settings.home / "ledger.jsonl")
+    experiment.end(serving)  # a share that a killed release left
     target = standing.rollback_target(ledger.read())
     slot = rollout.slot_of(gateway.load(serving), target.version, target.digest)
     if slot is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from bento import canary, experiment, gateway, observe, shadow
 from bento.canary import Action, Decision, Look
-from bento.gateway import Experiment
+from bento.gateway import Experiment, State
 from bento.shadow import Report
 from bento.slots import Slot
 from data.contracts import KEY
@@ -26,7 +26,7 @@ from models import standing
 from models.ledger import Kind
 from models.version import Version
 
-LOG_SHARE = 3  # times as long as the log takes to read is waited at least between two looks
+LOOK_SHARE = 3  # times as long as a look takes is waited at least until the next
 
 
 def shadowed(project: Project, version: Version, slot: Slot, by: str | None) -> None:
@@ -71,14 +71,14 @@ def watched(project: Project, version: Version, slot: Slot, by: str | None) -> E
         print("canary: skipped, there is no champion to compare with")
         return None
     running = experiment.begin(serving, "canary", slot, limits.steps[0])
-    looks: list[Look] = []
     decision = canary.no_metrics("not watched")
     try:
+        watcher = Watcher(project, running)
         for number, percent in enumerate(limits.steps):
             if number:
                 running = experiment.change(serving, running, percent)
             print(f"canary: version {version.number} takes {percent} %")
-            decision = _watch_step(project, running, number, looks)
+            decision = watcher.step(running)
             if decision.action is Action.ABORT:
                 break
             print(f"canary: {percent} % passed: {decision.reason}")
@@ -87,7 +87,7 @@ def watched(project: Project, version: Version, slot: Slot, by: str | None) -> E
     except BaseException:
         experiment.end(serving, running)
         raise
-    _canary_report(project, version, decision, looks)
+    _canary_report(project, version, decision)
     if decision.action is Action.ABORT:
         _end(project, version, running, decision, by)
     return running
@@ -104,45 +104,49 @@ def _end(
     send_back(project, version, f"{at}: {decision.reason}", by)
 
 
-def _watch_step(project: Project, running: Experiment, number: int, looks: list[Look]) -> Decision:
-    """Look until the step is decided; the looks are added to `looks`."""
-    limits, serving = project.params.release.canary, project.settings.serving
-    began = time.monotonic()
-    before = observe.read(serving, datetime.now(UTC))
-    pause = limits.poll
-    while True:
-        time.sleep(pause)
-        state = gateway.load(serving)
-        if not experiment.is_on(state, running):
-            return canary.no_metrics("the canary was ended by others")
-        after = observe.read(serving, datetime.now(UTC))
-        start = time.monotonic()
-        looks.append(_look(project, running, before, after, number))
-        pause = max(limits.poll, LOG_SHARE * (time.monotonic() - start))
-        before = after
-        decision = canary.judge(looks, number, time.monotonic() - began, limits)
-        if decision.action is not Action.CONTINUE:
-            return decision
+class Watcher:
+    """Looks at both arms again and again; what was seen in one step counts in the next, too."""
 
+    def __init__(self, project: Project, running: Experiment) -> None:
+        self._project, self._running = project, running
+        self._limits = project.params.release.canary
+        self._watch = canary.start(self._limits)
+        self._before = observe.read(project.settings.serving, datetime.now(UTC))
 
-def _look(
-    project: Project,
-    running: Experiment,
-    before: observe.Reading,
-    after: observe.Reading,
-    step: int,
-) -> Look:
-    state = gateway.load(project.settings.serving)
-    logged = observe.records(project.settings.serving, before.at, after.at)
-    labels = labels_of(project, logged)
-    arms = []
-    for slot in (state.active, running.slot):
-        release = state.slots[slot] if slot else None
-        if slot is None or release is None:
-            raise EvergreenError("a slot of the canary is empty")
-        mine = [record for record in logged if record["digest"] == release.digest]
-        arms.append(observe.arm(before.slots[slot], after.slots[slot], mine, labels))
-    return Look(arms[0], arms[1], step)
+    def step(self, running: Experiment) -> Decision:
+        """Wait until the step is decided.
+
+        Raises:
+            EvergreenError: if the looks cannot be taken.
+        """
+        self._running, self._watch = running, self._watch.next_step()
+        began, pause = time.monotonic(), self._limits.poll
+        while True:
+            time.sleep(pause)
+            start = time.monotonic()
+            state = gateway.load(self._project.settings.serving)
+            if not experiment.is_on(state, self._running):
+                return canary.no_metrics("the canary was ended by others")
+            self._watch = canary.see(self._watch, self._look(state), self._limits)
+            decision = canary.judge(self._watch, time.monotonic() - began, self._limits)
+            if decision.action is not Action.CONTINUE:
+                return decision
+            pause = max(self._limits.poll, LOOK_SHARE * (time.monotonic() - start))
+
+    def _look(self, state: State) -> Look:
+        """What both did since the last look."""
+        serving, before = self._project.settings.serving, self._before
+        after = self._before = observe.read(serving, datetime.now(UTC))
+        logged = observe.records(serving, before.at, after.at)
+        labels = labels_of(self._project, logged)
+        arms = []
+        for slot in (state.active, self._running.slot):
+            release = state.slots[slot] if slot else None
+            if slot is None or release is None:
+                raise EvergreenError("a slot of the canary is empty")
+            mine = [record for record in logged if record["digest"] == release.digest]
+            arms.append(observe.arm(before.slots[slot], after.slots[slot], mine, labels))
+        return Look(*arms)
 
 
 def labels_of(project: Project, logged: list[dict[str, Any]]) -> dict[str, float]:
@@ -197,11 +201,8 @@ def clear(project: Project, by: str | None = None) -> str | None:
     return said
 
 
-def _canary_report(
-    project: Project, version: Version, decision: Decision, looks: list[Look]
-) -> None:
-    content = {**asdict(decision), "looks": len(looks)}
-    _keep(project, version, "canary", content)
+def _canary_report(project: Project, version: Version, decision: Decision) -> None:
+    _keep(project, version, "canary", asdict(decision))
     page = _canary_page(version, decision)
     print(page)
     show("canary", page, f"version {version.number}: {decision.action}")

@@ -43,12 +43,16 @@ def run_release(project: Project, number: str | None = None, by: str | None = No
             print(done)
         slot = slot_for(project, version)
         prove(project, version, slot, by)
-        project.registry.promote(
-            version,
-            version.judged_against,
-            act(project.settings, version.tags.get("cause", "released"), by),
-            still_owner=still_owner,
-        )
+        try:
+            project.registry.promote(
+                version,
+                version.judged_against,
+                act(project.settings, version.tags.get("cause", "released"), by),
+                still_owner=still_owner,
+            )
+        except BaseException:
+            experiment.end(serving)  # the share that a passed canary still has
+            raise
         take_traffic(project, version, slot, by)
     print(f"version {version.number} is champion and serves at {serving.url}/predict")
     link("endpoint", f"{serving.url}/docs.json", f"endpoint, version {version.number}")
@@ -105,9 +109,8 @@ def finish(project: Project) -> str | None:
     serving = project.settings.serving
     with rollout.one_release(serving):
         project.registry.resume()
-        left = None
-        if gateway.load(serving).experiment is None or experiment.abandoned(gateway.load(serving)):
-            left = progressive.clear(project)
+        tried = gateway.load(serving).experiment
+        left = progressive.clear(project) if tried is None or tried.kind == "canary" else None
         champion, state = project.registry.alias(CHAMPION), gateway.load(serving)
         slot = rollout.slot_of(state, champion.number, champion.digest) if champion else None
         if champion is None or slot is None or slot == state.active or state.backs_up(slot):

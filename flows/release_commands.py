@@ -27,7 +27,7 @@ def rollback(
     from flows import back
 
     settings = _settings()
-    if ended := back.end_experiment(settings):
+    if ended := back.wait_or_end(settings):
         from flows.project import Project
         from flows.rollback import settle_ended
 

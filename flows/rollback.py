@@ -67,7 +67,7 @@ def rollback(reason: str, by: str | None = None) -> Outcome:
         by: who asks for it, for the ledger.
     """
     project = Project.open()
-    if ended := back.end_experiment(project.settings):
+    if ended := back.wait_or_end(project.settings):
         outcome = settle_ended(project, ended, reason, by)
         print(outcome.message)
         return outcome

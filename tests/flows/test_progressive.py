@@ -4,6 +4,7 @@ The tests run in the order in which they stand: each goes on from the state that
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -34,6 +35,7 @@ from flows.rollback import settle_ended
 from flows.settings import Settings
 from flows.status import overview
 from flows.train import run_train
+from flows.verify import run_verify
 from models.artifact import to_requests
 from models.registry import CHAMPION
 from tests import planted
@@ -104,7 +106,7 @@ class Life:
 def life() -> Iterator[Life]:
     """Version 1 serves, version 2 has passed its gates."""
     folder = Path(tempfile.mkdtemp(prefix="eg", dir="/tmp"))
-    world = make_world(folder)
+    world, environment = make_world(folder), dict(os.environ)
     with pytest.MonkeyPatch.context() as patch:
         _configure(world)
         patch.setenv("DVC_SITE_CACHE_DIR", str(world.home / "dvc" / "site"))
@@ -122,6 +124,8 @@ def life() -> Iterator[Life]:
             release.run_release(project, "1")
             run_train(project, "2024-W08", "a test")
             yield made
+    os.environ.clear()
+    os.environ.update(environment)
     shutil.rmtree(folder)
 
 
@@ -130,7 +134,8 @@ def _configure(world: World) -> None:
 
     path = world.checkout / "params.yaml"
     content = yaml.safe_load(path.read_text())
-    content["gates"] |= {"champion_margin": 0.5, "log_loss_margin": 1.0}
+    content["gates"] |= {"champion_margin": 0.5, "log_loss_margin": 1.0, "noise_retrains": 2}
+    content["gates"] |= {"bootstrap_samples": 100, "past_rows": 2000}
     content["release"] |= {"strategy": "canary"}
     content["release"]["canary"] |= CANARY
     path.write_text(yaml.safe_dump(content))
@@ -199,7 +204,7 @@ def test_a_rollback_ends_a_canary_at_once(life):
         running = pool.submit(life.release)
         wait_for(lambda: gateway.load(life.serving).experiment is not None, 60)
         assert "version 2 is canary with" in overview(life.project.settings)["experiment"]
-        ended = back.end_experiment(life.project.settings)
+        ended = back.wait_or_end(life.project.settings)
         said = settle_ended(life.project, ended, "a test").message
         assert "version 2 is canary" in said and ended.milliseconds < 1000
         print(f"canary ended in {ended.milliseconds:.0f} ms")
@@ -220,6 +225,8 @@ def test_a_killed_canary_leaves_the_champion_and_ends_in_one_promotion(life):
         assert state.experiment and experiment.abandoned(state)
         assert any("left behind" in said for said in overview(life.project.settings)["problems"])
         assert rollout.status(life.serving).problem is None, "it serves all the same"
+        (traffic,) = (c for c in run_verify(life.project.settings) if c.name == "traffic")
+        assert traffic.ok is False and "left behind" in traffic.reason
         assert life.release() == "promoted"
         print("seen", load.seen)
     assert load.failures == []
@@ -262,6 +269,8 @@ def test_an_ab_test_keeps_clients_and_says_who_is_better(life):
     assert "unknown: " in found["reason"] and found["a"]["labelled"] > 20
     assert found["a"]["requests"] + found["b"]["requests"] == 2 * len(before)
     assert overview(life.project.settings)["problems"] == []
+    checks = {check.name: check for check in run_verify(life.project.settings)}
+    assert checks["traffic"].ok and "is B of" in checks["traffic"].reason
     ended = ab.stop(life.project, "a test")
     assert ab.report(life.project) == ended and not ended["running"]
     assert set(assignments(life).values()) == {"2"}
