@@ -4,8 +4,8 @@ Both slots are asked in turn through the gateway, pinned by a header, so that no
 as traffic. The report names rows by request id and never shows a value.
 """
 
+import heapq
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -76,10 +76,10 @@ def last_requests(serving: Serving, rows: int) -> list[dict[str, Any]]:
         EvergreenError: if the log cannot be read.
     """
     try:
-        found = sorted(prediction_log.read(serving.folder), key=lambda r: r["logged_at"])
+        logged = prediction_log.read(serving.folder)
+        return heapq.nlargest(rows, logged, key=lambda record: record["logged_at"])[::-1]
     except OSError as error:
         raise EvergreenError(f"the prediction log cannot be read: {error}") from error
-    return list(deque(found, maxlen=rows))
 
 
 def replay(

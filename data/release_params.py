@@ -29,7 +29,7 @@ class Shadow(Section):
     required: bool = False
     flip_limit: Share = 0.35
     latency_ratio: Annotated[float, Field(ge=1)] = 3.0
-    latency_floor: Annotated[float, Field(ge=0)] = 20.0
+    latency_floor: Annotated[float, Field(ge=0)] = 10.0
 
 
 class Canary(Section):

@@ -87,21 +87,15 @@ def watched(project: Project, version: Version, slot: Slot, by: str | None) -> E
     except BaseException:
         experiment.end(serving, running)
         raise
+    aborted = decision.action is Action.ABORT
+    # The weight goes back before anything is written down.
+    ended = experiment.end(serving, running) if aborted else None
     _canary_report(project, version, decision)
-    if decision.action is Action.ABORT:
-        _end(project, version, running, decision, by)
-    return running
-
-
-def _end(
-    project: Project, version: Version, running: Experiment, decision: Decision, by: str | None
-) -> None:
-    """The weight goes back first; then it is written down why, unless others ended it and did."""
-    serving = project.settings.serving
-    at = f"canary at {running.percent} %"
-    if experiment.end(serving, running) is None:
+    if aborted and ended is None:  # by others, who say why
         raise NotPromotedError(f"version {version.number} is not promoted: its canary was ended")
-    send_back(project, version, f"{at}: {decision.reason}", by)
+    if aborted:
+        send_back(project, version, f"canary at {running.percent} %: {decision.reason}", by)
+    return running
 
 
 class Watcher:
