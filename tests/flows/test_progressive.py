@@ -45,8 +45,8 @@ from tests.flows.conftest import git
 from tests.stacks import Load, running_stack, wait_for
 
 CANARY = {
-    "steps": [20, 50],
-    "minimum_requests": 60,
+    "steps": [30, 50],
+    "minimum_requests": 40,
     "maximum_wait": 8.0,
     "poll": 0.4,
     "early_margin": 0.1,
@@ -138,6 +138,7 @@ def _configure(world: World) -> None:
     content["gates"] |= {"bootstrap_samples": 100, "past_rows": 2000}
     content["release"] |= {"strategy": "canary"}
     content["release"]["canary"] |= CANARY
+    content["release"]["shadow"] |= {"rows": 60}
     path.write_text(yaml.safe_dump(content))
     git(world.checkout, "commit", "-qam", "set")
 
@@ -179,7 +180,7 @@ def test_a_bad_version_takes_itself_back(life, word, cause):
     off = life.project.params.release.shadow.model_copy(update={"rows": 0})
     with life.planted(word):
         said = life.release(shadow=off)
-    assert f"canary at 20 %: {cause}: " in said or f"canary at 50 %: {cause}: " in said, said
+    assert f"canary at 30 %: {cause}: " in said or f"canary at 50 %: {cause}: " in said, said
     state = gateway.load(life.serving)
     assert state.experiment is None and state.weights[state.idle] == 0
     version = life.project.registry.get("2")
