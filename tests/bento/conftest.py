@@ -1,16 +1,19 @@
 """A small synthetic problem, so that nothing here depends on the default one."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bento.package import Package, build
 from data import features
 from data.digests import seal
 from data.features import CalendarPart, Category, HistoricalRate, Numeric, Ratio
 from data.fields import Field
+from tests.serving_stack import CHECKOUT, Stack, running
 
 FIELDS = (
     Field("ordered_at", "timestamp", "local time of the shop"),
@@ -122,3 +125,24 @@ def row() -> dict:
         "weight": None,
         "pieces": 2,
     }
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def first(artefact: Path, store: Path) -> Package:
+    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT)
+
+
+@pytest.fixture(scope="module")
+def second(second_artefact: Path, store: Path) -> Package:
+    return build(second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT)
