@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from data.errors import EvergreenError
-from flows import quarantine, release_commands
+from flows import file_commands, quarantine, release_commands
 from flows.data_commands import app as data_app
 from flows.settings import Settings
 
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(release_commands.app)
+app.add_typer(file_commands.app)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 
