@@ -14,7 +14,7 @@ from bento.contract import KEY
 from bento.predictor import MODEL, Predictor
 from bento.trees import Trees
 
-CHECKED = 64  # rows of each batch that ONNX Runtime is asked, too
+CHECKED = 64  # rows of each batch for which ONNX Runtime is asked, too
 PROBABILITY, VERSION, DIGEST, REFUSED = "probability", "model_version", "digest", "refused"
 
 
@@ -105,15 +105,20 @@ class Scorer:
     def _run(self, matrix: np.ndarray) -> np.ndarray:
         """Probabilities (n,) of features (width, n), as ONNX Runtime has them.
 
-        The fast form of the trees counts only where a sample of the same rows proves it right.
+        What the fast form of the trees says counts only if it is right on a sample of the rows.
         """
         count = matrix.shape[1]
-        if self._fast and count:
-            found = self._fast.run(matrix)
-            sample = np.linspace(0, count - 1, min(CHECKED, count)).astype(int)
-            if np.array_equal(found[sample], self._exact(matrix[:, sample])):
-                return found
-        return self._exact(matrix)
+        if self._fast is None or not count:
+            return self._exact(matrix)
+        found, doubt = self._fast.run(matrix)
+        asked = doubt.copy()
+        asked[np.linspace(0, count - 1, min(CHECKED, count)).astype(int)] = True
+        told = self._exact(matrix[:, asked])
+        sure = ~doubt[asked]
+        if not np.array_equal(found[asked][sure], told[sure]):
+            return self._exact(matrix)
+        found[asked] = told
+        return found
 
     def _exact(self, matrix: np.ndarray) -> np.ndarray:
         return self._predictor.run(np.ascontiguousarray(matrix.T))
