@@ -26,7 +26,7 @@ from bento.scorer import Counts, Scorer
 from data.digests import canonical_json, sha256_file, write_atomically
 from data.errors import EvergreenError
 
-PART_ROWS = 2**16
+PART_ROWS = 2**15
 JOB, COUNTS = b"evergreen.job", b"evergreen.counts"
 Result = TypeVar("Result")
 
@@ -193,7 +193,9 @@ class _Run:
 
     def _unfinished(self, group: int, first: int) -> Iterator[tuple[int, pa.RecordBatch | None]]:
         try:
-            for batch in self.file.iter_batches(PART_ROWS, [group], self.columns):
+            for batch in self.file.iter_batches(
+                PART_ROWS, [group], self.columns, use_threads=False
+            ):
                 yield first, None if self._part(first).exists() else batch
                 first += len(batch)
         except (OSError, pa.ArrowException) as error:

@@ -1,6 +1,6 @@
 """Boosted trees for many rows: the bits of ONNX Runtime, several times as fast, in NumPy.
 
-Rows are bits here, as in Biham's bit-sliced DES (1997). Each distinct condition of the model is asked
+Rows are bits here, as in Biham's bit-sliced DES (1997). Each distinct condition of a model is asked
 once for a block of rows and packed, so that one instruction sends 64 rows and more down a tree: of
 those that reach a node, the ones that fail its condition go right, the others left. What is left to
 do for each row and tree is to look up a leaf.

@@ -1,0 +1,58 @@
+"""`score` and `export-edge` take a version of the registry, verified, and the champion unasked."""
+
+import pyarrow.parquet as pq
+import pytest
+
+from bento.predictor import Predictor
+from data.errors import EvergreenError
+from data.periods import Period
+from flows.score import render, run_score
+from models.registry import Registry
+from tests.planted import PROBLEM
+
+
+@pytest.fixture
+def week(tmp_path):
+    path = tmp_path / "week.parquet"
+    PROBLEM.prepare(PROBLEM.read(Period.parse("2024-W09"))).to_parquet(path)
+    return path
+
+
+def asked(project, number, source, path):
+    silent = {"strict": False, "overwrite": False, "progress": lambda done, rows: None}
+    return run_score(project, number, source, path, **silent)
+
+
+def test_a_week_is_scored_by_the_artefact_of_the_version(project, first, week, tmp_path):
+    scored = asked(project, first.number, week, tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    rows = pq.read_table(week).select([field.name for field in PROBLEM.fields]).to_pylist()
+    predictor = Predictor.load(project.registry.folder(first))
+    assert found["probability"].to_pylist() == predictor.probabilities(rows)
+    assert set(found["digest"].to_pylist()) == {first.digest}
+    assert scored.counts.rows == len(rows) == 500
+    told = [str(line) for line in render(scored).renderables]
+    assert told == [f"{scored.path}: 500 rows are scored"]
+    again = asked(project, first.number, week, tmp_path / "out.parquet")
+    assert "holds these answers already" in str(render(again).renderables[0])
+
+
+def test_without_a_number_the_champion_scores(project, first, week, tmp_path, monkeypatch):
+    with pytest.raises(EvergreenError, match="there is no champion yet"):
+        asked(project, None, week, tmp_path / "out.parquet")
+    monkeypatch.setattr(Registry, "alias", lambda self, alias: first)
+    asked(project, None, week, tmp_path / "out.parquet")
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert set(found["model_version"].to_pylist()) == {first.number}
+
+
+def test_a_version_that_was_changed_is_not_asked(project, first, week, tmp_path):
+    contract = project.registry.folder(first) / "contract.json"
+    before = contract.read_bytes()
+    contract.write_bytes(before.replace(b"0.3", b"0.4", 1))
+    try:
+        with pytest.raises(EvergreenError):
+            asked(project, first.number, week, tmp_path / "out.parquet")
+    finally:
+        contract.write_bytes(before)
+    assert not (tmp_path / "out.parquet").exists()
