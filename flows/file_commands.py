@@ -63,6 +63,23 @@ def score(
         raise typer.Exit(REFUSED)
 
 
+@app.command("export-edge")
+def export_edge(
+    version: Annotated[str, typer.Argument(help="Its number in the registry.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Write a version with a script that needs only numpy and onnxruntime."""
+    from flows.edge import render, run_export
+    from flows.project import Project
+
+    exported = run_export(Project.open(Settings.read(os.environ)), version, folder)
+    if as_json:
+        print(json.dumps(exported.to_json()))
+    else:
+        console.print(render(exported), highlight=False)
+
+
 def _progress() -> Progress:
     """On stderr, so that what is printed can be piped."""
     return Progress(

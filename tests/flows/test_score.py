@@ -6,6 +6,8 @@ import pytest
 from bento.predictor import Predictor
 from data.errors import EvergreenError
 from data.periods import Period
+from flows.edge import run_export
+from flows.edge import render as render_export
 from flows.score import render, run_score
 from models.registry import Registry
 from tests.planted import PROBLEM
@@ -56,3 +58,14 @@ def test_a_version_that_was_changed_is_not_asked(project, first, week, tmp_path)
     finally:
         contract.write_bytes(before)
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_an_export_is_checked_and_measured_where_it_lies(project, first, tmp_path):
+    exported = run_export(project, first.number, tmp_path / "edge")
+    assert exported.fresh and exported.digest == first.digest
+    assert set(exported.bytes_by_file) == {"edge.json", "model.onnx", "run.py"}
+    assert 0 < exported.microseconds_in_batches < 10 * exported.microseconds_alone
+    told = "\n".join(str(line) for line in render_export(exported).renderables)
+    assert f"holds version {first.number}" in told
+    assert "200 golden rows right" in told
+    assert not run_export(project, first.number, tmp_path / "edge").fresh
