@@ -31,7 +31,7 @@ def test_every_make_word_of_the_readme_is_there():
 
 def test_every_file_of_the_tree_is_there():
     tree = README.split("## How it is built")[1].split("```")[1]
-    for name in re.findall(r"[a-z]+\.(?:py|yaml)", tree):
+    for name in re.findall(r"[a-z_]+\.(?:py|yaml)", tree):
         assert list(ROOT.glob(name)) or list(ROOT.glob(f"*/{name}")), name
 
 

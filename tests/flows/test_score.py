@@ -6,8 +6,8 @@ import pytest
 from bento.predictor import Predictor
 from data.errors import EvergreenError
 from data.periods import Period
-from flows.edge import run_export
 from flows.edge import render as render_export
+from flows.edge import run_export
 from flows.score import render, run_score
 from models.registry import Registry
 from tests.planted import PROBLEM
