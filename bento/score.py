@@ -80,7 +80,7 @@ def score(
         EvergreenError: if a file cannot be read, a column is missing or of another type, `path`
             holds something else, or another run is writing it.
     """
-    file = _open(source)
+    file, before = _open(source), _stamp(source)
     columns = table.check_schema(file.schema_arrow, scorer.contract, source)
     if path.exists() and path.samefile(source):
         raise EvergreenError(f"{path} is the input: name another file for the answers")
@@ -96,6 +96,9 @@ def score(
             _claim(parts, path, job, overwrite)
             run = _Run(scorer, file, columns, parts, source, strict, progress)
             counts, resumed = run.all(workers)
+            if _stamp(source) != before:
+                shutil.rmtree(parts)
+                raise EvergreenError(f"{source} changed while it was read: run again")
             _join(parts, path, scorer.schema, job, counts)
             shutil.rmtree(parts)
     except Timeout as error:
@@ -115,6 +118,12 @@ def _open(source: Path) -> pq.ParquetFile:
         return pq.ParquetFile(source, read_dictionary=text)
     except (OSError, pa.ArrowException) as error:
         raise EvergreenError(f"{source} cannot be read as parquet ({error})") from error
+
+
+def _stamp(source: Path) -> tuple[int, int, int]:
+    """What changes when a file is written or replaced."""
+    found = source.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _replaced(path: Path, job: Job, overwrite: bool) -> bool:

@@ -86,28 +86,15 @@ def test_a_file_is_answered_bit_for_bit_as_by_the_endpoint(
     assert (scored.counts.rows, scored.counts.refused, scored.resumed) == (3000, 0, 0)
 
 
-def test_the_fast_form_has_the_bits_of_onnx_runtime_at_every_threshold(artefact):
-    fast, predictor = trees.load(artefact / "model.onnx"), Predictor.load(artefact)
-    assert fast is not None
-    limits = np.concatenate([conditions.thresholds[:, 0] for conditions in fast.conditions])
-    around = [np.nextafter(limits, np.float32(to)) for to in (-np.inf, np.inf)]
-    values = np.concatenate([limits, *around, [np.nan, np.inf, -np.inf, 0, -0.0]])
-    shape = len(predictor.contract.features), trees.BLOCK + 1000
-    matrix = np.random.default_rng(3).choice(values.astype(np.float32), shape)
-    found, doubt = fast.run(matrix)
-    exact = predictor.run(np.ascontiguousarray(matrix.T))
-    assert np.array_equal(found[~doubt], exact[~doubt])
-    assert np.abs(found - exact).max() < 1e-7
-    assert doubt.mean() < 0.03
-
-
 def test_a_fast_form_that_differs_is_not_believed(artefact, scorer, source, tmp_path):
     score(scorer, source, tmp_path / "right.parquet")
     wrong = trees.load(artefact / "model.onnx")
     wrong.leaves[0] += np.float32(0.25)
     other = Scorer(Predictor.load(artefact), "7", wrong)
-    score(other, source, tmp_path / "wrong.parquet")
-    assert (tmp_path / "wrong.parquet").read_bytes() == (tmp_path / "right.parquet").read_bytes()
+    without = Scorer(Predictor.load(artefact), "7", None)
+    for one, name in ((other, "wrong"), (without, "without")):
+        score(one, source, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == (tmp_path / "right.parquet").read_bytes()
 
 
 def test_a_finished_output_is_not_made_again(
@@ -158,6 +145,28 @@ def killed(artefact: Path, source: Path, path: Path) -> Path:
     done = subprocess.run(command, cwd=ROOT, env=environment)
     assert done.returncode == -signal.SIGKILL
     return path.with_name(f".{path.name}.parts")
+
+
+def test_an_input_that_changes_while_it_is_read_is_not_answered(scorer, source, rows, tmp_path):
+    def change(done, total):
+        if done == total:
+            rows.iloc[::-1].to_parquet(source, row_group_size=800)
+
+    with pytest.raises(EvergreenError, match="changed while it was read"):
+        score(scorer, source, tmp_path / "out.parquet", progress=change)
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_two_runs_do_not_write_one_output(scorer, source, tmp_path):
+    seen = []
+
+    def progress(done, rows):
+        with pytest.raises(EvergreenError, match="another run is writing"):
+            score(scorer, source, tmp_path / "out.parquet")
+        seen.append(done)
+
+    score(scorer, source, tmp_path / "out.parquet", progress=progress)
+    assert seen[-1] == 3000
 
 
 def test_a_killed_run_goes_on_to_the_same_file(artefact, scorer, source, tmp_path, monkeypatch):
