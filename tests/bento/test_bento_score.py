@@ -1,11 +1,6 @@
-"""A scored file answers as the endpoint does, row by row, however often the run was killed."""
+"""A scored file answers as the endpoint does, row by row, or says why not."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bento import score as job
 from bento import trees
 from bento.contract import RequestError
 from bento.endpoint import Answerer, Identity
@@ -23,34 +17,8 @@ from bento.predictor import Predictor
 from bento.score import score
 from bento.scorer import Scorer
 from data.errors import EvergreenError
-from tests.bento.conftest import make_columns
-from tests.conftest import ROOT
 
 ANSWER = ["key", "probability", "returned", "model_version", "digest"]
-
-
-@pytest.fixture(scope="module")
-def scorer(artefact) -> Scorer:
-    return Scorer.load(artefact, "7")
-
-
-@pytest.fixture
-def rows() -> pd.DataFrame:
-    """Some rows, with nulls and with shops that training did not see."""
-    frame = pd.DataFrame(make_columns(3000, seed=9))
-    frame["pieces"] = frame["pieces"].astype("int64")
-    frame.loc[frame.index % 7 == 0, "shop"] = "a new one"
-    frame.loc[::11, "ordered_at"] = pd.Timestamp("1969-12-31 23:59:59.999999")
-    return frame.assign(key=[f"order {i}" for i in range(len(frame))])
-
-
-@pytest.fixture
-def source(rows, tmp_path, monkeypatch) -> Path:
-    """Those rows in four row groups and seven parts."""
-    monkeypatch.setattr(job, "PART_ROWS", 500)
-    path = tmp_path / "in.parquet"
-    rows.to_parquet(path, row_group_size=800)
-    return path
 
 
 @pytest.fixture
@@ -72,17 +40,17 @@ def answers(endpoint: Answerer, frame: pd.DataFrame) -> list[dict]:
 
 
 def test_a_file_is_answered_bit_for_bit_as_by_the_endpoint(
-    endpoint, scorer, source, rows, tmp_path
+    endpoint, scorer, source, table_rows, tmp_path
 ):
     scored = score(scorer, source, tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    expected = answers(endpoint, rows)
+    expected = answers(endpoint, table_rows)
     assert [{name: row[name] for name in ANSWER} for row in found] == [
         {name: row[name] for name in ANSWER} for row in expected
     ]
     assert len({row["probability"] for row in found}) > 100
     assert all(row["refused"] is None for row in found)
-    assert scored.counts.unseen == {"shop": int((rows["shop"] == "a new one").sum())}
+    assert scored.counts.unseen == {"shop": int((table_rows["shop"] == "a new one").sum())}
     assert (scored.counts.rows, scored.counts.refused, scored.resumed) == (3000, 0, 0)
 
 
@@ -95,111 +63,6 @@ def test_a_fast_form_that_differs_is_not_believed(artefact, scorer, source, tmp_
     for one, name in ((other, "wrong"), (without, "without")):
         score(one, source, tmp_path / name)
         assert (tmp_path / name).read_bytes() == (tmp_path / "right.parquet").read_bytes()
-
-
-def test_a_finished_output_is_not_made_again(
-    scorer, second_artefact, source, rows, tmp_path, monkeypatch
-):
-    path = tmp_path / "out.parquet"
-    first = score(scorer, source, path)
-    before = path.stat().st_mtime_ns
-    monkeypatch.setattr(scorer, "answer", None)
-    again = score(scorer, source, path)
-    assert (again.counts, again.resumed) == (first.counts, 3000)
-    assert path.stat().st_mtime_ns == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.parquet", "out.parquet"]
-    monkeypatch.undo()
-    other = Scorer.load(second_artefact, "8")
-    with pytest.raises(
-        EvergreenError, match=r"model_version 7 instead of 8, digest .* --overwrite"
-    ):
-        score(other, source, path)
-    score(other, source, path, overwrite=True)
-    assert set(pq.read_table(path)["model_version"].to_pylist()) == {"8"}
-    rows.iloc[1:].to_parquet(source)
-    with pytest.raises(EvergreenError, match="was made from input_sha256"):
-        score(other, source, path)
-    rows.to_parquet(path)
-    with pytest.raises(EvergreenError, match="is no output of `score`"):
-        score(other, source, path)
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from bento import score as job
-from bento.scorer import Scorer
-job.PART_ROWS = 500
-def progress(done, rows):
-    if done >= 1500:
-        os.kill(os.getpid(), signal.SIGKILL)
-artefact, source, path = map(Path, sys.argv[1:])
-job.score(Scorer.load(artefact, "7"), source, path, progress=progress)
-"""
-
-
-def killed(artefact: Path, source: Path, path: Path) -> Path:
-    """A run that was killed after half of the rows; where its parts lie."""
-    command = [sys.executable, "-c", KILLED, str(artefact), str(source), str(path)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(command, cwd=ROOT, env=environment)
-    assert done.returncode == -signal.SIGKILL
-    return path.with_name(f".{path.name}.parts")
-
-
-def test_an_input_that_changes_while_it_is_read_is_not_answered(scorer, source, rows, tmp_path):
-    def change(done, total):
-        if done == total:
-            rows.iloc[::-1].to_parquet(source, row_group_size=800)
-
-    with pytest.raises(EvergreenError, match="changed while it was read"):
-        score(scorer, source, tmp_path / "out.parquet", progress=change)
-    assert list(tmp_path.iterdir()) == [source]
-
-
-def test_two_runs_do_not_write_one_output(scorer, source, tmp_path):
-    seen = []
-
-    def progress(done, rows):
-        with pytest.raises(EvergreenError, match="another run is writing"):
-            score(scorer, source, tmp_path / "out.parquet")
-        seen.append(done)
-
-    score(scorer, source, tmp_path / "out.parquet", progress=progress)
-    assert seen[-1] == 3000
-
-
-def test_a_killed_run_goes_on_to_the_same_file(artefact, scorer, source, tmp_path, monkeypatch):
-    score(scorer, source, tmp_path / "whole.parquet")
-    path = tmp_path / "out.parquet"
-    parts = killed(artefact, source, path)
-    finished = list(parts.glob("*.arrow"))
-    assert len(finished) >= 3 and not path.exists()
-    asked: dict[int, int] = {}
-    real = scorer.answer
-
-    def noted(rows, first):
-        asked[first] = len(rows)
-        return real(rows, first)
-
-    monkeypatch.setattr(scorer, "answer", noted)
-    scored = score(scorer, source, path)
-    assert not {int(part.stem) for part in finished} & set(asked)
-    assert scored.resumed == 3000 - sum(asked.values()) >= 1500
-    assert path.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    assert not parts.exists()
-
-
-def test_parts_of_another_job_are_not_taken_for_ours(
-    artefact, scorer, second_artefact, source, tmp_path
-):
-    path = tmp_path / "out.parquet"
-    killed(artefact, source, path)
-    other = Scorer.load(second_artefact, "8")
-    with pytest.raises(EvergreenError, match="was begun from model_version 7 instead of 8"):
-        score(other, source, path)
-    assert score(other, source, path, overwrite=True).resumed == 0
-    assert set(pq.read_table(path)["model_version"].to_pylist()) == {"8"}
 
 
 BAD = {
@@ -215,16 +78,16 @@ BAD = {
 
 
 def test_a_row_that_breaks_the_contract_has_a_reason_and_no_probability(
-    endpoint, scorer, source, rows, tmp_path
+    endpoint, scorer, source, table_rows, tmp_path
 ):
-    good = answers(endpoint, rows)
+    good = answers(endpoint, table_rows)
     for place, change in enumerate(BAD.values()):
         for name, value in change.items():
-            rows.loc[1000 + 90 * place, name] = value
+            table_rows.loc[1000 + 90 * place, name] = value
         with pytest.raises(RequestError) as refused:
-            endpoint.answer(body(rows.iloc[[1000 + 90 * place]]))
+            endpoint.answer(body(table_rows.iloc[[1000 + 90 * place]]))
         assert refused.value.path == f"$[0].{next(iter(change))}"
-    rows.to_parquet(source, row_group_size=800)
+    table_rows.to_parquet(source, row_group_size=800)
     scored = score(scorer, source, tmp_path / "out.parquet")
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
     for i, (row, expected) in enumerate(zip(found, good, strict=True)):
@@ -232,7 +95,7 @@ def test_a_row_that_breaks_the_contract_has_a_reason_and_no_probability(
         if rest == 0 and 0 <= place < len(BAD):
             assert row["refused"] == list(BAD)[place]
             assert row["probability"] is None and row["returned"] is None
-            assert row["key"] == rows["key"][i]
+            assert row["key"] == table_rows["key"][i]
         else:
             assert row["refused"] is None
             assert row["probability"] == expected["probability"]
@@ -272,13 +135,15 @@ def test_a_file_of_other_columns_is_refused_by_name(scorer, source, tmp_path, ch
     assert list(tmp_path.iterdir()) == [source]
 
 
-def test_other_ways_to_write_the_same_rows_give_the_same_answers(scorer, source, rows, tmp_path):
+def test_other_ways_to_write_the_same_rows_give_the_same_answers(
+    scorer, source, table_rows, tmp_path
+):
     """Whole floats for integers, categories for text, nanoseconds, a column more."""
     score(scorer, source, tmp_path / "first.parquet")
-    other = rows.assign(
-        pieces=rows["pieces"].astype("float64"),
-        shop=rows["shop"].astype("category"),
-        ordered_at=rows["ordered_at"].astype("datetime64[ns]"),
+    other = table_rows.assign(
+        pieces=table_rows["pieces"].astype("float64"),
+        shop=table_rows["shop"].astype("category"),
+        ordered_at=table_rows["ordered_at"].astype("datetime64[ns]"),
         more=1,
     )
     other[sorted(other.columns)].to_parquet(source)

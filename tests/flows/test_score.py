@@ -1,13 +1,19 @@
 """`score` and `export-edge` take a version of the registry, verified, and the champion unasked."""
 
+import json
+
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from bento.predictor import Predictor
 from data.errors import EvergreenError
 from data.periods import Period
+from flows.cli import app
 from flows.edge import render as render_export
 from flows.edge import run_export
+from flows.project import Project
 from flows.score import render, run_score
 from models.registry import Registry
 from tests.planted import PROBLEM
@@ -69,3 +75,27 @@ def test_an_export_is_checked_and_measured_where_it_lies(project, first, tmp_pat
     assert f"holds version {first.number}" in told
     assert "200 golden rows right" in told
     assert not run_export(project, first.number, tmp_path / "edge").fresh
+
+
+def test_the_command_says_what_came_of_it_and_exits_with_3_for_refused_rows(
+    project, first, week, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Project, "open", lambda settings: project)
+    run = CliRunner()
+    out = tmp_path / "out.parquet"
+    command = ["score", str(week), str(out), "--version", first.number]
+    done = run.invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "500 rows are scored" in done.stdout
+    table = pq.read_table(week)
+    queue = pc.if_else(pc.equal(table["key"], "2024-W09-0007"), 101.0, table["queue"])
+    pq.write_table(table.set_column(table.schema.get_field_index("queue"), "queue", queue), week)
+    with pytest.raises(EvergreenError, match="was made from input_sha256"):
+        run.invoke(app, command, catch_exceptions=False)
+    done = run.invoke(app, [*command, "--overwrite", "--json"])
+    assert done.exit_code == 3
+    said = json.loads(done.stdout)
+    assert said["path"] == str(out)
+    assert said["counts"]["first"] == [7, "queue: expected at most 100"]
+    with pytest.raises(EvergreenError, match=r"week.parquet, row 7 \(from 0\), queue"):
+        run.invoke(app, [*command, "--strict"], catch_exceptions=False)
