@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Self
 
-from bento import auth, haproxy
-from bento.pidfile import hold
-from bento.slots import SLOTS, Serving, Slot
+from bento import auth, haproxy, supervisor
+from bento.pidfile import hold, succeed
+from bento.slots import GATEWAY, SLOTS, Serving, Slot
 from data.digests import write_atomically
 from data.errors import EvergreenError, stop_on_error
 
@@ -209,13 +209,38 @@ def run(serving: Serving) -> None:
     check_public(serving, datetime.now(UTC))
     path = serving.folder / CONFIGURATION
     program = str(binary())
-    hold(serving.folder / "gateway.pid", program, str(path))
+    take_over = _take_over(serving, program, str(path))
     auth.renew_installation(serving.folder)
     rows = "".join(f"{key} {value}\n" for key, value in _grants(serving).items())
     write_atomically(serving.folder / haproxy.KEY_MAP, rows, mode=0o600)
     write_atomically(path, render(serving, load(serving)))
     # The map of keys is named without a folder: -C makes it one of the serving folder.
-    os.execv(program, [program, "-db", "-C", str(serving.folder), "-f", str(path)])
+    where = ["-C", str(serving.folder), "-f", str(path)]
+    os.execv(program, [program, "-W", "-db", *where, *take_over])
+
+
+def reload(serving: Serving) -> None:
+    """Let a new gateway take the old one's place, with the configuration as it is now.
+
+    Requests on the way are finished by the old one; none is refused.
+
+    Raises:
+        EvergreenError: if supervisord does not run it.
+    """
+    write_atomically(serving.folder / CONFIGURATION, render(serving, load(serving)))
+    supervisor.signal(serving.supervisor_socket, GATEWAY, "USR2")
+
+
+def _take_over(serving: Serving, *marks: str) -> list[str]:
+    """How HAProxy follows one that a killed supervisord left behind; one that hangs is ended."""
+    path = serving.folder / "gateway.pid"
+    try:
+        command(serving, "show version")
+    except EvergreenError:
+        hold(path, *marks)
+        return []
+    predecessor = succeed(path, *marks)
+    return ["-x", str(serving.admin_socket), "-sf", str(predecessor)] if predecessor else []
 
 
 def main() -> None:

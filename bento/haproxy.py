@@ -25,7 +25,8 @@ CONNECTIONS = 1000
 TEMPLATE = """\
 # Rendered by bento.haproxy from state.json; do not edit.
 global
-    stats socket {admin} mode 600 level admin
+    # A successor takes the open ports over, so that none is closed in between.
+    stats socket {admin} mode 600 level admin expose-fd listeners
     maxconn 2000
     nbthread 1
     hard-stop-after 30s
@@ -42,6 +43,8 @@ defaults
     timeout http-request {seconds}s
     timeout http-keep-alive 60s
     option redispatch 1
+    # A gateway that is replaced tells its clients with an answer, not by closing on a request.
+    option idle-close-on-response
     retries 4
     retry-on conn-failure empty-response 503
     default-server inter 500ms fastinter 200ms downinter 300ms fall 2 rise 1

@@ -40,6 +40,27 @@ def hold(path: Path, *marks: str) -> None:
     os.set_inheritable(descriptor, True)
 
 
+def succeed(path: Path, *marks: str) -> int | None:
+    """Hold `path` beside a predecessor that serves until its successor does.
+
+    Args:
+        path, marks: as for `hold`.
+
+    Returns:
+        The predecessor's pid, which the successor has to end; None if there is none.
+    """
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    os.set_inheritable(descriptor, True)
+    before = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    predecessor = _holder(before, marks)
+    os.close(before)
+    fresh.rename(path)
+    return predecessor.pid if predecessor else None
+
+
 def holder(path: Path) -> int | None:
     """The pid in the file, whether or not the process lives."""
     try:

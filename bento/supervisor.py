@@ -22,6 +22,11 @@ def stop(socket: Path, program: str) -> None:
     _call(socket, "stopProcess", program, True, accept=Faults.NOT_RUNNING)
 
 
+def signal(socket: Path, program: str, name: str) -> None:
+    """Send a running program a signal, such as USR2."""
+    _call(socket, "signalProcess", program, name)
+
+
 def state(socket: Path, program: str) -> tuple[str, int]:
     """supervisord's word for it (STOPPED, STARTING, RUNNING, BACKOFF, …) and the pid, or 0."""
     info = _call(socket, "getProcessInfo", program)

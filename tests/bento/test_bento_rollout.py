@@ -164,14 +164,28 @@ def test_restarts_come_up_with_the_same_state(stack, row):
     # A killed supervisord leaves slots and gateway behind; its successor takes them over.
     orphans = psutil.Process(stack.process.pid).children()
     assert len(orphans) == 3
-    stack.process.kill()
-    stack.process.wait()
-    stack.process = supervisord(serving.folder)
-    wait_for(lambda: gateway_runs(serving))
-    rollout.resume(serving)
-    assert not any(map(alive, orphans))
+    with Load(predict, row) as load:
+        stack.process.kill()
+        stack.process.wait()
+        stack.process = supervisord(serving.folder)
+        wait_for(lambda: gateway_runs(serving))
+        rollout.resume(serving)
+    assert load.failures == []
+    wait_for(lambda: not any(map(alive, orphans)), 40)
     assert supervisor.state(serving.supervisor_socket, "blue")[1] == slot_process(stack, "blue").pid
     assert requests.post(predict, json=row, timeout=5).json()["model_version"] == "1"
+
+
+def test_a_gateway_is_replaced_without_a_lost_request(stack, row):
+    serving = stack.serving
+    with Load(f"{serving.url}/predict", row) as load:
+        before = gateway.command(serving, "show info").partition("Pid: ")[2].split()[0]
+        gateway.reload(serving)
+        wait_for(lambda: f"Pid: {before}\n" not in gateway.command(serving, "show info"))
+        asked = sum(load.seen.values())
+        wait_for(lambda: sum(load.seen.values()) > asked + 20)
+    assert load.failures == []
+    assert rollout.status(serving).problem is None
 
 
 def alive(process: psutil.Process) -> bool:
