@@ -81,10 +81,35 @@ class Door:
         Raises:
             EvergreenError: if nobody answers, or with another certificate.
         """
+        response = self._send(method, path, body, headers, timeout)
+        try:
+            return Reply(response.status_code, response.json())
+        except ValueError:
+            return Reply(response.status_code, None)
+
+    def text(self, path: str = "") -> str:
+        """The body of a GET as it is, such as a page of metrics.
+
+        Raises:
+            EvergreenError: if nobody answers, or not with 200.
+        """
+        response = self._send("GET", path, None, None, READ_TIMEOUT)
+        if response.status_code != 200:
+            raise EvergreenError(f"{self.url}{path} answers {response.status_code}")
+        return response.text
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        headers: dict[str, str] | None,
+        timeout: float,
+    ) -> requests.Response:
         url = f"{self.url}{path}"
         with self.session() as session:
             try:
-                response = session.request(
+                return session.request(
                     method, url, json=body, headers=headers, timeout=(CONNECT_TIMEOUT, timeout)
                 )
             except requests.exceptions.SSLError as error:
@@ -94,10 +119,6 @@ class Door:
                 ) from error
             except requests.RequestException as error:
                 raise EvergreenError(f"{url} does not answer ({type(error).__name__})") from error
-        try:
-            return Reply(response.status_code, response.json())
-        except ValueError:
-            return Reply(response.status_code, None)
 
 
 def get(url: str) -> Reply:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from bento import auth, haproxy
 from bento.pidfile import hold
@@ -44,12 +44,30 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Experiment:
+    """The idle slot has a share of the traffic for a while.
+
+    Attributes:
+        kind: a canary is watched by a release that is on its way; an A/B test is ended by a person.
+        percent: its share; since: when it began (UTC, ISO text), which tells one from another.
+        pid: the process that watches a canary.
+    """
+
+    kind: Literal["canary", "ab"]
+    slot: Slot
+    percent: int
+    since: str
+    pid: int
+
+
+@dataclass(frozen=True)
 class State:
     """What each slot holds and how much of the traffic it takes (weights of 0 to 256)."""
 
     slots: Mapping[Slot, Release | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
     active: Slot | None = None
     weights: Mapping[Slot, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
+    experiment: Experiment | None = None
 
     def with_slot(self, slot: Slot, release: Release | None) -> Self:
         return replace(self, slots={**self.slots, slot: release})
@@ -75,7 +93,9 @@ def load(serving: Serving) -> State:
     try:
         value = json.loads(path.read_bytes())
         slots = {s: Release(**value["slots"][s]) if value["slots"][s] else None for s in SLOTS}
-        return State(slots, value["active"], {slot: int(value["weights"][slot]) for slot in SLOTS})
+        weights = {slot: int(value["weights"][slot]) for slot in SLOTS}
+        tried = value.get("experiment")
+        return State(slots, value["active"], weights, Experiment(**tried) if tried else None)
     except FileNotFoundError:
         return State()
     except (OSError, ValueError, KeyError, TypeError) as error:

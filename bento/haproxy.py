@@ -13,6 +13,7 @@ from pathlib import Path
 from bento.slots import SLOTS, Serving, Slot
 
 KEY_MAP = "keys.map"
+CLIENT_HEADER = "x-user-id"
 MAX_BODY = 2 * 1024 * 1024
 MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 100
@@ -88,7 +89,9 @@ backend addresses
     stick-table type ipv6 size 100k expire 1m store conn_cur
 
 backend serving
-    balance roundrobin
+    # A client that names itself stays with its slot; all others are spread by the weights.
+    balance hdr({client})
+    hash-type consistent
     option httpchk
     http-check send meth GET uri /readyz
     http-check expect status 200
@@ -147,6 +150,7 @@ def render(serving: Serving, weights: Mapping[Slot, int], proven: Collection[Slo
     return TEMPLATE.format(
         admin=_quoted(serving.admin_socket.resolve()),
         bind=_bind(serving),
+        client=CLIENT_HEADER,
         host=serving.host,
         blue=serving.blue_port,
         green=serving.green_port,

@@ -64,8 +64,9 @@ def _lock(serving: Serving, name: str, patience: float, other: str) -> Iterator[
         raise EvergreenError(f"{other} is on its way: wait until it is done") from error
 
 
-def _only_one(serving: Serving) -> AbstractContextManager[None]:
-    return _lock(serving, "rollout.lock", 0, "another rollout")
+def only_one(serving: Serving, patience: float = 0) -> AbstractContextManager[None]:
+    """Held while the gateway's state changes."""
+    return _lock(serving, "rollout.lock", patience, "another rollout")
 
 
 def deploy(
@@ -95,7 +96,7 @@ def deploy(
     """
     if not golden_rows[:smoke_rows]:
         raise EvergreenError(f"{package.tag} has no golden rows to be tested with: train it again")
-    with _only_one(serving):
+    with only_one(serving):
         before = gateway.load(serving)
         slot = before.idle
         release = Release(package.version, package.digest, package.tag)
@@ -122,28 +123,8 @@ def switch(serving: Serving, slot: Slot) -> State:
     Raises:
         EvergreenError: if the slot is empty or does not answer as what it holds.
     """
-    with _only_one(serving):
+    with only_one(serving):
         return _switch(serving, gateway.load(serving), slot)
-
-
-def shift(serving: Serving, slot: Slot, percent: int) -> State:
-    """Give a deployed slot a share of the traffic; the active one keeps the rest.
-
-    Raises:
-        EvergreenError: if the slot is the active one, is empty, or does not answer.
-    """
-    with _only_one(serving):
-        state = gateway.load(serving)
-        if state.active is None or slot == state.active or not 0 <= percent < FULL_WEIGHT:
-            raise EvergreenError(
-                f"{percent} % for slot {slot} is no canary: name the slot that is not active "
-                f"(active: {state.active}) and a share of 0 to 99; `switch` moves everything"
-            )
-        _must_answer(serving, state, slot)
-        weights = {slot: percent, state.active: FULL_WEIGHT - percent}
-        state = replace(state, weights=weights)
-        gateway.apply(serving, state)
-        return state
 
 
 def slot_of(state: State, version: str, digest: str) -> Slot | None:
@@ -161,7 +142,10 @@ def confirm(serving: Serving, version: str, digest: str) -> None:
     Raises:
         EvergreenError: if it is not this version with this digest.
     """
-    reply = serving.door.get("/version")
+    state = gateway.load(serving)
+    # While two versions share the traffic, the one that is meant is asked by its slot.
+    pinned = {"x-slot": str(state.active)} if state.experiment and state.active else None
+    reply = serving.door.get("/version", pinned)
     said = reply.value if isinstance(reply.value, dict) else {}
     if (said.get("model_version"), said.get("digest")) != (version, digest):
         raise EvergreenError(
@@ -176,7 +160,7 @@ def resume(serving: Serving) -> State:
     Raises:
         EvergreenError: if a slot does not come up; the active one is started first.
     """
-    with _only_one(serving):
+    with only_one(serving):
         state = gateway.load(serving)
         for slot in sorted(SLOTS, key=lambda slot: slot != state.active):
             if release := state.slots[slot]:
@@ -209,18 +193,18 @@ def _difference(serving: Serving, state: State, endpoint: dict[str, Any] | None)
 
 
 def _switch(serving: Serving, state: State, slot: Slot) -> State:
-    release = _must_answer(serving, state, slot)
+    release = must_answer(serving, state, slot)
     at = datetime.now(UTC).isoformat(timespec="seconds")
     state = state.with_slot(slot, replace(release, since=release.since or at))
     weights = {name: FULL_WEIGHT if name == slot else 0 for name in SLOTS}
-    state = replace(state, active=slot, weights=weights)
+    state = replace(state, active=slot, weights=weights, experiment=None)
     gateway.apply(serving, state)
     history.append(serving.folder, history.Switch.of(release, slot, at))
     _wait(lambda: _fault(serving.door, release), GATEWAY_TIMEOUT)
     return state
 
 
-def _must_answer(serving: Serving, state: State, slot: Slot) -> Release:
+def must_answer(serving: Serving, state: State, slot: Slot) -> Release:
     """The release that a slot holds and answers as, seen through the gateway."""
     release = state.slots[slot]
     if release is None:

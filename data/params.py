@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from data.errors import EvergreenError
 from data.gate_params import Gates, Section, Share
+from data.release_params import Release
 
 CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
 CalibrationMethod = Literal["none", "shift", "platt"]
@@ -147,13 +148,6 @@ class Governor(Section):
     maximum_age_periods: Annotated[int, Field(ge=1)]
 
 
-class Canary(Section):
-    """How a release is tried before it takes traffic."""
-
-    smoke_rows: Annotated[int, Field(ge=1)]
-    smoke_tolerance: Annotated[float, Field(gt=0)]
-
-
 class Approval(Section):
     """Whether a person decides before a version takes the traffic."""
 
@@ -187,7 +181,7 @@ class Params(Section):
     importance: Importance
     monitor: Monitor
     governor: Governor
-    release: Canary
+    release: Release
     approval: Approval
     demo: Demo
 

@@ -1,13 +1,61 @@
 """The traffic goes back, at once: nothing here takes seconds to import."""
 
-from bento import gateway, rollout
+import time
+from dataclasses import dataclass
+
+from bento import experiment, gateway, rollout
+from bento.gateway import Release
 from data.errors import EvergreenError
 from flows.settings import Settings
 from models import standing
 from models.ledger import Ledger
 from models.standing import Served
 
-PATIENCE = 120.0  # a release that is on its way is let finish
+PATIENCE = 120.0  # seconds; a release that is on its way is let finish
+TURN = 0.5
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A canary or A/B test that was ended: what it was, the version, and how long it took."""
+
+    what: str
+    release: Release
+    milliseconds: float
+
+
+def end_experiment(settings: Settings) -> Ended | None:
+    """All traffic back to the champion if another version has a share of it; None if none has.
+
+    It waits for no release: the one that watches a canary sees that it was ended.
+    """
+    if gateway.load(settings.serving).experiment is None:
+        return None
+    start = time.monotonic()
+    before = experiment.end(settings.serving)
+    took = 1000 * (time.monotonic() - start)
+    release = before.slots[before.idle] if before else None
+    if before is None or release is None:
+        return None
+    return Ended(experiment.describe(before) or "a share left behind", release, took)
+
+
+def wait_or_end(settings: Settings) -> Ended | None:
+    """Wait for a release that is on its way; if it comes to a canary, that is ended.
+
+    Raises:
+        EvergreenError: if it is not done after `PATIENCE` seconds.
+    """
+    end = time.monotonic() + PATIENCE
+    while True:
+        if ended := end_experiment(settings):
+            return ended
+        try:
+            with rollout.one_release(settings.serving, TURN):
+                return None
+        except EvergreenError:
+            if time.monotonic() > end:
+                raise
 
 
 def move(settings: Settings) -> tuple[Served, bool]:
@@ -22,12 +70,16 @@ def move(settings: Settings) -> tuple[Served, bool]:
         EvergreenError: if no version served before.
     """
     serving, ledger = settings.serving, Ledger(settings.home / "ledger.jsonl")
+    experiment.end(serving)  # a share that a killed release left
     target = standing.rollback_target(ledger.read())
     slot = rollout.slot_of(gateway.load(serving), target.version, target.digest)
     if slot is None:
         return target, False
+    start = time.monotonic()
     try:
         rollout.switch(serving, slot)
     except EvergreenError:
         return target, False
+    took = 1000 * (time.monotonic() - start)
+    print(f"all traffic is version {target.version}'s after {took:.0f} ms")
     return target, True

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from data.errors import EvergreenError
-from flows import key_commands, quarantine, release_commands
+from flows import ab_commands, file_commands, key_commands, quarantine, release_commands
 from flows.data_commands import app as data_app
 from flows.settings import Settings
 
@@ -30,6 +30,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(key_commands.app, name="keys")
 app.add_typer(release_commands.app)
+app.add_typer(ab_commands.app, name="ab")
+app.add_typer(file_commands.app)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 
@@ -133,25 +135,6 @@ def monitor(
 ) -> None:
     """Watch a period: drift, real quality, and whether a retrain is due."""
     _start("monitor", period=period)
-
-
-@app.command()
-def rollback(
-    reason: Annotated[str, typer.Option(help="Why; kept with the version taken back.")],
-) -> None:
-    """Move the traffic back to the version that served before, at once, then the aliases."""
-    from bento import rollout
-    from flows import back
-
-    settings = _settings()
-    with rollout.one_release(settings.serving, back.PATIENCE):
-        target, moved = back.move(settings)
-        # The traffic has moved; what takes seconds to import comes now.
-        from flows.project import Project
-        from flows.rollback import settle
-
-        done = settle(Project.open(settings), target, moved, reason)
-    console.print(done.message, highlight=False)
 
 
 @app.command()

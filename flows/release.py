@@ -6,11 +6,11 @@ from pathlib import Path
 
 from prefect import flow
 
-from bento import gateway, package, rollout
+from bento import experiment, gateway, package, rollout
 from bento.package import Package
 from bento.slots import Slot
 from data.errors import EvergreenError
-from flows import approval
+from flows import approval, progressive
 from flows.approval import NotPromotedError
 from flows.owner import act, still_owner
 from flows.project import Project
@@ -24,7 +24,8 @@ from models.version import Version
 def run_release(project: Project, number: str | None = None, by: str | None = None) -> Version:
     """Release a version (the challenger without a number); the champion serves until it may.
 
-    First it answers in the idle slot as it did in training; then it is promoted, in the ledger and
+    First it answers in the idle slot as it did in training, then logged requests, and where
+    params.yaml asks for it a growing share of the traffic; then it is promoted, in the ledger and
     by alias; then it takes the traffic. Running it again after a crash goes on where it stopped.
 
     Raises:
@@ -38,17 +39,42 @@ def run_release(project: Project, number: str | None = None, by: str | None = No
         approval.ask(project, version, by)
     serving = project.settings.serving
     with rollout.one_release(serving):
+        if done := progressive.clear(project, by):
+            print(done)
         slot = slot_for(project, version)
-        project.registry.promote(
-            version,
-            version.judged_against,
-            act(project.settings, version.tags.get("cause", "released"), by),
-            still_owner=still_owner,
-        )
+        prove(project, version, slot, by)
+        try:
+            project.registry.promote(
+                version,
+                version.judged_against,
+                act(project.settings, version.tags.get("cause", "released"), by),
+                still_owner=still_owner,
+            )
+        except BaseException:
+            experiment.end(serving)  # the share that a passed canary still has
+            raise
         take_traffic(project, version, slot, by)
     print(f"version {version.number} is champion and serves at {serving.url}/predict")
     link("endpoint", f"{serving.url}/docs.json", f"endpoint, version {version.number}")
     return version
+
+
+def prove(project: Project, version: Version, slot: Slot, by: str | None) -> None:
+    """Shadow, and a canary where params.yaml asks for it; what serves already has proved itself.
+
+    Raises:
+        NotPromotedError: if something speaks against the version; the champion has all traffic.
+    """
+    serving = project.settings.serving
+    state = gateway.load(serving)
+    if slot == state.active or _is_champion(project, version):
+        return
+    progressive.shadowed(project, version, slot, by)
+    if project.params.release.strategy != "canary":
+        return
+    running = progressive.watched(project, version, slot, by)
+    if running is not None and not experiment.close(serving, running):
+        raise NotPromotedError(f"version {version.number} is not promoted: its canary was ended")
 
 
 def slot_for(project: Project, version: Version) -> Slot:
@@ -83,10 +109,12 @@ def finish(project: Project) -> str | None:
     serving = project.settings.serving
     with rollout.one_release(serving):
         project.registry.resume()
+        tried = gateway.load(serving).experiment
+        left = progressive.clear(project) if tried is None or tried.kind == "canary" else None
         champion, state = project.registry.alias(CHAMPION), gateway.load(serving)
         slot = rollout.slot_of(state, champion.number, champion.digest) if champion else None
         if champion is None or slot is None or slot == state.active or state.backs_up(slot):
-            return None
+            return left
         take_traffic(project, champion, slot, None)
     return f"version {champion.number} was promoted before the stack went down, and serves now"
 
@@ -116,7 +144,7 @@ def _chosen(project: Project, number: str | None) -> Version:
     if version is None:
         raise EvergreenError("there is no challenger: run `evergreen train` first")
     version.refuse_if_dirty()
-    _must_have_passed(project, version)
+    must_have_passed(project, version)
     champion = registry.alias(CHAMPION)
     current = champion.number if champion else None
     if current not in (version.number, version.judged_against):
@@ -128,7 +156,7 @@ def _chosen(project: Project, number: str | None) -> Version:
     return version
 
 
-def _must_have_passed(project: Project, version: Version) -> None:
+def must_have_passed(project: Project, version: Version) -> None:
     """Every gate passed, or a person answers for it.
 
     Raises:

@@ -19,6 +19,32 @@ By = Annotated[str | None, typer.Option(help="Who; default: EVERGREEN_USER.")]
 
 
 @app.command()
+def rollback(
+    reason: Annotated[str, typer.Option(help="Why; kept with the version taken back.")],
+) -> None:
+    """Move the traffic back to the version that served before, at once, then the aliases."""
+    from bento import rollout
+    from flows import back
+
+    settings = _settings()
+    if ended := back.wait_or_end(settings):
+        from flows.project import Project
+        from flows.rollback import settle_ended
+
+        done = settle_ended(Project.open(settings), ended, reason)
+        console.print(done.message, highlight=False)
+        return
+    with rollout.one_release(settings.serving, back.PATIENCE):
+        target, moved = back.move(settings)
+        # The traffic has moved; what takes seconds to import comes now.
+        from flows.project import Project
+        from flows.rollback import settle
+
+        done = settle(Project.open(settings), target, moved, reason)
+    console.print(done.message, highlight=False)
+
+
+@app.command()
 def approve(
     version: Number, by: By = None, note: Annotated[str, typer.Option(help="Why.")] = ""
 ) -> None:

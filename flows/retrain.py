@@ -15,7 +15,8 @@ def run_retrain(
 ) -> Outcome:
     """Train a challenger and release it if it passed; what came of it, in a sentence.
 
-    A version that was rolled back comes back by a person's `evergreen release` only.
+    A version that was rolled back, or sent back by shadow or canary, comes back by a person's
+    `evergreen release` only.
     """
     judged = run_train(project, as_of, cause, by)
     number = judged.version.number
@@ -24,6 +25,9 @@ def run_retrain(
     if rolled := standing.taken_back(project.ledger.read(), number):
         said = f"version {number} was rolled back ({rolled.reason}): the champion keeps serving"
         return Outcome(f"{said}; `evergreen release {number}` brings it back", done=False)
+    if ended := standing.aborted(project.ledger.read(), number):
+        said = f"version {number} was sent back ({ended.reason}): the champion keeps serving"
+        return Outcome(f"{said}; `evergreen release {number}` tries it again", done=False)
     try:
         run_release(project, number, by)
     except NotPromotedError as refusal:

@@ -4,7 +4,8 @@ from prefect import flow
 
 from bento import rollout
 from data.errors import EvergreenError
-from flows import back
+from flows import back, progressive
+from flows.back import Ended
 from flows.owner import act
 from flows.project import Project
 from flows.release import slot_for
@@ -47,15 +48,29 @@ def settle(
     return Outcome(f"version {version.number} serves again, as the endpoint says: {reason}")
 
 
+def settle_ended(project: Project, ended: Ended, reason: str, by: str | None = None) -> Outcome:
+    """Write down that a canary or an A/B test was ended; the champion never moved."""
+    print(f"all traffic is the champion's again after {ended.milliseconds:.0f} ms")
+    version = project.registry.get(ended.release.version)
+    progressive.mark(project, version, f"{ended.what}, ended: {reason}", by)
+    return Outcome(f"{ended.what}: ended ({reason}), and the champion has all traffic")
+
+
 @flow(name="rollback", flow_run_name="rollback · {reason}", log_prints=True)
 def rollback(reason: str, by: str | None = None) -> Outcome:
     """Move the traffic back to the version that served before, then the aliases.
+
+    While a canary or an A/B test is on, that is what is taken back, and the champion stays.
 
     Args:
         reason: kept in the ledger, and with the version that is taken back.
         by: who asks for it, for the ledger.
     """
     project = Project.open()
+    if ended := back.wait_or_end(project.settings):
+        outcome = settle_ended(project, ended, reason, by)
+        print(outcome.message)
+        return outcome
     with rollout.one_release(project.settings.serving, back.PATIENCE):
         target, moved = step(back.move, project.settings)
         outcome = settle(project, target, moved, reason, by)

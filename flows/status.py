@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bento import rollout
+from bento import experiment, rollout
 from bento.slots import SLOTS
 from flows import stack
 from flows.project import Project
@@ -32,6 +32,11 @@ def overview(settings: Settings) -> dict[str, Any]:
             f"version {active.version} serves, but the champion is {aliases[CHAMPION]}: run "
             f"`evergreen release {aliases[CHAMPION]}`"
         )
+    if experiment.abandoned(state):
+        problems.append(
+            "a canary is left behind by a killed release: `evergreen release` or `evergreen "
+            "rollback --reason WHY` ends it"
+        )
     return {
         "up": up,
         "aliases": aliases,
@@ -40,6 +45,7 @@ def overview(settings: Settings) -> dict[str, Any]:
             slot: asdict(release) if (release := state.slots[slot]) else None for slot in SLOTS
         },
         "weights": dict(state.weights),
+        "experiment": experiment.describe(state),
         "endpoint": serving.endpoint,
         "problems": problems,
         "addresses": {
@@ -70,6 +76,7 @@ def render(found: dict[str, Any]) -> RenderableType:
         )
     aliases = ", ".join(f"{name} {number or '-'}" for name, number in found["aliases"].items())
     lines = [Text(f"aliases: {aliases}")]
+    lines += [Text(found["experiment"])] if found["experiment"] else []
     lines += [Text(f"{name}: {address}") for name, address in found["addresses"].items()]
     lines += [Text(f"problem: {problem}", style="bold red") for problem in found["problems"]]
     return Group(slots, *lines)

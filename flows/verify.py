@@ -6,7 +6,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bento import gateway, rollout, slots
+from bento import experiment, gateway, rollout, slots
 from bento.gateway import State
 from data.errors import EvergreenError
 from flows import stack
@@ -74,7 +74,13 @@ def _traffic(settings: Settings, champion: Version | None, entries: list[Entry])
     if (active.version, active.digest) != (champion.number, champion.digest):
         said = f"alias champion is {champion.number}, but {active.version} serves"
         return Check("traffic", False, f"{said}: run {_mend(state, champion, entries)}")
-    return Check("traffic", True, f"version {active.version} has it, in slot {state.active}")
+    if experiment.abandoned(state):
+        said = "a canary is left behind by a killed release: run `evergreen release`"
+        return Check("traffic", False, f"{said}, or `evergreen rollback --reason WHY`")
+    shared = f", and {on}" if (on := experiment.describe(state)) else ""
+    return Check(
+        "traffic", True, f"version {active.version} has it, in slot {state.active}{shared}"
+    )
 
 
 def _mend(state: State, champion: Version, entries: list[Entry]) -> str:

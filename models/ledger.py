@@ -33,6 +33,9 @@ class Kind(StrEnum):
     APPROVED = "approved"
     REFUSED = "refused"  # by a person
     NOT_PROMOTED = "not_promoted"  # nobody decided in time
+    ABORTED = "aborted"  # shadow or canary spoke against it before it was promoted
+    AB_STARTED = "ab_started"  # it shares the traffic with the champion
+    AB_ENDED = "ab_ended"
 
 
 @dataclass(frozen=True)

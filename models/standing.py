@@ -96,6 +96,16 @@ def taken_back(entries: Sequence[Entry], version: str) -> Entry | None:
     return None
 
 
+def aborted(entries: Sequence[Entry], version: str) -> Entry | None:
+    """Why a version's last release was ended, unless it was promoted since."""
+    for entry in reversed(entries):
+        if entry.version == version and entry.kind is Kind.ABORTED:
+            return entry
+        if entry.version == version and entry.kind in (Kind.PROMOTED, Kind.ROLLED_BACK):
+            return None
+    return None
+
+
 def waivers(entries: Sequence[Entry], digest: str) -> list[Waiver]:
     """All waivers for a digest, expired ones too."""
     return [Waiver.of(e) for e in entries if e.kind is Kind.WAIVER and e.digest == digest]
@@ -104,12 +114,13 @@ def waivers(entries: Sequence[Entry], digest: str) -> list[Waiver]:
 def decision(entries: Sequence[Entry], digest: str, judged_against: str | None) -> Entry | None:
     """A person's word on a version as it was judged; None if it is still to be asked for.
 
-    A promotion uses it up, and so does a judgement against another champion.
+    A promotion uses it up, and so does a release that was ended before it, or a judgement against
+    another champion.
     """
     for entry in reversed(entries):
         if entry.digest != digest:
             continue
-        if entry.kind in (Kind.PROMOTED, Kind.ROLLED_BACK, Kind.NOT_PROMOTED):
+        if entry.kind in (Kind.PROMOTED, Kind.ROLLED_BACK, Kind.NOT_PROMOTED, Kind.ABORTED):
             return None
         if entry.kind in (Kind.APPROVED, Kind.REFUSED):
             return entry if entry.expected == judged_against else None

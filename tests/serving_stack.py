@@ -1,20 +1,24 @@
 """Supervisord, gateway and two slots in a folder of their own, for tests and benchmarks."""
 
+import itertools
 import json
 import shutil
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import psutil
+import requests
 
 from bento import client, supervisor
 from bento.slots import Serving, programs
@@ -35,12 +39,22 @@ def running(**outside: Any) -> Iterator[Stack]:
     """A stack whose gateway answers; `outside` is what `Serving` is told of it."""
     folder = Path(tempfile.mkdtemp(prefix="eg", dir="/tmp"))  # short: unix sockets live in it
     serving = Serving(folder, *free_ports(3), supervisor_socket=folder / "s.sock", **outside)
+    try:
+        with running_at(serving, folder) as stack:
+            yield stack
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def running_at(serving: Serving, folder: Path, checkout: Path = CHECKOUT) -> Iterator[Stack]:
+    """supervisord with the programs of `serving`; its files are in `folder`."""
     (folder / "s.conf").write_text(
         f"[supervisord]\nlogfile={folder}/s.log\npidfile={folder}/s.pid\n\n"
         f"[unix_http_server]\nfile={serving.supervisor_socket}\n\n"
         "[rpcinterface:supervisor]\n"
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\n"
-        + programs(serving, CHECKOUT)
+        + programs(serving, checkout)
     )
     stack = Stack(serving, supervisord(folder))
     try:
@@ -49,7 +63,6 @@ def running(**outside: Any) -> Iterator[Stack]:
     finally:
         stack.process.terminate()
         stack.process.wait(30)
-        shutil.rmtree(folder)
 
 
 def supervisord(folder: Path) -> subprocess.Popen[bytes]:
@@ -126,3 +139,47 @@ def certificate(path: Path, start: datetime, days: int, other_key: bool = False)
     )
     path.write_bytes(signed + private)
     return path
+
+
+@dataclass
+class Load:
+    """Two clients that ask without a pause, one on a kept connection and one on fresh ones.
+
+    With several rows these are asked in turn; then one client names a user each time.
+    """
+
+    url: str
+    row: dict | list[dict]
+    seen: Counter = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> "Load":
+        self.threads = [threading.Thread(target=self.ask, args=(kept,)) for kept in (True, False)]
+        for thread in self.threads:
+            thread.start()
+        time.sleep(0.3)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        time.sleep(0.3)
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+
+    def ask(self, kept: bool) -> None:
+        rows = itertools.cycle(self.row if isinstance(self.row, list) else [self.row])
+        users = itertools.count() if isinstance(self.row, list) and kept else None
+        with requests.Session() as session:
+            session.trust_env = False
+            while not self.stopped.is_set():
+                headers = {} if kept else {"connection": "close"}
+                if users is not None:
+                    headers["x-user-id"] = f"user-{next(users) % 500}"
+                try:
+                    reply = session.post(self.url, json=next(rows), headers=headers, timeout=10)
+                    reply.raise_for_status()
+                    self.seen[reply.json()["model_version"]] += 1
+                except requests.RequestException as error:
+                    self.failures.append(repr(error))
+                time.sleep(0.01)

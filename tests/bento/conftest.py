@@ -1,16 +1,22 @@
 """A small synthetic problem, so that nothing here depends on the default one."""
 
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from bento import score as job
+from bento.package import Package, build
+from bento.scorer import Scorer
 from data import features
 from data.digests import seal
 from data.features import CalendarPart, Category, HistoricalRate, Numeric, Ratio
 from data.fields import Field
+from tests.serving_stack import CHECKOUT, Stack, running
 
 FIELDS = (
     Field("ordered_at", "timestamp", "local time of the shop"),
@@ -122,3 +128,48 @@ def row() -> dict:
         "weight": None,
         "pieces": 2,
     }
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with running() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def first(artefact: Path, store: Path) -> Package:
+    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT)
+
+
+@pytest.fixture(scope="module")
+def second(second_artefact: Path, store: Path) -> Package:
+    return build(second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT)
+
+
+@pytest.fixture(scope="session")
+def scorer(artefact) -> Scorer:
+    return Scorer.load(artefact, "7")
+
+
+@pytest.fixture
+def table_rows() -> pd.DataFrame:
+    """Some rows, with nulls and with shops that training did not see."""
+    frame = pd.DataFrame(make_columns(3000, seed=9))
+    frame["pieces"] = frame["pieces"].astype("int64")
+    frame.loc[frame.index % 7 == 0, "shop"] = "a new one"
+    frame.loc[::11, "ordered_at"] = pd.Timestamp("1969-12-31 23:59:59.999999")
+    return frame.assign(key=[f"order {i}" for i in range(len(frame))])
+
+
+@pytest.fixture
+def source(table_rows, tmp_path, monkeypatch) -> Path:
+    """Those rows in four row groups and seven parts."""
+    monkeypatch.setattr(job, "PART_ROWS", 500)
+    path = tmp_path / "in.parquet"
+    table_rows.to_parquet(path, row_group_size=800)
+    return path

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bento import gateway, pidfile, rollout
-from bento.gateway import Release, State
+from bento import experiment, gateway, pidfile, rollout
+from bento.gateway import Experiment, Release, State
 from bento.package import Package
 from bento.slots import Serving, programs
 from data.errors import EvergreenError
@@ -54,7 +54,8 @@ def test_only_loopback_is_bound(serving):
 def test_the_state_survives_the_disk(tmp_path, monkeypatch):
     serving = Serving(tmp_path, 1, 2, 3, Path("/tmp/x"))
     assert gateway.load(serving) == State()
-    state = State({"blue": SERVED, "green": None}, "blue", {"blue": 100, "green": 0})
+    tried = Experiment("canary", "green", 5, "2024-04-01T00:00:00+00:00", 7)
+    state = State({"blue": SERVED, "green": NEW}, "blue", {"blue": 95, "green": 5}, tried)
     with pytest.raises(EvergreenError, match="bring the stack up"):
         gateway.apply(serving, state)
     assert gateway.load(serving) == State(), "nothing is recorded that is not in force"
@@ -64,6 +65,19 @@ def test_the_state_survives_the_disk(tmp_path, monkeypatch):
     (tmp_path / "state.json").write_text("{")
     with pytest.raises(EvergreenError, match="not a state"):
         gateway.load(serving)
+
+
+def test_a_canary_that_nobody_watches_is_told_from_one_that_is_watched():
+    plain = State({"blue": SERVED, "green": NEW}, "blue", {"blue": 100, "green": 0})
+    tried = Experiment("canary", "green", 5, "2024-04-01T00:00:00+00:00", 7)
+    shared = replace(plain, weights={"blue": 95, "green": 5})
+    watched = replace(shared, experiment=tried)
+    assert experiment.abandoned(watched, alive=lambda pid: pid != 7)
+    assert not experiment.abandoned(watched, alive=lambda pid: pid == 7)
+    assert experiment.abandoned(shared) and not experiment.abandoned(plain)
+    test = replace(shared, experiment=replace(tried, kind="ab"))
+    assert not experiment.abandoned(test, alive=lambda _: False), "it needs nobody"
+    assert experiment.describe(test).startswith("version 2 is B of an A/B test with 5 % since 2024")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])

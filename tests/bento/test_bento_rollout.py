@@ -5,92 +5,28 @@ import signal
 import socket
 import statistics
 import tarfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
 
-from bento import client, gateway, haproxy, history, rollout, supervisor
-from bento.package import Package, build
+from bento import client, experiment, gateway, haproxy, history, rollout, supervisor
 from bento.predictions import read
 from data.digests import sha256_file
 from data.errors import EvergreenError
 from tests.serving_stack import (
-    CHECKOUT,
     SMOKE,
-    Stack,
+    Load,
     answers,
     gateway_runs,
     golden,
-    running,
     slot_process,
     supervisord,
     wait_for,
 )
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    with running() as stack:
-        yield stack
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("store")
-
-
-@pytest.fixture(scope="module")
-def first(artefact: Path, store: Path) -> Package:
-    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT)
-
-
-@pytest.fixture(scope="module")
-def second(second_artefact: Path, store: Path) -> Package:
-    return build(second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT)
-
-
-@dataclass
-class Load:
-    """Two clients that ask without a pause, one on a kept connection and one on fresh ones."""
-
-    url: str
-    row: dict
-    seen: Counter = field(default_factory=Counter)
-    failures: list[str] = field(default_factory=list)
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> "Load":
-        self.threads = [threading.Thread(target=self.ask, args=(kept,)) for kept in (True, False)]
-        for thread in self.threads:
-            thread.start()
-        time.sleep(0.3)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        time.sleep(0.3)
-        self.stopped.set()
-        for thread in self.threads:
-            thread.join()
-
-    def ask(self, kept: bool) -> None:
-        headers = {} if kept else {"connection": "close"}
-        with requests.Session() as session:
-            session.trust_env = False
-            while not self.stopped.is_set():
-                try:
-                    reply = session.post(self.url, json=self.row, headers=headers, timeout=10)
-                    reply.raise_for_status()
-                    self.seen[reply.json()["model_version"]] += 1
-                except requests.RequestException as error:
-                    self.failures.append(repr(error))
-                time.sleep(0.01)
 
 
 def test_a_server_that_cannot_start_is_refused_with_its_log(stack, first, artefact, tmp_path):
@@ -129,7 +65,7 @@ def test_a_whole_rollout(stack, artefact, second_artefact, first, second, row):
         slot = rollout.deploy(serving, second, *golden(second_artefact), **SMOKE)
         assert slot == "green" and set(load.seen) == {"1"}
         old = load.seen["1"]
-        rollout.shift(serving, slot, 20)
+        experiment.begin(serving, "canary", slot, 20)
         time.sleep(1)
         share = load.seen["2"] / (load.seen["2"] + load.seen["1"] - old)
         assert 0.1 < share < 0.3

@@ -14,6 +14,7 @@ from models.standing import Served, Waiver
 
 ACT = Act(datetime(2024, 3, 4, tzinfo=UTC), "Ann", "a reason")
 PROMOTED, RELEASED, ROLLED_BACK = Kind.PROMOTED, Kind.RELEASED, Kind.ROLLED_BACK
+ABORTED = Kind.ABORTED
 
 
 def write(path, *lines: tuple) -> Ledger:
@@ -169,3 +170,13 @@ def test_a_waiver_lets_one_failed_gate_pass_until_its_day_is_over():
     assert standing.unwaived(tags, [], last) == ["log_loss", "n"]
     schema = {"gate.schema": "failed: fields differ"}
     assert standing.unwaived(schema, [replace(waiver, gate="schema")], last) == ["schema"]
+
+
+def test_what_was_sent_back_is_so_until_it_is_promoted():
+    entries = life((PROMOTED, "1"), (RELEASED, "1"), (ABORTED, "2"))
+    assert standing.aborted(entries, "2").version == "2"
+    assert standing.aborted(entries, "1") is None
+    assert standing.holders(entries) == ("1", None), "the champion never moved"
+    assert [served.version for served in standing.served(entries)] == ["1"]
+    again = life((PROMOTED, "1"), (ABORTED, "2"), (PROMOTED, "2", "1"))
+    assert standing.aborted(again, "2") is None

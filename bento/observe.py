@@ -1,0 +1,149 @@
+"""What both slots did between two moments: their /metrics, the gateway's counters and the log.
+
+Errors and times come from counters, scores from the prediction log; what cannot be read is an
+error, for a canary without metrics is not watched.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from bento import client, gateway, predictions
+from bento.canary import THRESHOLDS, Arm
+from bento.slots import SLOTS, Serving, Slot
+from data.errors import EvergreenError
+
+LOST = ("econ", "eresp")  # connections and answers that the gateway did not get
+
+
+@dataclass(frozen=True)
+class Counters:
+    """A slot's counters at a moment; `started` tells one process from the next."""
+
+    started: float
+    statuses: Mapping[int, int]
+    answered: int
+    at_most: Mapping[float, int]
+    lost: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Both slots at a moment (UTC)."""
+
+    at: datetime
+    slots: Mapping[Slot, Counters]
+
+
+def read(serving: Serving, at: datetime) -> Reading:
+    """The counters of both slots.
+
+    Raises:
+        EvergreenError: if a slot's /metrics or the gateway does not answer.
+    """
+    lost = _lost(gateway.command(serving, "show stat"))
+    return Reading(at, {slot: _counters(serving, slot, lost.get(slot, 0)) for slot in SLOTS})
+
+
+def records(serving: Serving, since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """Traffic that was answered in [since, until).
+
+    Raises:
+        EvergreenError: if the log cannot be read.
+    """
+    try:
+        found = predictions.read(serving.folder)
+        return [record for record in found if since <= record["logged_at"] < until]
+    except OSError as error:
+        raise EvergreenError(f"the prediction log cannot be read: {error}") from error
+
+
+def arm(
+    before: Counters,
+    after: Counters,
+    logged: Iterable[Mapping[str, Any]],
+    labels: Mapping[str, float],
+) -> Arm:
+    """What a slot did between two readings; `logged` are its records of that time.
+
+    Args:
+        labels: outcomes that are known already, by key.
+    """
+    restarted = after.started != before.started
+    base = Counters(after.started, {}, 0, {}, after.lost) if restarted else before
+    statuses = {s: n - base.statuses.get(s, 0) for s, n in after.statuses.items()}
+    lost = max(after.lost - base.lost, 0)
+    answered = after.answered - base.answered
+    requests = defaultdict(list)
+    for record in logged:
+        requests[record["request_id"].partition("-")[0]].append(record)
+    return Arm(
+        requests=sum(statuses.values()) + lost,
+        errors=sum(n for status, n in statuses.items() if status >= 500) + lost,
+        refused=sum(n for status, n in statuses.items() if 400 <= status < 500),
+        answered=answered,
+        slower={x: answered - (n - base.at_most.get(x, 0)) for x, n in after.at_most.items()},
+        restarted=restarted,
+        degraded=np.array([np.mean([r["degraded"] for r in rows]) for rows in requests.values()]),
+        above=_above(list(requests.values())),
+        losses=_losses(requests.values(), labels),
+    )
+
+
+def _above(requests: Sequence[Sequence[Mapping[str, Any]]]) -> np.ndarray:
+    if not requests:
+        return np.empty((0, len(THRESHOLDS)))
+    return np.array(
+        [
+            np.mean([[r["probability"] > t for t in THRESHOLDS] for r in rows], axis=0)
+            for rows in requests
+        ]
+    )
+
+
+def _losses(
+    requests: Iterable[Sequence[Mapping[str, Any]]], labels: Mapping[str, float]
+) -> np.ndarray:
+    found = (
+        [(r["probability"] - labels[r["key"]]) ** 2 for r in rows if r["key"] in labels]
+        for rows in requests
+    )
+    return np.array([np.mean(losses) for losses in found if losses])
+
+
+def _counters(serving: Serving, slot: Slot, lost: int) -> Counters:
+    url = f"{serving.slot_url(slot)}/metrics"
+    started, answered = 0.0, 0
+    statuses: dict[int, int] = {}
+    at_most: dict[float, int] = {}
+    for family in text_string_to_metric_families(client.Door(url).text()):
+        for sample in family.samples:
+            if sample.name == "process_start_time_seconds":
+                started = sample.value
+            elif sample.name == "evergreen_requests_total":
+                statuses[int(sample.labels["status"])] = int(sample.value)
+            elif sample.name == "evergreen_request_seconds_count":
+                answered = int(sample.value)
+            elif (
+                sample.name == "evergreen_request_seconds_bucket" and sample.labels["le"] != "+Inf"
+            ):
+                at_most[float(sample.labels["le"])] = int(sample.value)
+    if not started or not at_most:
+        raise EvergreenError(f"{url} shows no counters of the prediction path")
+    return Counters(started, statuses, answered, at_most, lost)
+
+
+def _lost(stat: str) -> dict[str, int]:
+    """By slot, what the gateway's CSV has as lost."""
+    rows = csv.DictReader(stat.removeprefix("# ").splitlines())
+    return {
+        row["svname"]: sum(int(row[name] or 0) for name in LOST)
+        for row in rows
+        if row["pxname"] == "serving"
+    }

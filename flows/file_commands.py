@@ -1,0 +1,93 @@
+"""Files in and out: a table scored, a version taken to where there is no Evergreen."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from flows.settings import Settings
+
+app = typer.Typer()
+console = Console(soft_wrap=True)
+REFUSED = 3
+
+
+@app.command()
+def score(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows, as parquet.")],
+    path: Annotated[Path, typer.Argument(metavar="OUT", help="Answers, as parquet.")],
+    version: Annotated[
+        str | None, typer.Option(help="Its number in the registry; default: the champion.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Stop at the first row that breaks the contract.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option(help="Replace an OUT of another input or version.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Answer every row of a file as the endpoint would; killed, it goes on where it was."""
+    from flows.project import Project
+    from flows.score import render, run_score
+
+    project = Project.open(Settings.read(os.environ))
+    with _progress() as shown:
+        task = shown.add_task("scoring", total=None)
+        scored = run_score(
+            project,
+            version,
+            source,
+            path,
+            strict=strict,
+            overwrite=overwrite,
+            progress=lambda done, rows: shown.update(task, completed=done, total=rows),
+        )
+    if as_json:
+        print(json.dumps({**asdict(scored), "path": str(scored.path)}))
+    else:
+        console.print(render(scored), highlight=False)
+    if scored.counts.refused:
+        raise typer.Exit(REFUSED)
+
+
+@app.command("export-edge")
+def export_edge(
+    version: Annotated[str, typer.Argument(help="Its number in the registry.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that is not there yet.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Write a version with a script that needs only numpy and onnxruntime."""
+    from flows.edge import render, run_export
+    from flows.project import Project
+
+    exported = run_export(Project.open(Settings.read(os.environ)), version, folder)
+    if as_json:
+        print(json.dumps(exported.to_json()))
+    else:
+        console.print(render(exported), highlight=False)
+
+
+def _progress() -> Progress:
+    """On stderr, so that what is printed can be piped."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(show_speed=True),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
