@@ -36,7 +36,7 @@ global
 defaults
     mode http
     timeout connect 1s
-    timeout client 30s
+    timeout client 10s  # of silence, in a TLS handshake too
     timeout server 10s
     timeout queue 2s
     timeout check 2s

@@ -129,9 +129,9 @@ def main() -> None:
     for family, counts in tally.statuses.items():
         shown = ", ".join(f"{status}: {n:,}" for status, n in sorted(counts.items()))
         print(f"{family:36} {sum(counts.values()):7,}   {shown}")
-    print(
-        f"{tally.total:,} requests in {time.monotonic() - began:.0f} s, {len(tally.faults)} faults"
-    )
+    seconds = time.monotonic() - began
+    print(f"{tally.texts:,} of them never became a request: HAProxy's own text, 400, 408 or 422")
+    print(f"{tally.total:,} requests in {seconds:.0f} s, {len(tally.faults)} faults")
     print(*tally.faults[:20], sep="\n")
     sys.exit(bool(tally.faults))
 
