@@ -35,7 +35,8 @@ global
 
 defaults
     mode http
-    timeout connect 1s
+    # Also how long a retry waits where one slot alone takes traffic.
+    timeout connect 200ms
     timeout client 10s  # of silence, in a TLS handshake too
     timeout server 10s
     timeout queue 2s
