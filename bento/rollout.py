@@ -205,12 +205,17 @@ def _switch(serving: Serving, state: State, slot: Slot) -> State:
 
 
 def must_answer(serving: Serving, state: State, slot: Slot) -> Release:
-    """The release that a slot holds and answers as, seen through the gateway."""
+    """The release that a slot holds and answers as, seen through the gateway.
+
+    A slot that was killed is given the time to come back.
+    """
     release = state.slots[slot]
     if release is None:
         raise EvergreenError(f"slot {slot} is empty: deploy a version into it first")
-    if (fault := _fault(serving.door, release, {"x-slot": slot})) is not None:
-        raise EvergreenError(f"slot {slot} takes no traffic: {fault}")
+    try:
+        _wait(lambda: _fault(serving.door, release, {"x-slot": slot}), GATEWAY_TIMEOUT)
+    except EvergreenError as error:
+        raise EvergreenError(f"slot {slot} takes no traffic: {error}") from error
     return release
 
 
