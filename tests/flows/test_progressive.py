@@ -200,6 +200,20 @@ def test_a_shadow_stops_what_a_canary_need_not_see(life):
     assert not any(value in json.dumps(report) for value in ("coast", "river", "kilos"))
 
 
+def test_a_canary_that_dies_is_no_canary(life):
+    """Clients see nothing of it: their requests go to the champion."""
+    with Load(f"{life.serving.url}/predict", life.rows) as load, ThreadPoolExecutor() as pool:
+        running = pool.submit(life.release)
+        wait_for(lambda: gateway.load(life.serving).experiment is not None, 60)
+        slot = gateway.load(life.serving).idle
+        psutil.Process(int(life.serving.pidfile(slot).read_text())).kill()
+        said = running.result()
+    assert "no metrics: " in said or "its process died" in said, said
+    assert load.failures == []
+    assert gateway.load(life.serving).experiment is None
+    wait_for(lambda: rollout.status(life.serving).problem is None)
+
+
 def test_a_rollback_ends_a_canary_at_once(life):
     with Load(f"{life.serving.url}/predict", life.rows) as load, ThreadPoolExecutor() as pool:
         running = pool.submit(life.release)
@@ -228,6 +242,8 @@ def test_a_killed_canary_leaves_the_champion_and_ends_in_one_promotion(life):
         assert rollout.status(life.serving).problem is None, "it serves all the same"
         (traffic,) = (c for c in run_verify(life.project.settings) if c.name == "traffic")
         assert traffic.ok is False and "left behind" in traffic.reason
+        assert "was ended" in release.finish(life.project), "as `evergreen up` does"
+        assert gateway.load(life.serving).weights[state.idle] == 0
         assert life.release() == "promoted"
         print("seen", load.seen)
     assert load.failures == []
