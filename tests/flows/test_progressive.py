@@ -244,6 +244,7 @@ def test_a_killed_canary_leaves_the_champion_and_ends_in_one_promotion(life):
         assert traffic.ok is False and "left behind" in traffic.reason
         assert "was ended" in release.finish(life.project), "as `evergreen up` does"
         assert gateway.load(life.serving).weights[state.idle] == 0
+        assert life.project.ledger.read()[-1].kind == "cut_off"
         assert life.release() == "promoted"
         print("seen", load.seen)
     assert load.failures == []
