@@ -292,7 +292,11 @@ def test_an_ab_test_keeps_clients_and_says_who_is_better(life):
     ended = ab.stop(life.project, "a test")
     assert ab.report(life.project) == ended and not ended["running"]
     assert set(assignments(life).values()) == {"2"}
-    assert [entry.kind for entry in life.project.ledger.read()][-2:] == ["ab_started", "ab_ended"]
+    ab.start(life.project, "1", 10, "a test")
+    settle_ended(life.project, back.wait_or_end(life.project.settings), "a rollback")
+    kinds = [entry.kind for entry in life.project.ledger.read()]
+    assert kinds[-4:] == 2 * ["ab_started", "ab_ended"]
+    assert gateway.load(life.serving).experiment is None
 
 
 def assignments(life: Life) -> dict[str, str]:
