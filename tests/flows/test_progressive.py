@@ -135,7 +135,9 @@ def _configure(world: World) -> None:
     path = world.checkout / "params.yaml"
     content = yaml.safe_load(path.read_text())
     content["gates"] |= {"champion_margin": 0.5, "log_loss_margin": 1.0, "noise_retrains": 2}
-    content["gates"] |= {"bootstrap_samples": 100, "past_rows": 2000}
+    content["gates"] |= {"bootstrap_samples": 100, "past_rows": 2000, "yardstick_trees": 15}
+    content["candidates"] = ["base_rate", "logistic", "xgboost"]
+    content["train"] |= {"out_of_fold_blocks": 2}
     content["release"] |= {"strategy": "canary"}
     content["release"]["canary"] |= CANARY
     content["release"]["shadow"] |= {"rows": 60}
