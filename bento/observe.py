@@ -58,8 +58,8 @@ def records(serving: Serving, since: datetime, until: datetime) -> list[dict[str
         EvergreenError: if the log cannot be read.
     """
     try:
-        found = predictions.read(serving.folder)
-        return [record for record in found if since <= record["logged_at"] < until]
+        found = predictions.read(serving.folder, since=since)
+        return [record for record in found if record["logged_at"] < until]
     except OSError as error:
         raise EvergreenError(f"the prediction log cannot be read: {error}") from error
 

@@ -6,10 +6,11 @@ its archive is on disk.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import pandas as pd
@@ -23,6 +24,7 @@ from data.errors import EvergreenError
 
 CHUNK = 20_000
 KEEP = 4 * 2**30
+WINDOW = 2**20
 SCHEMA = pa.schema(
     [
         ("logged_at", pa.timestamp("us", tz="UTC")),
@@ -62,6 +64,7 @@ def read(
     end: datetime | None = None,
     model_version: str | None = None,
     probes: bool = False,
+    since: datetime | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Records of all slots, file by file in the order they were written.
 
@@ -70,10 +73,12 @@ def read(
         start, end: only events of [start, end), in the problem's own clock.
         model_version: only answers of this version.
         probes: smoke tests, too.
+        since: only what was answered from then on; nothing older is read.
     """
-    for record in _records(folder):
+    for record in _records(folder, since=since):
         if (
-            (start is None or record.event_time >= start)
+            (since is None or record.logged_at >= since)
+            and (start is None or record.event_time >= start)
             and (end is None or record.event_time < end)
             and (model_version is None or record.model_version == model_version)
             and (probes or not record.probe)
@@ -133,9 +138,13 @@ def table(
     return found
 
 
-def _archived_records(path: Path, request: str = "") -> Iterator[Record]:
+def _archived_records(
+    path: Path, request: str = "", since: datetime | None = None
+) -> Iterator[Record]:
     """The records of an archive; with the id of a request, those of its answer."""
     wanted = pc.starts_with(pc.field("request_id"), request)
+    if since is not None:
+        wanted &= pc.field("logged_at") >= since
     for row in pq.read_table(path, filters=wanted).to_pylist():
         yield Record(**{**row, "row": msgspec.json.decode(row["row"])})
 
@@ -162,18 +171,23 @@ def _tables(found: Iterator[Record]) -> Iterator[pa.Table]:
         yield pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def _records(folder: Path, request: str = "") -> Iterator[Record]:
-    """The records of all slots; with the id of a request, at least those of its answer."""
+def _records(folder: Path, request: str = "", since: datetime | None = None) -> Iterator[Record]:
+    """The records of all slots; with the id of a request, at least those of its answer.
+
+    With a moment, at least what was answered from then on.
+    """
     for slot in sorted((folder / "log").glob("*/")):
         for path in [*closed_files(slot), slot / FILE]:
             if path.suffix == ARCHIVED:
-                yield from _archived_records(path, request)
+                yield from _archived_records(path, request, since)
             else:
-                yield from _lines(path, request)
+                yield from _lines(path, request, since)
 
 
-def _lines(path: Path, request: str = "") -> Iterator[Record]:
+def _lines(path: Path, request: str = "", since: datetime | None = None) -> Iterator[Record]:
     """The records of one file of lines; with a request's id, at least those of its answer.
+
+    With a moment, at least what was answered from then on.
 
     Raises:
         EvergreenError: if a line is something else.
@@ -184,6 +198,8 @@ def _lines(path: Path, request: str = "") -> Iterator[Record]:
     except FileNotFoundError:
         return  # archived or dropped since it was listed
     with file:
+        if since is not None:
+            _skip(file, since)
         for line in file:
             if wanted not in line:
                 continue
@@ -193,6 +209,25 @@ def _lines(path: Path, request: str = "") -> Iterator[Record]:
                 raise EvergreenError(f"{path} is no prediction log: {error}") from error
             except msgspec.DecodeError:
                 continue  # torn: its request was never answered
+
+
+class _Moment(msgspec.Struct):
+    logged_at: datetime
+
+
+def _skip(file: BinaryIO, since: datetime) -> None:
+    """Go to a line before the first of that moment or later; a slot writes in the order of time."""
+    size, window = file.seek(0, os.SEEK_END), WINDOW
+    while window < size:
+        file.seek(-window, os.SEEK_END)
+        file.readline()
+        place, line = file.tell(), file.readline()
+        with suppress(msgspec.DecodeError):
+            if msgspec.json.decode(line, type=_Moment).logged_at < since:
+                file.seek(place)
+                return
+        window *= 4
+    file.seek(0)
 
 
 def _of_entry(entry: Entry) -> Iterator[Record]:

@@ -9,9 +9,10 @@ I. Waudby-Smith, A. Ramdas, "Estimating means of bounded random variables by bet
 Rates may drift from block to block: both arms are only compared within one.
 
 For values a of the champion and b of the canary, all in [0, 1], a block multiplies the evidence by
-prod(1 + s (b - m - limit)) * prod(1 - r (a - m)), with r * n(a) = s * n(b) and all of it known
-before the block. Its logarithm is at most s * n(b) * (mean difference - limit) in expectation, so
-the factor is a fair or losing bet under the null hypothesis.
+prod(1 + s (b - m - limit)) * prod(1 - r (a - m)), where r times the number of a is s times that of
+b, and all of it is known before the block. The logarithm of its expectation is at most s times the
+number of b times (difference of the means - limit), for the logarithm is concave: under the null
+hypothesis the bet is fair or losing.
 """
 
 from collections.abc import Sequence

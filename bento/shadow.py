@@ -8,6 +8,7 @@ import heapq
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from data.release_params import Shadow
 NAMED = 20
 SAME = 1e-6
 QUANTILES = (0.5, 0.9)
+LOOK_BACK = (0.01, 1, None)  # days; an old log is only read where the new one is short
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,13 @@ def last_requests(serving: Serving, rows: int) -> list[dict[str, Any]]:
         EvergreenError: if the log cannot be read.
     """
     try:
-        logged = predictions.read(serving.folder)
-        return heapq.nlargest(rows, logged, key=lambda record: record["logged_at"])[::-1]
+        for days in LOOK_BACK:
+            since = None if days is None else datetime.now(UTC) - timedelta(days=days)
+            logged = predictions.read(serving.folder, since=since)
+            found = heapq.nlargest(rows, logged, key=lambda record: record["logged_at"])
+            if len(found) == rows:
+                break
+        return found[::-1]
     except OSError as error:
         raise EvergreenError(f"the prediction log cannot be read: {error}") from error
 

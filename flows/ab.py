@@ -97,7 +97,7 @@ def stop(project: Project, reason: str, by: str | None = None) -> dict[str, Any]
 
 def _compared(project: Project, state: State, tried: Experiment) -> Comparison:
     since, folder = datetime.fromisoformat(tried.since), project.settings.serving.folder
-    logged = [r for r in predictions.read(folder) if r["logged_at"] >= since]
+    logged = list(predictions.read(folder, since=since))
     labels = progressive.labels_of(project, logged)
     a, b = (
         (release.version, _rows([r for r in logged if r["digest"] == release.digest], labels))

@@ -19,6 +19,7 @@ TURN = 0.5
 class Ended:
     """A canary or A/B test that was ended: what it was, the version, and how long it took."""
 
+    test: bool
     what: str
     release: Release
     milliseconds: float
@@ -34,10 +35,11 @@ def end_experiment(settings: Settings) -> Ended | None:
     start = time.monotonic()
     before = experiment.end(settings.serving)
     took = 1000 * (time.monotonic() - start)
-    release = before.slots[before.idle] if before else None
-    if before is None or release is None:
+    tried = before.experiment if before else None
+    release = before.slots[tried.slot] if before and tried else None
+    if before is None or tried is None or release is None:
         return None
-    return Ended(experiment.describe(before) or "a share left behind", release, took)
+    return Ended(tried.kind == "ab", experiment.describe(before) or "", release, took)
 
 
 def wait_or_end(settings: Settings) -> Ended | None:

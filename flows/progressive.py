@@ -191,7 +191,8 @@ def clear(project: Project, by: str | None = None) -> str | None:
         return None
     said = "the canary of a killed release was ended: all traffic is the champion's again"
     if release is not None:
-        mark(project, project.registry.get(release.version), said, by)
+        version = project.registry.get(release.version)
+        project.registry.record(Kind.CUT_OFF, version, act(project.settings, said, by))
     return said
 
 

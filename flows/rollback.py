@@ -52,7 +52,12 @@ def settle_ended(project: Project, ended: Ended, reason: str, by: str | None = N
     """Write down that a canary or an A/B test was ended; the champion never moved."""
     print(f"all traffic is the champion's again after {ended.milliseconds:.0f} ms")
     version = project.registry.get(ended.release.version)
-    progressive.mark(project, version, f"{ended.what}, ended: {reason}", by)
+    said = f"{ended.what}, ended: {reason}"
+    if ended.test:
+        done = act(project.settings, said, by)
+        project.registry.record(Kind.AB_ENDED, version, done)
+    else:
+        progressive.mark(project, version, said, by)
     return Outcome(f"{ended.what}: ended ({reason}), and the champion has all traffic")
 
 

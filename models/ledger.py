@@ -34,6 +34,7 @@ class Kind(StrEnum):
     REFUSED = "refused"  # by a person
     NOT_PROMOTED = "not_promoted"  # nobody decided in time
     ABORTED = "aborted"  # shadow or canary spoke against it before it was promoted
+    CUT_OFF = "cut_off"  # its release was killed during the canary; it may be tried again
     AB_STARTED = "ab_started"  # it shares the traffic with the champion
     AB_ENDED = "ab_ended"
 

@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from bento import predictions
 from bento.prediction_log import Entry, PredictionLog, closed_files, slot_file
 from bento.predictions import archive, find, read, table
 from data.errors import EvergreenError
@@ -145,3 +147,23 @@ def test_archives_hold_what_the_lines_held(tmp_path):
     kept = sum(path.stat().st_size for path in made[1:])
     archive(tmp_path, keep=kept)
     assert len(list(read(tmp_path, probes=True))) < len(before)
+
+
+def test_the_newest_are_read_without_the_old_ones(tmp_path, monkeypatch):
+    """Closed files, an archive, the open file and its empty lines, from any moment on."""
+    monkeypatch.setattr(predictions, "WINDOW", 300)
+    log = PredictionLog(slot_file(tmp_path, "blue"), segment=4000)
+    first = datetime(2024, 4, 2, tzinfo=UTC)
+    for number in range(60):
+        log.append([msgspec.structs.replace(entry(), logged_at=first + timedelta(seconds=number))])
+        log.is_writable()
+        if number == 30:
+            archive(tmp_path)
+    log.close()
+    assert len(closed_files(slot_file(tmp_path, "blue").parent)) > 3
+    for number in (-1, 0, 7, 29, 31, 58, 59, 60):
+        since = first + timedelta(seconds=number)
+        found = [record["logged_at"] for record in read(tmp_path, since=since)]
+        assert found == [record["logged_at"] for record in read(tmp_path) if
+                         record["logged_at"] >= since]  # fmt: skip
+        assert len(found) == 60 - max(number, 0)

@@ -135,7 +135,9 @@ def _configure(world: World) -> None:
     path = world.checkout / "params.yaml"
     content = yaml.safe_load(path.read_text())
     content["gates"] |= {"champion_margin": 0.5, "log_loss_margin": 1.0, "noise_retrains": 2}
-    content["gates"] |= {"bootstrap_samples": 100, "past_rows": 2000}
+    content["gates"] |= {"bootstrap_samples": 100, "past_rows": 2000, "yardstick_trees": 15}
+    content["candidates"] = ["base_rate", "logistic", "xgboost"]
+    content["train"] |= {"out_of_fold_blocks": 2}
     content["release"] |= {"strategy": "canary"}
     content["release"]["canary"] |= CANARY
     content["release"]["shadow"] |= {"rows": 60}
@@ -200,6 +202,20 @@ def test_a_shadow_stops_what_a_canary_need_not_see(life):
     assert not any(value in json.dumps(report) for value in ("coast", "river", "kilos"))
 
 
+def test_a_canary_that_dies_is_no_canary(life):
+    """Clients see nothing of it: their requests go to the champion."""
+    with Load(f"{life.serving.url}/predict", life.rows) as load, ThreadPoolExecutor() as pool:
+        running = pool.submit(life.release)
+        wait_for(lambda: gateway.load(life.serving).experiment is not None, 60)
+        slot = gateway.load(life.serving).idle
+        psutil.Process(int(life.serving.pidfile(slot).read_text())).kill()
+        said = running.result()
+    assert "no metrics: " in said or "its process died" in said, said
+    assert load.failures == []
+    assert gateway.load(life.serving).experiment is None
+    wait_for(lambda: rollout.status(life.serving).problem is None)
+
+
 def test_a_rollback_ends_a_canary_at_once(life):
     with Load(f"{life.serving.url}/predict", life.rows) as load, ThreadPoolExecutor() as pool:
         running = pool.submit(life.release)
@@ -228,6 +244,9 @@ def test_a_killed_canary_leaves_the_champion_and_ends_in_one_promotion(life):
         assert rollout.status(life.serving).problem is None, "it serves all the same"
         (traffic,) = (c for c in run_verify(life.project.settings) if c.name == "traffic")
         assert traffic.ok is False and "left behind" in traffic.reason
+        assert "was ended" in release.finish(life.project), "as `evergreen up` does"
+        assert gateway.load(life.serving).weights[state.idle] == 0
+        assert life.project.ledger.read()[-1].kind == "cut_off"
         assert life.release() == "promoted"
         print("seen", load.seen)
     assert load.failures == []
@@ -275,7 +294,11 @@ def test_an_ab_test_keeps_clients_and_says_who_is_better(life):
     ended = ab.stop(life.project, "a test")
     assert ab.report(life.project) == ended and not ended["running"]
     assert set(assignments(life).values()) == {"2"}
-    assert [entry.kind for entry in life.project.ledger.read()][-2:] == ["ab_started", "ab_ended"]
+    ab.start(life.project, "1", 10, "a test")
+    settle_ended(life.project, back.wait_or_end(life.project.settings), "a rollback")
+    kinds = [entry.kind for entry in life.project.ledger.read()]
+    assert kinds[-4:] == 2 * ["ab_started", "ab_ended"]
+    assert gateway.load(life.serving).experiment is None
 
 
 def assignments(life: Life) -> dict[str, str]:

@@ -142,6 +142,8 @@ def test_what_was_rolled_back_is_remembered_until_it_is_promoted_again():
     entries = life((PROMOTED, "1"), (PROMOTED, "2", "1"), (ROLLED_BACK, "1", "2"))
     assert standing.taken_back(entries, "2") == entries[-1]
     assert standing.taken_back(entries, "1") is None
+    cut = life((PROMOTED, "1"), (Kind.CUT_OFF, "2"))
+    assert standing.aborted(cut, "2") is None, "a killed release says nothing against it"
     again = life((PROMOTED, "1"), (PROMOTED, "2", "1"), (ROLLED_BACK, "1", "2"), (PROMOTED, "2"))
     assert standing.taken_back(again, "2") is None
 
