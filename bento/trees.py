@@ -85,16 +85,12 @@ class Trees:
 
     def _failed(self, matrix: np.ndarray) -> np.ndarray:
         """Which rows fail each condition, as bits, shape (conditions, n / 64)."""
-        failed = [
-            np.packbits(
-                matrix[of.feature] >= of.thresholds  # NaN is not at or above
-                if of.missing
-                else ~(matrix[of.feature] < of.thresholds),
-                axis=1,
-                bitorder="little",
-            )
-            for of in self.conditions
-        ]
+        failed = []
+        for of in self.conditions:
+            x = matrix[of.feature]  # NaN is neither below a threshold nor at it or above
+            asked = x >= of.thresholds if of.missing else x < of.thresholds
+            bits = np.packbits(asked, axis=1, bitorder="little")
+            failed.append(bits if of.missing else ~bits)
         return np.concatenate(failed).view(np.uint64)
 
     def _reached(self, failed: np.ndarray, some: slice) -> np.ndarray:
