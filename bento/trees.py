@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-BLOCK = 2**14  # rows, and trees at a time: what they need stays in or near the second-level cache
-TREES = 8
+BLOCK = 2**13  # rows, and trees at a time: what they need stays in the second-level cache
+TREES = 16
 DEPTH = 8  # leaves are counted in a byte
 DOUBT = 2.0**-31
 KINDS = {"BRANCH_LT", "LEAF"}
