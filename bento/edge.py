@@ -7,10 +7,14 @@ fields and features keep their one declaration.
 import ast
 import json
 import os
+import platform
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+import numpy
+import onnxruntime
 
 from bento import edge_run
 from bento.contract import CONTRACT, Decoder
@@ -83,11 +87,6 @@ def contents(folder: Path, version: str, tolerance: float) -> dict[str, bytes]:
 
 def versions() -> dict[str, str]:
     """What the golden rows were answered with."""
-    import platform
-
-    import numpy
-    import onnxruntime
-
     return {
         "python": platform.python_version(),
         "numpy": numpy.__version__,

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from bento import table
 from bento.contract import KEY
-from bento.scorer import Counts, Scorer
+from bento.scorer import DIGEST, REFUSED, VERSION, Counts, Scorer
 from data.digests import canonical_json, sha256_file, write_atomically
 from data.errors import EvergreenError
 
@@ -95,12 +95,13 @@ def score(
         with FileLock(parts / "lock", timeout=0):
             _claim(parts, path, job, overwrite)
             run = _Run(scorer, file, columns, parts, source, strict, progress)
-            counts, resumed = run.all(workers)
-            if _stamp(source) != before:
-                shutil.rmtree(parts)
-                raise EvergreenError(f"{source} changed while it was read: run again")
-            _join(parts, path, scorer.schema, job, counts)
+            whole = parts / "whole.parquet"
+            counts, resumed = run.all(whole, job, workers)
+            if _stamp(source) == before:
+                whole.replace(path)
             shutil.rmtree(parts)
+            if _stamp(source) != before:
+                raise EvergreenError(f"{source} changed while it was read: run again")
     except Timeout as error:
         raise EvergreenError(f"another run is writing {path}: wait until it ends") from error
     return Scored(path, counts, resumed)
@@ -168,16 +169,26 @@ class _Run:
     strict: bool
     progress: Callable[[int, int], None]
 
-    def all(self, workers: int) -> tuple[Counts, int]:
-        """Score what is not there yet; the counts of all, and how many rows were there."""
+    def all(self, whole: Path, job: Job, workers: int) -> tuple[Counts, int]:
+        """Score what is not there yet, and join all parts in order.
+
+        Returns:
+            The counts of all, and how many rows were there.
+        """
         total, resumed, rows = Counts(), 0, self.file.metadata.num_rows
         # Results are taken in the order of the rows, and few batches are in memory at a time.
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(workers) as pool, _writer(whole, self.scorer.schema) as writer:
             for counts, lay_there in _in_order(pool, workers, self._tasks()):
+                part = _read(self._part(total.rows)).read_all()
+                writer.write_table(part.replace_schema_metadata())
                 total += counts
                 resumed += counts.rows if lay_there else 0
                 _refuse_first(total, self.source, self.strict)
                 self.progress(total.rows, rows)
+            told = {JOB: asdict(job), COUNTS: asdict(total)}
+            writer.add_key_value_metadata({k: canonical_json(v) for k, v in told.items()})
+        with whole.open("rb") as file:
+            os.fsync(file.fileno())
         return total, resumed
 
     def _tasks(self) -> Iterator[Callable[[], tuple[Counts, bool]]]:
@@ -274,18 +285,9 @@ def _read(part: Path) -> pa.ipc.RecordBatchFileReader:
         raise EvergreenError(f"{part} is damaged ({error}): delete it and run again") from error
 
 
-def _join(parts: Path, path: Path, schema: pa.Schema, job: Job, counts: Counts) -> None:
-    """All parts in order as one parquet file, which takes its place as a whole."""
-    told: dict[Any, Any] = {
-        JOB: canonical_json(asdict(job)),
-        COUNTS: canonical_json(asdict(counts)),
-    }
-    whole = parts / "whole.parquet"
-    # Without Arrow's own schema, constant columns are read back as plain text.
-    with pq.ParquetWriter(whole, schema, compression="zstd", store_schema=False) as writer:
-        writer.add_key_value_metadata(told)
-        for part in sorted(parts.glob("*.arrow")):
-            writer.write_table(_read(part).read_all().replace_schema_metadata())
-    with whole.open("rb") as file:
-        os.fsync(file.fileno())
-    whole.replace(path)
+def _writer(whole: Path, schema: pa.Schema) -> pq.ParquetWriter:
+    """Without Arrow's own schema, so that constant columns are read back as plain text."""
+    constant = [VERSION, DIGEST, REFUSED]
+    return pq.ParquetWriter(
+        whole, schema, compression="zstd", use_dictionary=constant, store_schema=False
+    )

@@ -19,6 +19,7 @@ from data.errors import EvergreenError
 from data.features import Category, Feature, HistoricalRate
 from data.fields import Field, Kind
 
+LARGEST = float(np.finfo(np.float64).max)
 EARLIEST, LATEST = np.datetime64(datetime.min, "us"), np.datetime64(datetime.max, "us")
 
 
@@ -100,7 +101,7 @@ def read(batch: pa.RecordBatch, contract: Contract) -> Batch:
     for field in contract.fields:
         array = batch.column(field.name)
         column, faults = _column(array, field)
-        if not field.nullable:
+        if not field.nullable and missing(column).any():
             faults = [(missing(column), "expected a value, got null"), *faults]
         columns[field.name] = column
         _refuse(refused, field.name, faults)
@@ -159,20 +160,23 @@ def missing(column: np.ndarray | Text) -> np.ndarray:
 
 def _number(array: pa.Array, field: Field) -> tuple[np.ndarray, Faults]:
     values = array.to_numpy(zero_copy_only=False).astype(np.float64)
-    here = array.is_valid().to_numpy(zero_copy_only=False)
-    faults = [(~np.isfinite(values) & here, "expected a finite number")]
-    lowest, highest = field.minimum, field.maximum
-    if field.kind == "integer":
-        faults.append((here & (values != np.floor(values)), "expected an integer"))
-        lowest = -EXACT_INTEGER if lowest is None else lowest
-        highest = EXACT_INTEGER if highest is None else highest
+    whole, limit = field.kind == "integer", EXACT_INTEGER if field.kind == "integer" else LARGEST
+    lowest = -limit if field.minimum is None else field.minimum
+    highest = limit if field.maximum is None else field.maximum
     # float64 does not hold every integer
     exact = array.fill_null(0).to_numpy() if types.is_integer(array.type) else values
-    if lowest is not None:
-        faults.append((here & (exact < lowest), f"expected at least {lowest:g}"))
-    if highest is not None:
-        faults.append((here & (exact > highest), f"expected at most {highest:g}"))
-    return values, faults
+    here = array.is_valid().to_numpy(zero_copy_only=False)
+    fine = (exact >= lowest) & (exact <= highest)
+    if whole:
+        fine &= values == np.floor(values)
+    if not (here & ~fine).any():
+        return values, []
+    return values, [
+        (here & ~np.isfinite(values), "expected a finite number"),
+        (here & (values != np.floor(values)) & whole, "expected an integer"),
+        (here & (exact < lowest), f"expected at least {lowest:g}"),
+        (here & (exact > highest), f"expected at most {highest:g}"),
+    ]
 
 
 def transform(features: Sequence[Feature], columns: Columns) -> np.ndarray:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-BLOCK = 2**14  # rows, and trees at a time: what they need stays in or near the second-level cache
-TREES = 8
+BLOCK = 2**13  # rows, and trees at a time: what they need stays in the second-level cache
+TREES = 16
 DEPTH = 8  # leaves are counted in a byte
 DOUBT = 2.0**-31
 KINDS = {"BRANCH_LT", "LEAF"}
@@ -85,16 +85,12 @@ class Trees:
 
     def _failed(self, matrix: np.ndarray) -> np.ndarray:
         """Which rows fail each condition, as bits, shape (conditions, n / 64)."""
-        failed = [
-            np.packbits(
-                matrix[of.feature] >= of.thresholds  # NaN is not at or above
-                if of.missing
-                else ~(matrix[of.feature] < of.thresholds),
-                axis=1,
-                bitorder="little",
-            )
-            for of in self.conditions
-        ]
+        failed = []
+        for of in self.conditions:
+            x = matrix[of.feature]  # NaN is neither below a threshold nor at it or above
+            asked = x >= of.thresholds if of.missing else x < of.thresholds
+            bits = np.packbits(asked, axis=1, bitorder="little")
+            failed.append(bits if of.missing else ~bits)
         return np.concatenate(failed).view(np.uint64)
 
     def _reached(self, failed: np.ndarray, some: slice) -> np.ndarray:
