@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from bento.access_log import AccessLog
 from bento.answerer import Answerer, Request
 from bento.contract import RequestError
 
@@ -39,8 +40,11 @@ class _Waiting:
 class Endpoint:
     """ASGI in front of an app. `load` is called once, before the server is ready."""
 
-    def __init__(self, app: App, load: Callable[[], Answerer]) -> None:
+    def __init__(
+        self, app: App, load: Callable[[], Answerer], access: AccessLog | None = None
+    ) -> None:
         self._app = app
+        self._access = access or AccessLog()
         self._answerer = load()
         self._waiting: list[_Waiting] = []
         self._explaining = asyncio.Lock()
@@ -75,7 +79,10 @@ class Endpoint:
             metrics.took(perf_counter() - start)
             return found
 
-        metrics.answered(await _reply(scope, receive, send, work))
+        began = perf_counter()
+        status = await _reply(scope, receive, send, work)
+        metrics.answered(status)
+        self._access.note("/predict", status, perf_counter() - began)
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
@@ -97,7 +104,10 @@ class Endpoint:
             async with self._explaining:
                 return await asyncio.to_thread(self._answerer.explain, body)
 
-        self._answerer.metrics.explained(await _reply(scope, receive, send, work))
+        began = perf_counter()
+        status = await _reply(scope, receive, send, work)
+        self._answerer.metrics.explained(status)
+        self._access.note("/explain", status, perf_counter() - began)
 
 
 Work = Callable[[bytes, bool], Awaitable[bytes]]

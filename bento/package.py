@@ -28,6 +28,7 @@ ARTEFACT = "artefact"
 BUILD_TIMEOUT = 300
 SOURCES = (
     "bento/__init__.py",
+    "bento/access_log.py",
     "bento/answerer.py",
     "bento/breaker.py",
     "bento/contract.py",

@@ -4,6 +4,7 @@ It runs from the bento's own sources (the working directory), so what serves is 
 """
 
 import argparse
+import os
 import socket
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def serve(bento: Path, host: str, port: int) -> None:
     from _bentoml_impl.loader import load
 
     service = load(str(bento))
+    from bento.access_log import ONE_IN, VARIABLE, AccessLog
     from bento.endpoint import Endpoint
     from bento.service import load as answerer
 
@@ -34,7 +36,7 @@ def serve(bento: Path, host: str, port: int) -> None:
     app = service.to_asgi(is_main=True)
     config = uvicorn.Config(
         # The service has this as its middleware, too; out here BentoML's others are not in the way.
-        Endpoint(app, answerer),
+        Endpoint(app, answerer, AccessLog(int(os.environ.get(VARIABLE, ONE_IN)))),
         http=Protocol,
         lifespan="on",
         access_log=False,

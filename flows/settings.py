@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import data
+from bento.access_log import ONE_IN, VARIABLE
 from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
 from data.errors import EvergreenError
 
@@ -28,6 +29,7 @@ class Settings:
         identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
         key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
         explain: whether the endpoint answers /explain; EVERGREEN_EXPLAIN=on.
+        access_log: one in how many requests is logged; 0: failures only; EVERGREEN_ACCESS_LOG.
         bind: where the gateway listens, EVERGREEN_HOST; everything else stays on loopback.
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
@@ -43,6 +45,7 @@ class Settings:
     bind: str = HOST
     certificate: Path | None = None
     rate_limit: int = RATE_LIMIT
+    access_log: int = ONE_IN
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -63,7 +66,8 @@ class Settings:
         bind = environment.get("EVERGREEN_HOST") or HOST
         named = environment.get("EVERGREEN_TLS_CERTIFICATE")
         certificate = Path(named).absolute() if named else None
-        outside = (bind, certificate, _rate_limit(environment))
+        limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
+        outside = (bind, certificate, limit, _count(VARIABLE, ONE_IN, environment))
         return cls(checkout, home, ports, user, identities, explain, key, *outside)
 
     def url(self, service: str) -> str:
@@ -107,6 +111,7 @@ class Settings:
             "EVERGREEN_HOME": str(self.home),
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
             "EVERGREEN_SIGNING_KEY": str(self.signing_key),
+            VARIABLE: str(self.access_log),
             "EVERGREEN_EXPLAIN": "on" if self.explain else "off",
             "EVERGREEN_HOST": self.bind,
             "EVERGREEN_TLS_CERTIFICATE": str(self.certificate or ""),
@@ -150,13 +155,10 @@ def _port(service: str, environment: Mapping[str, str]) -> int:
     return int(text)
 
 
-def _rate_limit(environment: Mapping[str, str]) -> int:
-    text = environment.get("EVERGREEN_RATE_LIMIT") or str(RATE_LIMIT)
+def _count(name: str, default: int, environment: Mapping[str, str]) -> int:
+    text = environment.get(name) or str(default)
     if not text.isdecimal() or int(text) > 1_000_000:
-        raise EvergreenError(
-            f"EVERGREEN_RATE_LIMIT={text!r} is no number of requests a second: use 0 (no limit) to "
-            "1000000"
-        )
+        raise EvergreenError(f"{name}={text!r} is no number: use 0 (none) to 1000000")
     return int(text)
 
 

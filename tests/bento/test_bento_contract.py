@@ -1,6 +1,7 @@
 """What the endpoint takes and refuses, against an ASGI app in process."""
 
 import asyncio
+import io
 import json
 import os
 from dataclasses import replace
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
+from bento.access_log import AccessLog
 from bento.answerer import Answerer, Identity
 from bento.breaker import Breaker
 from bento.contract import Contract, Decoder, RequestError
@@ -226,6 +228,18 @@ def test_a_model_that_keeps_failing_is_left_alone(predictor, row, tmp_path):
     _, text = server.ask(b"", method="GET", path="/metrics")
     assert b'evergreen_breaker_open{model_version="7"} 1.0' in text
     assert b'evergreen_degraded_rows_total{model_version="7"} 5.0' in text
+
+
+def test_one_in_so_many_requests_is_logged_and_every_failure(server, row, monkeypatch):
+    lines = io.StringIO()
+    server.app = Endpoint(server.other, lambda: server.answerer, AccessLog(3, lines))
+    for _ in range(7):
+        server.predict({**row, "shop": "a secret"})
+    monkeypatch.setattr(os, "write", no_space)
+    assert server.predict(row)[0] == 503
+    found = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [(line["nth"], line["status"]) for line in found] == [(3, 200), (6, 200), (8, 503)]
+    assert "secret" not in lines.getvalue()
 
 
 def test_requests_that_come_together_are_answered_as_if_alone(predictor, row, tmp_path):
