@@ -26,7 +26,7 @@ from bento.scorer import DIGEST, REFUSED, VERSION, Counts, Scorer
 from data.digests import canonical_json, sha256_file, write_atomically
 from data.errors import EvergreenError
 
-PART_ROWS = 2**15
+PART_ROWS = 2**14
 JOB, COUNTS = b"evergreen.job", b"evergreen.counts"
 Result = TypeVar("Result")
 

@@ -14,7 +14,7 @@ from bento.contract import KEY
 from bento.predictor import MODEL, Predictor
 from bento.trees import Trees
 
-CHECKED = 64  # rows of each batch for which ONNX Runtime is asked, too
+CHECKED = 32  # rows of each batch for which ONNX Runtime is asked, too
 PROBABILITY, VERSION, DIGEST, REFUSED = "probability", "model_version", "digest", "refused"
 
 
