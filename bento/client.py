@@ -115,7 +115,7 @@ class Door:
             except requests.exceptions.SSLError as error:
                 raise EvergreenError(
                     f"{url} does not show the certificate in {self.certificate}: if that was "
-                    "renewed, `evergreen down` and `evergreen up`"
+                    "renewed, `evergreen reload`"
                 ) from error
             except requests.RequestException as error:
                 raise EvergreenError(f"{url} does not answer ({type(error).__name__})") from error

@@ -211,9 +211,7 @@ def run(serving: Serving) -> None:
     program = str(binary())
     take_over = _take_over(serving, program, str(path))
     auth.renew_installation(serving.folder)
-    rows = "".join(f"{key} {value}\n" for key, value in _grants(serving).items())
-    write_atomically(serving.folder / haproxy.KEY_MAP, rows, mode=0o600)
-    write_atomically(path, render(serving, load(serving)))
+    _write_configuration(serving)
     # The map of keys is named without a folder: -C makes it one of the serving folder.
     where = ["-C", str(serving.folder), "-f", str(path)]
     os.execv(program, [program, "-W", "-db", *where, *take_over])
@@ -227,8 +225,15 @@ def reload(serving: Serving) -> None:
     Raises:
         EvergreenError: if supervisord does not run it.
     """
-    write_atomically(serving.folder / CONFIGURATION, render(serving, load(serving)))
+    _write_configuration(serving)
     supervisor.signal(serving.supervisor_socket, GATEWAY, "USR2")
+
+
+def _write_configuration(serving: Serving) -> None:
+    """What the next gateway reads: the state and the keys as they are now."""
+    rows = "".join(f"{key} {value}\n" for key, value in _grants(serving).items())
+    write_atomically(serving.folder / haproxy.KEY_MAP, rows, mode=0o600)
+    write_atomically(serving.folder / CONFIGURATION, render(serving, load(serving)))
 
 
 def _take_over(serving: Serving, *marks: str) -> list[str]:

@@ -96,6 +96,15 @@ def verify(
         raise typer.Exit(1)
 
 
+@app.command()
+def reload() -> None:
+    """Put settings or a renewed certificate in force at the gateway; no request is lost."""
+    from flows import stack
+
+    stack.reload(_settings(), console.print)
+    console.print("the next gateway has taken over")
+
+
 def _decide(number: str, word: str, note: str, by: str | None) -> None:
     from flows.approval import Decision, decide
     from flows.owner import author

@@ -57,6 +57,16 @@ def up(settings: Settings, say: Callable[[str], None] = print) -> None:
         raise
 
 
+def reload(settings: Settings, say: Callable[[str], None]) -> None:
+    """Follow the running gateway with one that has the settings of now; no request is lost.
+
+    Raises:
+        EvergreenError: if the stack is not up, or as for `up`.
+    """
+    _check_gateway(settings, say)
+    gateway.reload(settings.serving)
+
+
 def _check_gateway(settings: Settings, say: Callable[[str], None]) -> None:
     at, certificate = datetime.now(UTC), settings.certificate
     gateway.check_public(settings.serving, at)

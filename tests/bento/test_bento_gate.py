@@ -180,6 +180,10 @@ def test_a_key_is_changed_without_a_gap_and_revoked_at_once(stack, row):
     keys, _ = auth.revoke(keys, "shop", NOW)
     keep(serving, keys)
     assert (post(serving, row, new), post(serving, row)) == (401, 401), "keys stay on"
+    said = gateway.command(serving, "show info")
+    gateway.reload(serving)
+    wait_for(lambda: gateway.command(serving, "show info").split("Pid: ")[1][:9] not in said)
+    assert (post(serving, row, new), post(serving, row)) == (401, 401), "also in the next gateway"
 
 
 def test_hundreds_of_keys_are_set_at_once(stack, row):
