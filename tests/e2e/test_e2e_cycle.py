@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import requests
 
+from bento import predictions
 from data.contracts import to_columns
 from data.digests import sha256_file
 from data.partitions import Partitions
@@ -153,12 +154,7 @@ def test_every_answer_is_logged(world: World) -> None:
     body = artifact.to_requests(to_columns(_rows(world, CHANGED).head(3), planted.FIELDS),
                                 planted.FIELDS)  # fmt: skip
     answers = _served(world, body).json()
-    lines = [
-        json.loads(line)
-        for path in (world.home / "serving" / "log").glob("*/*.jsonl")
-        for line in path.read_text().splitlines()
-    ]
-    logged = {record["request_id"]: record for record in lines}
+    logged = {r["request_id"]: r for r in predictions.read(world.home / "serving")}
     for row, answer in zip(body, answers, strict=True):
         record = logged[answer["request_id"]]
         assert record["model_version"] == "2"
