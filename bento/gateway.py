@@ -24,6 +24,7 @@ from data.errors import EvergreenError, stop_on_error
 
 STATE = "state.json"
 CONFIGURATION = "gateway.cfg"
+PIDFILE = "gateway.pid"
 ADMIN_TIMEOUT = 5.0
 ROWS_PER_COMMAND = 200
 SILENT = ("set ", "add ", "commit ")  # commands that say something only if they fail
@@ -238,7 +239,7 @@ def _write_configuration(serving: Serving) -> None:
 
 def _take_over(serving: Serving, *marks: str) -> list[str]:
     """How HAProxy follows one that a killed supervisord left behind; one that hangs is ended."""
-    path = serving.folder / "gateway.pid"
+    path = serving.folder / PIDFILE
     try:
         command(serving, "show version")
     except EvergreenError:

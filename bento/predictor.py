@@ -80,14 +80,13 @@ class Predictor:
         return cls(contract, digest, few, many_rows(folder / MODEL, few, threads))
 
     def probabilities(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """The positive class's probability of each decoded row, without any fallback.
+        """The positive class's probability of each decoded row as if alone, without any fallback.
 
         Raises:
             ValueError: if the model gives a number that is no probability.
         """
         matrix = np.array([self._features(row) for row in rows], dtype=np.float32)
-        run = self.run if len(matrix) <= FEW else self.run_many
-        values: list[float] = run(matrix).tolist()
+        values: list[float] = self.run(matrix).tolist()
         return values
 
     def run(self, matrix: np.ndarray) -> np.ndarray:

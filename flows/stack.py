@@ -16,10 +16,10 @@ from filelock import FileLock
 from bento import client, gateway, rollout, slots, supervisor, tls
 from data.digests import write_atomically
 from data.errors import EvergreenError
+from flows.leftovers import STACK, check_ports, end_orphans
 from flows.settings import HOST, Settings
 
 POOL = "evergreen"
-STACK = "EVERGREEN_STACK"
 START_SECONDS = 90
 
 
@@ -46,8 +46,9 @@ def up(settings: Settings, say: Callable[[str], None] = print) -> None:
             "the stack is up already: `evergreen status` shows it, `evergreen down` stops it"
         )
     _check_gateway(settings, say)
-    _end_orphans(settings, say)
-    _check_ports(settings)
+    end_orphans(settings, say)
+    _pidfile(settings).unlink(missing_ok=True)
+    check_ports(settings)
     _prepare(settings)
     try:
         _start(settings, say)
@@ -247,50 +248,3 @@ def _wait(trouble: Callable[[], str | None], seconds: float) -> None:
         if time.monotonic() > deadline:
             raise EvergreenError(found)
         time.sleep(0.2)
-
-
-def _check_ports(settings: Settings) -> None:
-    """No port of ours may be somebody else's.
-
-    Raises:
-        EvergreenError: naming the port, who listens there if that can be seen, and the way out.
-    """
-    listening = {
-        connection.laddr.port: connection.pid
-        for connection in psutil.net_connections(kind="tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr
-    }
-    for service, port in settings.ports.items():
-        if port in listening:
-            raise EvergreenError(
-                f"port {port} of {service} is taken by {_who(listening[port])}: end it, or choose "
-                f"another with EVERGREEN_{service.upper()}_PORT; nothing was started"
-            )
-
-
-def _who(pid: int | None) -> str:
-    try:
-        return f"{psutil.Process(pid).name()} (pid {pid})" if pid else "another user's process"
-    except psutil.Error:
-        return f"pid {pid}"
-
-
-def _end_orphans(settings: Settings, say: Callable[[str], None]) -> None:
-    """End what a killed supervisord of this home left behind; nobody else's processes."""
-    orphans = [process for process in psutil.process_iter() if _is_ours(process, settings)]
-    for process in orphans:
-        say(f"ending {process.name()} (pid {process.pid}), left behind by an earlier stack")
-        process.terminate()
-    _, alive = psutil.wait_procs(orphans, timeout=10)
-    for process in alive:
-        process.kill()
-    _pidfile(settings).unlink(missing_ok=True)
-
-
-def _is_ours(process: psutil.Process, settings: Settings) -> bool:
-    """A program of this home whose supervisord is gone: it now belongs to init."""
-    try:
-        ours = process.environ().get(STACK) == str(settings.home)
-        return ours and process.pid != os.getpid()
-    except psutil.Error:
-        return False

@@ -10,10 +10,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bento import trees
+from bento.answerer import Answerer, Identity
 from bento.contract import RequestError
-from bento.endpoint import Answerer, Identity
 from bento.prediction_log import PredictionLog
-from bento.predictor import Predictor
+from bento.predictor import FEW, Predictor
 from bento.score import score
 from bento.scorer import Scorer
 from data.errors import EvergreenError
@@ -34,9 +34,10 @@ def body(frame: pd.DataFrame) -> bytes:
 
 
 def answers(endpoint: Answerer, frame: pd.DataFrame) -> list[dict]:
-    """What the endpoint says of these rows, in requests of a hundred."""
-    parts = [frame.iloc[first : first + 100] for first in range(0, len(frame), 100)]
-    return [row for part in parts for row in json.loads(endpoint.answer(body(part)))]
+    """What the endpoint says of these rows, in requests of a few."""
+    parts = [frame.iloc[first : first + FEW] for first in range(0, len(frame), FEW)]
+    requests = [endpoint.read(body(part)) for part in parts]
+    return [row for answer in endpoint.answer(requests) for row in json.loads(answer)]
 
 
 def test_a_file_is_answered_bit_for_bit_as_by_the_endpoint(
@@ -85,7 +86,7 @@ def test_a_row_that_breaks_the_contract_has_a_reason_and_no_probability(
         for name, value in change.items():
             table_rows.loc[1000 + 90 * place, name] = value
         with pytest.raises(RequestError) as refused:
-            endpoint.answer(body(table_rows.iloc[[1000 + 90 * place]]))
+            endpoint.read(body(table_rows.iloc[[1000 + 90 * place]]))
         assert refused.value.path == f"$[0].{next(iter(change))}"
     table_rows.to_parquet(source, row_group_size=800)
     scored = score(scorer, source, tmp_path / "out.parquet")

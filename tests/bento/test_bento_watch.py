@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from bento import client
-from bento.endpoint import Answerer, Endpoint, Identity
+from bento.answerer import Answerer, Identity
+from bento.endpoint import Endpoint
 from bento.prediction_log import PredictionLog
 from bento.predictor import Predictor
 from tests.bento.conftest import make_columns, make_rows
@@ -55,9 +56,10 @@ def answerer(artefact, tmp_path) -> Answerer:
 def exported(answerer: Answerer) -> dict[str, set[str]]:
     """Metric -> its labels, once a request was counted; `up` and the targets' labels are added."""
     rows = make_rows(make_columns(3, seed=1))
-    answerer.answer(json.dumps([{**row, "shop": "new"} for row in rows]).encode())
+    body = json.dumps([{**row, "shop": "new"} for row in rows]).encode()
+    answerer.answer([answerer.read(body)])
     answerer.metrics.answered(200)
-    answerer.metrics.seconds.observe(0.001)
+    answerer.metrics.took(0.001)
     (job,) = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
     added = {"job", "instance", *(name for of in job["static_configs"] for name in of["labels"])}
     found = {"up": set(added)}

@@ -23,6 +23,7 @@ from models import artifact
 from tests import planted
 from tests.e2e.world import World, processes_of
 from tests.pickles import pickles
+from tests.serving_stack import Load
 
 CHANGED = Period.parse("2024-W16")
 
@@ -316,8 +317,10 @@ def test_what_serves_survives_a_killed_supervisor(world: World) -> None:
     row = artifact.to_requests(to_columns(_rows(world, CHANGED).head(1), planted.FIELDS),
                                planted.FIELDS)  # fmt: skip
     assert _served(world, row).status_code == 200
-    done = world.run("up")
+    with Load(f"{world.url('gateway')}/predict", row) as load:
+        done = world.run("up")
     assert done.returncode == 0, done.stderr
+    assert load.failures == [] and load.seen["1"] > 100
     status = _status(world)
     assert status["endpoint"]["model_version"] == "1"
     assert status["problems"] == []
