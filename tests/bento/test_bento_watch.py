@@ -196,10 +196,9 @@ def test_a_real_prometheus_reads_a_real_slot(prometheus, served):
 
     def send() -> None:
         rows = [{**row, "shop": "new"} for row in make_rows(make_columns(20, seed=2))]
-        assert (
-            client.Door(f"http://127.0.0.1:{served}").call("POST", "/predict", rows).status == 200
-        )
-        assert client.call("POST", f"http://127.0.0.1:{served}/predict", [{}]).status == 422
+        door = client.Door(f"http://127.0.0.1:{served}")
+        assert door.call("POST", "/predict", rows).status == 200
+        assert door.call("POST", "/predict", [{}]).status == 422
 
     def rates() -> list[dict[str, Any]]:
         send()
