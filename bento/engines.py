@@ -75,18 +75,18 @@ class OnnxEngine:
 
 
 class TreeEngine:
-    """oneDAL's gradient boosted trees."""
+    """oneDAL's gradient boosted trees, on one thread."""
 
     def __init__(self, onedal: Any, model: Any) -> None:
         self._onedal = onedal
         self._model = model
 
     @classmethod
-    def build(cls, ensemble: "Ensemble", threads: int = 1) -> "TreeEngine | None":
+    def build(cls, ensemble: "Ensemble") -> "TreeEngine | None":
         """The engine of an ensemble; None if oneDAL is not installed."""
         if (onedal := _onedal()) is None:
             return None
-        onedal.daalinit(threads)
+        onedal.daalinit(1)
         builder = onedal.gbt_clf_model_builder(
             n_features=ensemble.width, n_iterations=len(ensemble.trees), n_classes=2
         )
@@ -209,10 +209,10 @@ def _add(builder: Any, tree: Tree) -> None:
         waiting.append((tree.right[place], {"parent_id": added, "position": 1}))
 
 
-def many_rows(path: Path, few: OnnxEngine, threads: int = 1) -> Engine:
+def many_rows(path: Path, few: OnnxEngine) -> Engine:
     """The fastest engine for many rows that agrees with the one for few."""
     ensemble = Ensemble.load(path, few.width) if isinstance(few.width, int) else None
-    trees = TreeEngine.build(ensemble, threads) if ensemble else None
+    trees = TreeEngine.build(ensemble) if ensemble else None
     if ensemble is None or trees is None:
         return few
     probe = ensemble.probe()

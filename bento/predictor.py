@@ -59,11 +59,8 @@ class Predictor:
         self._features = row_function(contract.features)
 
     @classmethod
-    def load(cls, folder: Path, threads: int = 1) -> "Predictor":
+    def load(cls, folder: Path) -> "Predictor":
         """Verify and load an artefact.
-
-        Args:
-            threads: for many rows at once.
 
         Raises:
             EvergreenError: if a file differs from the manifest, or the model does not fit the
@@ -77,7 +74,7 @@ class Predictor:
                 f"{folder / MODEL} takes {few.width} features, its contract declares "
                 f"{len(contract.features)}: build the artefact again"
             )
-        return cls(contract, digest, few, many_rows(folder / MODEL, few, threads))
+        return cls(contract, digest, few, many_rows(folder / MODEL, few))
 
     def probabilities(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """The positive class's probability of each decoded row as if alone, without any fallback.
