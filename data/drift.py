@@ -6,23 +6,15 @@ its periods shows against the others. For an exchangeable period the chance to e
 1 / (periods + 1), as in conformal prediction (Vovk et al. 2005).
 """
 
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
 from data.reference import SCORE, Histogram, Reference
+from data.verdicts import Finding, Verdict
 
+FEATURE_DRIFT = "feature_drift"
 FLOOR = 1e-4
-
-
-class Verdict(StrEnum):
-    """What a monitor says; a monitor without enough data says UNKNOWN, never OK."""
-
-    OK = "OK"
-    WARN = "WARN"
-    ALARM = "ALARM"
-    UNKNOWN = "UNKNOWN"
 
 
 @dataclass(frozen=True)
@@ -49,6 +41,20 @@ class DriftReport:
     columns: tuple[ColumnDrift, ...]
     score: ColumnDrift | None
     reason: str
+
+    def finding(self) -> Finding:
+        """The same as every monitor says it."""
+        columns = [asdict(column) for column in self.columns]
+        evidence = {"columns": columns, "score": asdict(self.score) if self.score else None}
+        return Finding(
+            FEATURE_DRIFT,
+            self.verdict,
+            self.statistic,
+            self.limit,
+            self.rows,
+            self.reason,
+            evidence,
+        )
 
 
 def psi(expected: np.ndarray, actual: np.ndarray) -> float:

@@ -20,12 +20,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bento import auth
 from data.contracts import to_columns
-from data.drift import Verdict
 from data.errors import EvergreenError
 from data.periods import Period, parse_as_of, span
+from data.verdicts import Finding, Verdict
 from data.windows import load
 from flows import stack
-from flows.governor import Action
 from flows.ingest import What, ingest
 from flows.monitor import monitor, reports
 from flows.project import Project
@@ -36,6 +35,7 @@ from flows.story import Week, chart, gain, table
 from flows.traffic import send
 from models import artifact
 from models.artifact import to_requests
+from models.governor import Action
 from models.quality import measure
 from models.registry import CHAMPION
 from models.version import Version
@@ -106,9 +106,11 @@ def _live(project: Project, period: Period, progress: Progress) -> None:
     _ingest(project, period, "labels")
     before, started = project.registry.alias(CHAMPION), datetime.now(UTC)
     as_flow(monitor, period=period.name)
-    drift, decision = (_reports(project)[period.name][part] for part in ("drift", "decision"))
-    if drift["verdict"] == Verdict.ALARM:
-        progress.console.print(f"{period}: alarm, {drift['reason']}", highlight=False)
+    report = _reports(project)[period.name]
+    for found in map(Finding.from_json, report["findings"]):
+        if found.verdict is Verdict.ALARM:
+            progress.console.print(f"{period}: alarm, {found.reason}", highlight=False)
+    decision = report["decision"]
     if decision["action"] != Action.WAIT:
         said = f"{period}: {decision['action']}, {decision['reason']}"
         progress.console.print(said, highlight=False)

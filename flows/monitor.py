@@ -1,4 +1,4 @@
-"""What happened in a period: drift, real quality, and the decision that follows."""
+"""What happened in a period: what every monitor says, and the decision that follows."""
 
 import json
 from collections.abc import Mapping
@@ -6,45 +6,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from prefect import flow
 from prefect.events import emit_event
 
-from bento import predictions
-from data.contracts import KEY, to_columns
 from data.digests import canonical_json, write_atomically
-from data.drift import DriftReport, Verdict, compare
 from data.errors import EvergreenError
-from data.labels import known
-from data.periods import Period, parse_as_of
-from flows.governor import Action, Decision, Watched, decide
+from data.periods import Period
+from data.verdicts import Finding, find
 from flows.project import Project
 from flows.steps import Outcome, in_flow, show, step
+from flows.watch import watch
 from models import artifact
-from models.artifact import Artifact
-from models.quality import Interval, Quality, block_bootstrap, log_losses, measure
+from models.governor import Action, Decision, Watched, decide
 from models.registry import CHAMPION
 from models.version import Version
 
 DRIFT_DETECTED = "evergreen.drift.detected"
-
-
-@dataclass(frozen=True)
-class QualityReport:
-    """Real quality of the served answers whose labels had matured.
-
-    Attributes:
-        coverage: share of the answers with a matured label among those that can have one.
-        missing: answers whose label has not matured.
-    """
-
-    verdict: Verdict
-    quality: Quality | None
-    log_loss: Interval | None
-    coverage: float
-    missing: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -54,39 +31,27 @@ class MonitorReport:
     period: str
     version: str
     served: int
-    excluded_share: float | None
-    drift: DriftReport
-    quality: QualityReport
-    trouble: str | None
+    findings: tuple[Finding, ...]
     decision: Decision
 
     @property
     def message(self) -> str:
-        decision, drift = self.decision, self.drift
-        said = f"drift {drift.verdict} ({drift.reason}), quality {self.quality.verdict}"
-        return f"{self.period}: {decision.action} ({decision.reason}); {said}"
+        said = ", ".join(f"{found.monitor} {found.verdict}" for found in self.findings)
+        return f"{self.period}: {self.decision.action} ({self.decision.reason}); {said}"
 
     def to_markdown(self) -> str:
         """A page people read."""
-        quality, drift = self.quality.quality, self.drift
         lines = [
             f"# {self.period}: {self.decision.action}",
             f"Version {self.version} answered {self.served} requests. {self.decision.reason}.",
-            f"**Drift** {drift.verdict}: {drift.reason}.",
-            f"**Quality** {self.quality.verdict}: {self.quality.reason}.",
-            f"{self.quality.coverage:.1%} of the answers have a matured label, "
-            f"{self.quality.missing} are missing.",
         ]
-        if quality and quality.roc_auc is not None:
-            lines.append(
-                f"ROC-AUC {quality.roc_auc:.3f}, log loss {quality.log_loss:.3f}, observed rate "
-                f"{quality.positive_rate:.3f} against {quality.mean_probability:.3f} predicted."
-            )
-        if self.excluded_share is not None:
-            lines.append(f"{self.excluded_share:.1%} of the events will never have a label.")
-        table = ["| feature | PSI | usual up to |", "|---|---|---|"]
-        table += [f"| {c.name} | {c.psi:.3f} | {c.limit:.3f} |" for c in drift.columns]
-        return "\n\n".join([*lines, "\n".join(table)])
+        lines += [f"**{f.monitor}** {f.verdict}: {f.reason}." for f in self.findings]
+        if drift := find(self.findings, "feature_drift"):
+            table = ["| feature | PSI | usual up to |", "|---|---|---|"]
+            columns = drift.evidence["columns"]
+            table += [f"| {c['name']} | {c['psi']:.3f} | {c['limit']:.3f} |" for c in columns]
+            lines.append("\n".join(table))
+        return "\n\n".join(lines)
 
 
 def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
@@ -99,113 +64,26 @@ def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
     champion = project.registry.alias(CHAMPION)
     if champion is None:
         raise EvergreenError("nothing serves, so nothing can be watched: run `evergreen retrain`")
-    model = artifact.load(project.registry.folder(champion))
-    report = step(watch, project, chosen, champion, model)
+    report = step(judge, project, chosen, champion)
     path = _folder(project) / f"{report.period}-v{report.version}.json"
     write_atomically(path, canonical_json(asdict(report)))
     show("monitor", report.to_markdown(), f"{chosen}: {report.decision.reason}")
-    print(f"{chosen}: drift {report.drift.verdict}, {report.drift.reason}")
-    print(f"{chosen}: quality {report.quality.verdict}, {report.quality.reason}")
+    for found in report.findings:
+        print(f"{chosen}: {found.monitor} {found.verdict}, {found.reason}")
     print(f"{chosen}: {report.decision.action}, {report.decision.reason}")
     if report.decision.action is Action.RETRAIN:
         announce(project, report)
     return report
 
 
-def watch(project: Project, period: Period, champion: Version, model: Artifact) -> MonitorReport:
+def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
     """The report on a period, without any effect."""
-    rows = project.partitions.rows(period)
-    logged = _logged(project, period, champion)
-    served = rows.merge(logged, how="inner", on=KEY, validate="1:1")
-    columns = to_columns(served, project.problem.fields)
-    scores = served["probability"].to_numpy(dtype=float)
-    minimum = project.params.monitor.minimum_rows
-    drift = compare(model.reference, model.matrix(columns), scores, minimum)
-    labels = _matured(project, period)
-    excluded = _excluded_share(labels)
-    quality = _quality(project, period, served, labels)
-    trouble = _trouble(project, excluded, drift)
+    model = artifact.load(project.registry.folder(champion))
+    seen = watch(project, period, champion, model)
     learned_until = Period.parse(model.training["holdout"][-1])
-    history = [*_history(project, champion, period), Watched(period, drift.verdict, trouble)]
-    return MonitorReport(
-        period=period.name,
-        version=champion.number,
-        served=len(served),
-        excluded_share=excluded,
-        drift=drift,
-        quality=quality,
-        trouble=trouble,
-        decision=decide(history, learned_until, project.params.governor),
-    )
-
-
-def _logged(project: Project, period: Period, champion: Version) -> pd.DataFrame:
-    """Key and probability of every event of the period that the champion answered."""
-    folder, columns = project.settings.serving.folder, ["logged_at", KEY, "probability"]
-    predictions.archive(folder)
-    found = predictions.table(folder, columns, period.start, period.end, champion.number)
-    told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
-    return told.drop_duplicates(KEY, keep="last")[[KEY, "probability"]].astype({KEY: "str"})
-
-
-def _matured(project: Project, period: Period) -> pd.DataFrame | None:
-    """The labels known when the period's are due, one for each event; None before any arrives."""
-    if not project.partitions.has_labels(period):
-        return None
-    as_of = parse_as_of(period.name, project.problem.label_delay)
-    return known(project.partitions.labels(period), as_of)
-
-
-def _quality(
-    project: Project, period: Period, served: pd.DataFrame, labels: pd.DataFrame | None
-) -> QualityReport:
-    """Served answers against their matured labels."""
-    if labels is None:
-        reason = f"no labels of {period} have arrived"
-        return QualityReport(Verdict.UNKNOWN, None, None, 0.0, len(served), reason)
-    params, moment = project.params, project.problem.event_time
-    told = served.merge(labels, how="left", on=KEY, validate="1:1").sort_values([moment, KEY])
-    judged = told[told["label"].notna()]
-    due = len(told) - int(told["excluded"].notna().sum())
-    coverage, missing = len(judged) / due if due else 0.0, due - len(judged)
-    limits = params.monitor
-    if len(judged) < limits.minimum_rows or coverage < limits.minimum_label_coverage:
-        reason = f"{len(judged)} of {due} answers have a matured label, {missing} are missing: "
-        reason += f"too few to judge (at least {limits.minimum_label_coverage:.0%} of them and "
-        reason += f"{limits.minimum_rows} are)"
-        return QualityReport(Verdict.UNKNOWN, None, None, coverage, missing, reason)
-    label = judged["label"].to_numpy(dtype=np.int8)
-    probability = judged["probability"].to_numpy(dtype=float)
-    day = judged[moment].to_numpy().astype("datetime64[D]")
-    losses, gates = log_losses(label, probability), params.gates
-    interval = block_bootstrap(
-        losses, day, gates.bootstrap_samples, gates.confidence, params.train.seed
-    )
-    constant = log_losses(label, np.full(len(label), label.mean())).mean()
-    worse = bool(interval.low > constant)
-    verdict = Verdict.WARN if worse else Verdict.OK
-    reason = f"log loss {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-    reason += f", {'worse' if worse else 'no worse'} than the week's own rate ({constant:.3f})"
-    reason += f", {missing} labels missing" if missing else ""
-    quality = measure(label, probability)
-    return QualityReport(verdict, quality, interval, coverage, missing, reason)
-
-
-def _excluded_share(labels: pd.DataFrame | None) -> float | None:
-    """Share of events that never get a label among those known; None before any is."""
-    if labels is None or labels.empty:
-        return None
-    return float(labels["excluded"].notna().mean())
-
-
-def _trouble(project: Project, excluded: float | None, drift: DriftReport) -> str | None:
-    """Why a retrain would learn from broken data, if it would."""
-    limit = project.params.monitor.excluded_share_limit
-    if excluded is not None and excluded > limit:
-        return f"{excluded:.0%} of events have no outcome (at most {limit:.0%} is usual)"
-    if drift.verdict is Verdict.UNKNOWN:
-        return drift.reason
-    return None
+    history = [*_history(project, champion, period), Watched(period, seen.findings)]
+    decision = decide(history, learned_until, project.params.governor)
+    return MonitorReport(period.name, champion.number, seen.served, seen.findings, decision)
 
 
 def _history(project: Project, champion: Version, before: Period) -> list[Watched]:
@@ -214,9 +92,8 @@ def _history(project: Project, champion: Version, before: Period) -> list[Watche
     for content in reports(project):
         period = Period.parse(content["period"])
         if content["version"] == champion.number and period < before:
-            verdict = Verdict(content["drift"]["verdict"])
-            retrained = content["decision"]["action"] == Action.RETRAIN
-            found.append(Watched(period, verdict, content["trouble"], retrained))
+            findings = tuple(Finding.from_json(said) for said in content["findings"])
+            found.append(Watched(period, findings, Action(content["decision"]["action"])))
     return found
 
 

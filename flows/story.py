@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from data.verdicts import Finding, Verdict, find
+
 
 @dataclass(frozen=True)
 class Week:
@@ -33,8 +35,9 @@ class Week:
     @classmethod
     def of(cls, report: Mapping[str, Any], first: tuple[float, float]) -> "Week":
         """From a monitor's report and version 1's ROC-AUC and log loss on the same rows."""
-        quality, drift = report["quality"]["quality"] or {}, report["drift"]
-        missing = float("nan")
+        findings = [Finding.from_json(said) for said in report["findings"]]
+        drift, judged = find(findings, "feature_drift"), find(findings, "quality")
+        quality, missing = judged.evidence if judged else {}, float("nan")
         return cls(
             period=report["period"],
             version=report["version"],
@@ -43,9 +46,9 @@ class Week:
             log_loss=quality.get("log_loss", missing),
             first_roc_auc=first[0],
             first_log_loss=first[1],
-            drift=missing if drift["statistic"] is None else drift["statistic"],
-            drift_limit=drift["limit"],
-            verdict=drift["verdict"],
+            drift=missing if drift is None or drift.value is None else drift.value,
+            drift_limit=missing if drift is None or drift.threshold is None else drift.threshold,
+            verdict=drift.verdict if drift else Verdict.UNKNOWN,
             action=report["decision"]["action"],
         )
 

@@ -7,8 +7,9 @@ import pytest
 
 from data import drift, reference
 from data.digests import canonical_json
-from data.drift import Verdict, compare, psi
+from data.drift import compare, psi
 from data.reference import Histogram, Reference
+from data.verdicts import Verdict
 
 NAMES = ("level", "kind")
 ROWS, PERIODS = 300, 12

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from data.drift import Verdict
 from data.ingest import ingest
 from data.labels import LABELLED_AT
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
-from flows import monitor
+from data.verdicts import Verdict
+from flows import watch
 from tests import planted
 
 PROBLEM, WEEK = planted.PROBLEM, Period.parse("2024-W06")
@@ -27,21 +27,23 @@ def project(tmp_path, params):
 
 def judged(project):
     served = project.partitions.rows(WEEK).assign(probability=0.3)
-    labels = monitor._matured(project, WEEK)
-    return monitor._quality(project, WEEK, served, labels), monitor._excluded_share(labels)
+    labels = watch.matured(project, WEEK)
+    return watch.quality(project, WEEK, served, labels), watch.contract(project, labels)
 
 
 def test_quality_waits_until_enough_labels_have_matured(project):
     batch = planted.read(WEEK)
     told = planted.outcomes(batch).assign(labelled_at=batch["sent_at"] + PROBLEM.label_delay)
     found, excluded = judged(project)
-    assert (found.verdict, found.missing, excluded) == (Verdict.UNKNOWN, 500, None)
+    assert found.verdict is excluded.verdict is Verdict.UNKNOWN
+    assert found.evidence["missing"] == 500
     ingest(PROBLEM, project.partitions, WEEK, told.head(400))
     found, _ = judged(project)
     part = int(told["label"].head(400).notna().sum())
     lost = int(told["excluded"].head(400).notna().sum())
-    assert found.verdict is Verdict.UNKNOWN and found.missing == 500 - part - lost
-    assert f"{found.missing} are missing" in found.reason and 0.7 < found.coverage < 0.9
+    assert found.verdict is Verdict.UNKNOWN and found.evidence["missing"] == 500 - part - lost
+    assert f"{found.evidence['missing']} are missing" in found.reason
+    assert 0.7 < found.evidence["coverage"] < 0.9
     late = told[400:].assign(**{LABELLED_AT: DUE + timedelta(days=1)})
     ingest(PROBLEM, project.partitions, WEEK, late[:50])
     assert judged(project)[0] == found, "labels that are known later have not matured"
@@ -52,5 +54,6 @@ def test_quality_waits_until_enough_labels_have_matured(project):
     ingest(PROBLEM, whole, WEEK, batch)
     project.partitions = whole
     found, excluded = judged(project)
-    assert found.verdict is not Verdict.UNKNOWN and (found.missing, found.coverage) == (0, 1.0)
-    assert excluded == pytest.approx(np.mean(batch["fate"] == "lost"))
+    assert found.verdict is not Verdict.UNKNOWN
+    assert (found.evidence["missing"], found.evidence["coverage"]) == (0, 1.0)
+    assert excluded.value == pytest.approx(np.mean(batch["fate"] == "lost"))

@@ -4,15 +4,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from data.drift import Verdict
+from data.drift import FEATURE_DRIFT
 from data.params import Governor
 from data.periods import Period, span
+from data.verdicts import Finding, Verdict, find
+
+# An alarm of one of these is for a person to look at: a retrain would learn the fault.
+BROKEN = ("contract", "skew")
 
 
 class Action(StrEnum):
     """What to do about a period."""
 
     RETRAIN = "retrain"
+    RECALIBRATE = "recalibrate"
     WAIT = "wait"
     INVESTIGATE = "investigate"
 
@@ -27,12 +32,25 @@ class Decision:
 
 @dataclass(frozen=True)
 class Watched:
-    """What one period's monitor said of the champion's data, and whether a retrain followed."""
+    """What the monitors said of one period, and what was decided; None before it is."""
 
     period: Period
-    drift: Verdict
-    trouble: str | None
-    retrained: bool = False
+    findings: tuple[Finding, ...]
+    action: Action | None = None
+
+    @property
+    def drift(self) -> Verdict:
+        """A monitor that did not run knows nothing."""
+        found = find(self.findings, FEATURE_DRIFT)
+        return found.verdict if found else Verdict.UNKNOWN
+
+    @property
+    def trouble(self) -> str | None:
+        """Why a retrain would learn from broken data, if it would."""
+        broken = [f for f in self.findings if f.monitor in BROKEN and f.verdict is Verdict.ALARM]
+        if broken:
+            return broken[0].reason
+        return None
 
 
 def decide(history: Sequence[Watched], learned_until: Period, params: Governor) -> Decision:
@@ -48,7 +66,8 @@ def decide(history: Sequence[Watched], learned_until: Period, params: Governor) 
     if now.trouble:
         return Decision(Action.INVESTIGATE, f"a retrain would not help: {now.trouble}")
     if now.drift is Verdict.UNKNOWN:
-        return Decision(Action.INVESTIGATE, "drift could not be judged")
+        said = find(now.findings, FEATURE_DRIFT)
+        return Decision(Action.INVESTIGATE, said.reason if said else "drift was not watched")
     run, needed = _alarms_running(history), params.consecutive_alarms
     if age >= params.maximum_age_periods:
         due = f"the champion is {age} periods old"
@@ -66,7 +85,7 @@ def decide(history: Sequence[Watched], learned_until: Period, params: Governor) 
 
 def _since_retrain(history: Sequence[Watched]) -> int | None:
     """Periods since a retrain that left this champion in place; None if there was none."""
-    tried = [watched.period for watched in history[:-1] if watched.retrained]
+    tried = [watched.period for watched in history[:-1] if watched.action is Action.RETRAIN]
     return len(span(tried[-1].next(), history[-1].period)) if tried else None
 
 

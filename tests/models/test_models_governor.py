@@ -2,10 +2,10 @@
 
 import pytest
 
-from data.drift import Verdict
 from data.params import Governor
 from data.periods import Period
-from flows.governor import Action, Decision, Watched, decide
+from data.verdicts import Finding, Verdict
+from models.governor import Action, Decision, Watched, decide
 
 PARAMS = Governor(consecutive_alarms=2, cooldown_periods=4, maximum_age_periods=13)
 VERDICTS = {"o": Verdict.OK, "w": Verdict.WARN, "A": Verdict.ALARM, "u": Verdict.UNKNOWN}
@@ -18,8 +18,12 @@ def decided(learned_until: str, first: str, story: str, params: Governor = PARAM
     for letter in story:
         if letter != "-":
             drift = VERDICTS.get(letter, Verdict.ALARM)
-            trouble = "20% of events have no outcome" if letter == "!" else None
-            history.append(Watched(period, drift, trouble, retrained=letter == "R"))
+            findings = [Finding("feature_drift", drift, None, None, 0, "drift could not be judged")]
+            if letter == "!":
+                said = "20% of events have no outcome"
+                findings.append(Finding("contract", Verdict.ALARM, 0.2, 0.15, 500, said))
+            action = Action.RETRAIN if letter == "R" else Action.WAIT
+            history.append(Watched(period, tuple(findings), action))
         period = period.next()
     return decide(history, Period.parse(learned_until), params)
 

@@ -1,0 +1,46 @@
+"""What a monitor says of a period: one type for all of them."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """What a monitor says; a monitor without enough data says UNKNOWN, never OK."""
+
+    OK = "OK"
+    WARN = "WARN"
+    ALARM = "ALARM"
+    UNKNOWN = "UNKNOWN"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one monitor says of one period.
+
+    Attributes:
+        monitor: its name, such as feature_drift.
+        value: the statistic; None where it could not be computed.
+        threshold: what it was held against.
+        rows: what it was computed from.
+        reason: a sentence.
+        evidence: what a page shows beside it, as JSON.
+    """
+
+    monitor: str
+    verdict: Verdict
+    value: float | None
+    threshold: float | None
+    rows: int
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Finding":
+        return cls(**{**value, "verdict": Verdict(value["verdict"])})
+
+
+def find(findings: Iterable[Finding], monitor: str) -> Finding | None:
+    """What that monitor says; None if it did not run."""
+    return next((found for found in findings if found.monitor == monitor), None)
