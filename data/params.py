@@ -141,11 +141,22 @@ class Monitor(Section):
 
 
 class Governor(Section):
-    """When an alarm is worth a retrain; counted in periods."""
+    """When an alarm is worth a retrain; counted in periods.
+
+    Attributes:
+        cooldown_periods: a younger champion is left alone; after a retrain that did not help, too,
+            twice as long after each further one.
+        monthly_retrains, monthly_seconds: with as many in the last 30 days, or as much CPU time
+            spent on them, no further one is started.
+        recalibration_shrink: the share of a gap in level that a recalibration takes over.
+    """
 
     consecutive_alarms: Annotated[int, Field(ge=1)]
     cooldown_periods: Annotated[int, Field(ge=0)]
     maximum_age_periods: Annotated[int, Field(ge=1)]
+    monthly_retrains: Annotated[int, Field(ge=1)] = 3
+    monthly_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    recalibration_shrink: Share = 0.5
 
 
 class Approval(Section):
