@@ -79,6 +79,13 @@ class Season:
         """When the last label of a slot is known, and the decision about it is made."""
         return self.slots[slot].end + np.timedelta64(self.problem.label_delay)
 
+    def stand_in(self, slot: int) -> Period:
+        """The period that the clock shows: after the wrap, one that follows the last."""
+        period = self.slots[0].period
+        for _ in range(slot):
+            period = period.next()
+        return period
+
     @cached_property
     def counts(self) -> tuple[Counts, ...]:
         """What the features learn from each slot."""
