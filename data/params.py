@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from data.errors import EvergreenError
 from data.gate_params import Gates, Section, Share
+from data.monitor_params import Monitor
 from data.release_params import Release
 
 CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
@@ -129,15 +130,6 @@ class Importance(Section):
 
     repeats: Annotated[int, Field(ge=1)]
     maximum_shift: Share
-
-
-class Monitor(Section):
-    """When a period is unusual."""
-
-    bins: Annotated[int, Field(ge=2)]
-    minimum_rows: Annotated[int, Field(ge=1)]
-    minimum_label_coverage: Share
-    excluded_share_limit: Share
 
 
 class Governor(Section):

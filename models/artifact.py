@@ -156,10 +156,11 @@ def model_params(params: Params) -> dict[str, Any]:
     """The parameters that shape the model.
 
     `as_of` is a window's own and may be overridden; the label coverage decides only whether there
-    is a model.
+    is a model, and the monitor's limits only what is said of one.
     """
-    sections = {"train", "candidates", "rolling", "calibration", "tune", "decision", "monitor"}
+    sections = {"train", "candidates", "rolling", "calibration", "tune", "decision"}
     chosen = params.model_dump(include=sections | set(params.candidates))
+    chosen["monitor"] = {"bins": params.monitor.bins}
     del chosen["train"]["as_of"], chosen["train"]["minimum_label_coverage"]
     return chosen
 
