@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.ticker import MaxNLocator
 
 from data.periods import Period
 from data.verdicts import Finding, Verdict, find
@@ -70,13 +71,18 @@ class Week:
 
 @dataclass(frozen=True)
 class Mark:
-    """One period of a chart, in pixels; `y` is None where nothing is known."""
+    """One period of a chart, in pixels; `y` is None where nothing is known.
+
+    Attributes:
+        change: the version, where it is another one than in the period before.
+    """
 
     x: float
     y: float | None
     period: str
     verdict: Verdict
     value: float | None
+    change: str
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ class Chart:
     limits: str
     usual: tuple[float, ...]
     ticks: tuple[tuple[float, float], ...]
+    step: float
 
 
 def to_html(name: str, report: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> str:
@@ -212,13 +219,14 @@ def _chart(monitor: str, past: Sequence[Week]) -> Chart | None:
             period=week.period,
             verdict=f.verdict if f else Verdict.UNKNOWN,
             value=f.value if f else None,
+            change=week.version if place and week.version != past[place - 1].version else "",
         )
         for place, (week, f) in enumerate(zip(past, said, strict=True))
     )
     question, axis = ABOUT.get(monitor, (monitor, "value"))
     return Chart(
         monitor, question, axis, marks, _stretches(marks), _steps(said, step, scale),
-        tuple(scale.height(v) for v in usual), scale.ticks(),
+        tuple(scale.height(v) for v in usual), scale.ticks(), round(step, 1),
     )  # fmt: skip
 
 
@@ -270,5 +278,6 @@ class _Scale:
             every = max(1, round((self.high - self.low) / 4))
             shown = [10.0**e for e in range(int(self.low), int(self.high) + 1, every)]
         else:
-            shown = [self.low + (self.high - self.low) * part / 4 for part in range(5)]
+            found = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(self.low, self.high)
+            shown = [float(v) for v in found if self.low <= v <= self.high]
         return tuple((self.height(value), value) for value in shown)
