@@ -1,19 +1,20 @@
 """Has a window drifted from the reference more than the reference drifts by itself?
 
 The statistic is the population stability index (PSI) of Siddiqi (2006). Its usual limit of 0.2 says
-nothing about seasonal data, so the limit here is the reference's own: the largest PSI that any of
-its periods shows against the others. For an exchangeable period the chance to exceed it is at most
-1 / (periods + 1), as in conformal prediction (Vovk et al. 2005).
+nothing about seasonal data, so the limit here is the reference's own: what its periods show against
+the others, see `data.conformal`.
 """
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from data.conformal import Limit, limit
 from data.reference import SCORE, Histogram, Reference
-from data.verdicts import Finding, Verdict
+from data.verdicts import Finding, Verdict, twice
 
-FEATURE_DRIFT = "feature_drift"
+FEATURE_DRIFT, SCORE_DRIFT = "feature_drift", "score_drift"
+RATE = 0.05
 FLOOR = 1e-4
 
 
@@ -32,11 +33,16 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """The drift of one window; `columns` are sorted by PSI, largest first."""
+    """The drift of one window; `columns` are sorted by PSI, largest first.
+
+    Attributes:
+        rate: how often a period like the reference's is above `limit`, at most.
+    """
 
     verdict: Verdict
     statistic: float | None
     limit: float
+    rate: float
     rows: int
     columns: tuple[ColumnDrift, ...]
     score: ColumnDrift | None
@@ -44,8 +50,7 @@ class DriftReport:
 
     def finding(self) -> Finding:
         """The same as every monitor says it."""
-        columns = [asdict(column) for column in self.columns]
-        evidence = {"columns": columns, "score": asdict(self.score) if self.score else None}
+        evidence = {"columns": [asdict(column) for column in self.columns], "rate": self.rate}
         return Finding(
             FEATURE_DRIFT,
             self.verdict,
@@ -56,6 +61,17 @@ class DriftReport:
             evidence,
         )
 
+    def score_finding(self, last: Finding | None = None) -> Finding:
+        """What is said of the scores; `last` is what was said of the period before."""
+        if self.score is None:
+            return Finding(SCORE_DRIFT, Verdict.UNKNOWN, None, None, self.rows, self.reason)
+        score = self.score
+        reason = (
+            f"PSI of the scores {score.psi:.3f}; the reference itself reaches {score.limit:.3f}"
+        )
+        found = Finding(SCORE_DRIFT, Verdict.OK, score.psi, score.limit, self.rows, reason)
+        return twice(found, score.unusual, last)
+
 
 def psi(expected: np.ndarray, actual: np.ndarray) -> float:
     """Population stability index between two histograms of counts, shares floored at 1e-4."""
@@ -65,7 +81,11 @@ def psi(expected: np.ndarray, actual: np.ndarray) -> float:
 
 
 def compare(
-    reference: Reference, matrix: np.ndarray, scores: np.ndarray, minimum_rows: int
+    reference: Reference,
+    matrix: np.ndarray,
+    scores: np.ndarray,
+    minimum_rows: int,
+    rate: float = RATE,
 ) -> DriftReport:
     """Compare a window with the reference.
 
@@ -74,42 +94,47 @@ def compare(
         matrix: the window's features, shape (n, features), in the reference's order.
         scores: the probabilities that were served for them, shape (n,).
         minimum_rows: with fewer rows the verdict is UNKNOWN.
+        rate: how often a period like the reference's may be above the limit.
     """
-    limit = self_limit(reference)
+    usual = self_limit(reference, rate)
     if len(matrix) < minimum_rows:
         reason = f"{len(matrix)} rows are too few to judge drift: {minimum_rows} are needed"
-        return DriftReport(Verdict.UNKNOWN, None, limit, len(matrix), (), None, reason)
+        return DriftReport(
+            Verdict.UNKNOWN, None, usual.value, usual.rate, len(matrix), (), None, reason
+        )
     values = {h.name: matrix[:, i] for i, h in enumerate(_features(reference))}
     values[SCORE] = scores
     drifts = {
-        h.name: ColumnDrift(h.name, psi(_total(h), h.count(values[h.name])), max(_within(h)))
+        h.name: ColumnDrift(
+            h.name, psi(_total(h), h.count(values[h.name])), limit(_within(h), rate).value
+        )
         for h in reference.histograms
     }
     score = drifts.pop(SCORE)
     columns = tuple(sorted(drifts.values(), key=lambda drift: -drift.psi))
-    return _judge(columns, score, limit, len(matrix))
+    return _judge(columns, score, usual, len(matrix))
 
 
-def self_limit(reference: Reference) -> float:
-    """The largest PSI over all features that any reference period shows against the others."""
-    return max(max(_within(h)) for h in _features(reference))
+def self_limit(reference: Reference, rate: float = RATE) -> Limit:
+    """What the largest PSI over all features may reach, from each period against the others."""
+    within = np.array([_within(h) for h in _features(reference)])
+    return limit(within.max(axis=0).tolist(), rate)
 
 
 def _judge(
-    columns: tuple[ColumnDrift, ...], score: ColumnDrift, limit: float, rows: int
+    columns: tuple[ColumnDrift, ...], score: ColumnDrift, usual: Limit, rows: int
 ) -> DriftReport:
     top, unusual = columns[0], [c.name for c in columns if c.unusual]
-    if top.psi > limit:
+    if top.psi > usual.value:
         verdict = Verdict.ALARM
-        reason = f"{top.name} has PSI {top.psi:.2f}, above {limit:.2f}, the most in the reference"
-    elif unusual or score.unusual:
+        reason = f"{top.name} has PSI {top.psi:.2f}, {usual.say()}"
+    elif unusual:
         verdict = Verdict.WARN
-        names = ", ".join([*unusual, *([SCORE] if score.unusual else [])])
-        reason = f"unusual for itself: {names}; no PSI above the reference's {limit:.2f}"
+        reason = f"unusual for itself: {', '.join(unusual)}; no PSI above {usual.value:.2f}"
     else:
         verdict = Verdict.OK
-        reason = f"largest PSI {top.psi:.2f} ({top.name}); the reference itself reaches {limit:.2f}"
-    return DriftReport(verdict, top.psi, limit, rows, columns, score, reason)
+        reason = f"largest PSI {top.psi:.2f} ({top.name}), {usual.say()}"
+    return DriftReport(verdict, top.psi, usual.value, usual.rate, rows, columns, score, reason)
 
 
 def _features(reference: Reference) -> list[Histogram]:

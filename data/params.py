@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from data.errors import EvergreenError
 from data.gate_params import Gates, Section, Share
+from data.monitor_params import Monitor
 from data.release_params import Release
 
 CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
@@ -131,21 +132,23 @@ class Importance(Section):
     maximum_shift: Share
 
 
-class Monitor(Section):
-    """When a period is unusual."""
-
-    bins: Annotated[int, Field(ge=2)]
-    minimum_rows: Annotated[int, Field(ge=1)]
-    minimum_label_coverage: Share
-    excluded_share_limit: Share
-
-
 class Governor(Section):
-    """When an alarm is worth a retrain; counted in periods."""
+    """When an alarm is worth a retrain; counted in periods.
+
+    Attributes:
+        cooldown_periods: a younger champion is left alone; after a retrain that did not help, too,
+            twice as long after each further one.
+        monthly_retrains, monthly_seconds: with as many in the last 30 days, or as much CPU time
+            spent on them, no further one is started.
+        recalibration_shrink: the share of a gap in level that a recalibration takes over.
+    """
 
     consecutive_alarms: Annotated[int, Field(ge=1)]
     cooldown_periods: Annotated[int, Field(ge=0)]
     maximum_age_periods: Annotated[int, Field(ge=1)]
+    monthly_retrains: Annotated[int, Field(ge=1)] = 3
+    monthly_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    recalibration_shrink: Share = 0.5
 
 
 class Approval(Section):

@@ -5,10 +5,12 @@ histogram: how much they differ among themselves is the yardstick for a new one.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from data.field_history import FieldHistory
 
 SCORE = "score"
 
@@ -37,22 +39,87 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class SliceHistory:
+    """How the out-of-fold scores did on one slice, in every period of the reference.
+
+    Attributes:
+        slice, value: such as carrier, AA; `all` is everything.
+        rows: labelled rows; positives: those of them with label 1.
+        expected: the sum of their probabilities.
+        variance: the sum of p (1 - p).
+        loss: the sum of their log losses, nats.
+        roc_auc: of everything; None for a slice, and where there is one outcome only.
+    """
+
+    slice: str
+    value: str
+    rows: tuple[int, ...]
+    positives: tuple[int, ...]
+    expected: tuple[float, ...]
+    variance: tuple[float, ...]
+    loss: tuple[float, ...]
+    roc_auc: tuple[float | None, ...]
+
+
+@dataclass(frozen=True)
+class Daily:
+    """Squared error beyond what calibrated probabilities have, for each day; see models.concept.
+
+    Attributes:
+        days: ISO dates, ascending.
+        residual: the mean of (y - p)^2 - p (1 - p) over a day's `rows`.
+    """
+
+    days: tuple[str, ...]
+    rows: tuple[int, ...]
+    residual: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Reference:
-    """Histograms of every feature and of the out-of-fold score over the training periods."""
+    """What the training periods looked like.
+
+    Attributes:
+        periods: in order; every history has a value for each.
+        histograms: of every feature, and of the out-of-fold score.
+        fields: the raw fields.
+        slices: quality of the out-of-fold scores; the first is everything.
+        daily: their squared error by day; None if it was not computed.
+        steps: scores and the rate of positives at each, ascending: an isotonic calibration of the
+            out-of-fold scores, linear in between.
+    """
 
     periods: tuple[str, ...]
     histograms: tuple[Histogram, ...]
+    fields: tuple[FieldHistory, ...] = ()
+    slices: tuple[SliceHistory, ...] = ()
+    daily: Daily | None = None
+    steps: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        own = asdict(replace(self, fields=()))
+        return own | {"fields": [field.to_json() for field in self.fields]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Reference":
+        """From a reference.json; an artefact of before has histograms only."""
         histograms = tuple(
             Histogram(h["name"], tuple(h["edges"]), tuple(tuple(row) for row in h["counts"]))
             for h in value["histograms"]
         )
-        return cls(tuple(value["periods"]), histograms)
+        daily, steps = value.get("daily"), value.get("steps", ((), ()))
+        return cls(
+            tuple(value["periods"]),
+            histograms,
+            tuple(map(FieldHistory.from_json, value.get("fields", ()))),
+            tuple(SliceHistory(**_tuples(each)) for each in value.get("slices", ())),
+            Daily(**_tuples(daily)) if daily else None,
+            (tuple(steps[0]), tuple(steps[1])),
+        )
+
+
+def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
 
 
 def build(

@@ -1,9 +1,11 @@
 """What a monitor says of a period: one type for all of them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+
+EXCEEDED = "exceeded"
 
 
 class Verdict(StrEnum):
@@ -44,3 +46,17 @@ class Finding:
 def find(findings: Iterable[Finding], monitor: str) -> Finding | None:
     """What that monitor says; None if it did not run."""
     return next((found for found in findings if found.monitor == monitor), None)
+
+
+def twice(found: Finding, exceeded: bool, last: Finding | None) -> Finding:
+    """WARN where a period exceeds its limit, ALARM where the one before it did, too.
+
+    Args:
+        found: what is said of the period if it does not.
+        last: the same monitor on the period before, of the same model; None if it did not run.
+    """
+    before = last is not None and bool(last.evidence.get(EXCEEDED))
+    verdict = (Verdict.ALARM if before else Verdict.WARN) if exceeded else found.verdict
+    reason = found.reason + (", for the second period running" if exceeded and before else "")
+    evidence = {**found.evidence, EXCEEDED: exceeded}
+    return replace(found, verdict=verdict, reason=reason, evidence=evidence)

@@ -130,6 +130,14 @@ def retrain(
 
 
 @app.command()
+def recalibrate(
+    as_of: AsOf = None, cause: Annotated[str, typer.Option(help="Why.")] = "asked for"
+) -> None:
+    """Move the champion's level towards that of the newest labels, and release it if it passes."""
+    _start("recalibrate", as_of=as_of, cause=cause)
+
+
+@app.command()
 def monitor(
     period: Annotated[str | None, typer.Argument(help="Default: the newest with labels.")] = None,
 ) -> None:

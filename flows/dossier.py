@@ -19,10 +19,12 @@ from models.artifact import Artifact, Trained
 from models.card import Evidence
 from models.gates import GateReport, Verdict
 from models.importance import FieldImportance
+from models.page import Card
 from models.version import Version
 
 PARAMS = "params.yaml"
 STUDY = "study.json"
+GATES = "gates.json"
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,7 @@ def keep(project: Project, judged: Judgement) -> Kept:
     name = f"train {judged.tags['as_of']}"
     table, periods = trained.holdout_table(), evaluate.by_period(trained.rolling, params)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / tracking.REGISTERED
-        shutil.copytree(judged.challenger.folder, folder / tracking.ARTIFACT)
-        page.write(described, folder)
-        (folder / "gates.json").write_text(digests.canonical_json(judged.report.to_json()))
-        signing.sign(folder, project.keys)
+        folder = signed(project, judged.challenger, judged.report, described, Path(scratch))
         run_id = tracking.log_training(
             project.registry.tracking,
             name=name,
@@ -81,8 +79,24 @@ def keep(project: Project, judged: Judgement) -> Kept:
             trials=trained.trials,
             metric=params.rolling.metric,
         )
-    shown = f"{described.summary} The whole card: `evergreen card VERSION`, or `{page.HTML}` here."
-    return Kept(run_id, shown)
+    return Kept(run_id, shown(described))
+
+
+def signed(
+    project: Project, challenger: Artifact, report: GateReport, described: Card, into: Path
+) -> Path:
+    """The signed folder of a version: artefact, card and gate report."""
+    folder = into / tracking.REGISTERED
+    shutil.copytree(challenger.folder, folder / tracking.ARTIFACT)
+    page.write(described, folder)
+    (folder / GATES).write_text(digests.canonical_json(report.to_json()))
+    signing.sign(folder, project.keys)
+    return folder
+
+
+def shown(described: Card) -> str:
+    """What the registry says beside a version."""
+    return f"{described.summary} The whole card: `evergreen card VERSION`, or `{page.HTML}` here."
 
 
 def _evidence(project: Project, judged: Judgement) -> Evidence:

@@ -48,7 +48,7 @@ class MonitorReport:
         lines += [f"**{f.monitor}** {f.verdict}: {f.reason}." for f in self.findings]
         if drift := find(self.findings, "feature_drift"):
             table = ["| feature | PSI | usual up to |", "|---|---|---|"]
-            columns = drift.evidence["columns"]
+            columns = drift.evidence.get("columns", [])
             table += [f"| {c['name']} | {c['psi']:.3f} | {c['limit']:.3f} |" for c in columns]
             lines.append("\n".join(table))
         return "\n\n".join(lines)
@@ -79,9 +79,10 @@ def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
 def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
     """The report on a period, without any effect."""
     model = artifact.load(project.registry.folder(champion))
-    seen = watch(project, period, champion, model)
+    before = _history(project, champion, period)
+    seen = watch(project, period, champion, model, before)
     learned_until = Period.parse(model.training["holdout"][-1])
-    history = [*_history(project, champion, period), Watched(period, seen.findings)]
+    history = [*before, Watched(period, seen.findings)]
     decision = decide(history, learned_until, project.params.governor)
     return MonitorReport(period.name, champion.number, seen.served, seen.findings, decision)
 

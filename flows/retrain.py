@@ -6,7 +6,7 @@ from flows.approval import NotPromotedError
 from flows.project import Project
 from flows.release import run_release
 from flows.steps import Outcome
-from flows.train import run_train
+from flows.train import Judged, run_train
 from models import standing
 
 
@@ -19,20 +19,30 @@ def run_retrain(
     `evergreen release` only.
     """
     judged = run_train(project, as_of, cause, by)
+    said = f"trained as of {judged.version.tags['as_of']}"
+    return release_judged(project, judged, said, by)
+
+
+def release_judged(project: Project, judged: Judged, said: str, by: str | None) -> Outcome:
+    """Release what passed its gates, unless it was taken back or sent back before.
+
+    Args:
+        said: what is said of it when it serves.
+    """
     number = judged.version.number
     if not judged.passed:
         return Outcome(f"{judged.message}; the champion keeps serving", done=False)
     if rolled := standing.taken_back(project.ledger.read(), number):
-        said = f"version {number} was rolled back ({rolled.reason}): the champion keeps serving"
-        return Outcome(f"{said}; `evergreen release {number}` brings it back", done=False)
+        refused = f"version {number} was rolled back ({rolled.reason}): the champion keeps serving"
+        return Outcome(f"{refused}; `evergreen release {number}` brings it back", done=False)
     if ended := standing.aborted(project.ledger.read(), number):
-        said = f"version {number} was sent back ({ended.reason}): the champion keeps serving"
-        return Outcome(f"{said}; `evergreen release {number}` tries it again", done=False)
+        refused = f"version {number} was sent back ({ended.reason}): the champion keeps serving"
+        return Outcome(f"{refused}; `evergreen release {number}` tries it again", done=False)
     try:
         run_release(project, number, by)
     except NotPromotedError as refusal:
         return Outcome(f"{refusal}; the champion keeps serving", done=False)
-    return Outcome(f"version {number} serves, trained as of {judged.version.tags['as_of']}")
+    return Outcome(f"version {number} serves, {said}")
 
 
 @flow(name="retrain", flow_run_name="retrain {as_of} · {cause}", log_prints=True)

@@ -7,7 +7,8 @@
 | contract.json | fields, fitted features, target, threshold, base rate |
 | reference.json | what the training data looked like |
 | golden.json | raw rows with the probabilities that every copy must answer |
-| training.json | windows, rows, parameters, choice, study, calibration, sha256 of each partition |
+| training.json | windows, rows, parameters, choice, study, calibration, sha256 of each partition;
+|  | of a recalibrated one, see `models.shifted`, its base and its shift |
 
 skops would keep scikit-learn's objects, but its bytes hold memory addresses and the time: no digest
 could be an identity.
@@ -155,10 +156,11 @@ def model_params(params: Params) -> dict[str, Any]:
     """The parameters that shape the model.
 
     `as_of` is a window's own and may be overridden; the label coverage decides only whether there
-    is a model.
+    is a model, and the monitor's limits only what is said of one.
     """
-    sections = {"train", "candidates", "rolling", "calibration", "tune", "decision", "monitor"}
+    sections = {"train", "candidates", "rolling", "calibration", "tune", "decision"}
     chosen = params.model_dump(include=sections | set(params.candidates))
+    chosen["monitor"] = {"bins": params.monitor.bins}
     del chosen["train"]["as_of"], chosen["train"]["minimum_label_coverage"]
     return chosen
 
@@ -263,8 +265,14 @@ def _predict(folder: Path, training: Mapping[str, Any]) -> Callable[[np.ndarray]
     if not (folder / Boosted.FILE).exists():
         return _onnx(folder)
     found = training.get("calibration", {"method": "none", "periods": ()})
-    model, calibration = Boosted.load(folder), Calibration.from_json(found)
+    calibration = Calibration.from_json(found).moved(level_shift(training))
+    model = Boosted.load(folder)
     return lambda matrix: calibration.predict(model, matrix)
+
+
+def level_shift(training: Mapping[str, Any]) -> float:
+    """What a recalibration added to the log odds of the model as it was trained; 0 without one."""
+    return float(training.get("recalibration", {}).get("shift", 0.0))
 
 
 def serve_scores(artifact: Artifact, rows: list[dict[str, Any]]) -> np.ndarray:

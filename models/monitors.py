@@ -1,55 +1,212 @@
-"""Monitors of quality: served probabilities against matured labels; pure functions."""
+"""Monitors of quality: served probabilities against matured labels; pure functions.
 
-from dataclasses import asdict
+A single period is noise (a storm is no fault of the model), so that what exceeds its limit warns,
+and alarms when the period before did, too. Limits are what the reference's own periods reach.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from data.conformal import limit
+from data.monitor_params import Monitor
 from data.params import Params
-from data.verdicts import Finding, Verdict
+from data.reference import Reference
+from data.verdicts import Finding, Verdict, twice
 from models.quality import block_bootstrap, log_losses, measure
+from models.tally import EVERYTHING, Slice, Tally, entropy, tallies, tally
 
-QUALITY = "quality"
+QUALITY, CALIBRATION, ESTIMATED = "quality", "calibration", "estimated_quality"
+SLICE_ROWS = 100
+SHOWN = 12
 
 
-def quality(
-    label: np.ndarray, probability: np.ndarray, day: np.ndarray, due: int, params: Params
-) -> Finding:
-    """Whether the answers were better than their period's own rate would have been.
+@dataclass(frozen=True)
+class Judged:
+    """The answers of a period whose labels have matured.
+
+    Attributes:
+        label, probability, day: shape (n,), in order of event time.
+        due: answers that can have a label.
+        slices: name -> the value of each row, shape (n,).
+        why: why there is none.
+    """
+
+    label: np.ndarray
+    probability: np.ndarray
+    day: np.ndarray
+    due: int
+    slices: Mapping[str, np.ndarray] = field(default_factory=dict)
+    why: str = ""
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    @property
+    def missing(self) -> int:
+        return self.due - len(self)
+
+    @property
+    def coverage(self) -> float:
+        return len(self) / self.due if self.due else 0.0
+
+    def too_few(self, monitor: str, limits: Monitor) -> Finding | None:
+        """UNKNOWN, if there are too few to judge."""
+        if len(self) >= limits.minimum_rows and self.coverage >= limits.minimum_label_coverage:
+            return None
+        reason = self.why or (
+            f"{len(self)} of {self.due} answers have a matured label, {self.missing} are missing: "
+            f"too few to judge (at least {limits.minimum_label_coverage:.0%} of them and "
+            f"{limits.minimum_rows} are)"
+        )
+        evidence = {"coverage": self.coverage, "missing": self.missing}
+        return Finding(monitor, Verdict.UNKNOWN, None, None, len(self), reason, evidence)
+
+
+def quality(judged: Judged, reference: Reference, params: Params, last: Finding | None) -> Finding:
+    """Whether the log loss beyond that of the period's own rate is more than the reference's.
 
     Args:
-        label, probability, day: of the answers with a matured label, shape (n,).
-        due: answers that can have a label.
+        reference: what out-of-fold scores reached, by period.
+        last: what was said of the period before.
     """
-    judged, limits, gates = len(label), params.monitor, params.gates
-    coverage, missing = judged / due if due else 0.0, due - judged
-    if judged < limits.minimum_rows or coverage < limits.minimum_label_coverage:
-        reason = f"{judged} of {due} answers have a matured label, {missing} are missing: "
-        reason += f"too few to judge (at least {limits.minimum_label_coverage:.0%} of them and "
-        reason += f"{limits.minimum_rows} are)"
-        return unknown_quality(judged, missing, coverage, reason)
+    if (unknown := judged.too_few(QUALITY, params.monitor)) is not None:
+        return unknown
+    if not reference.slices:
+        return _no_history(QUALITY, len(judged))
+    constant = entropy(float(judged.label.mean()))
     interval = block_bootstrap(
-        log_losses(label, probability),
-        day,
-        gates.bootstrap_samples,
-        gates.confidence,
+        log_losses(judged.label, judged.probability) - constant,
+        judged.day,
+        params.gates.bootstrap_samples,
+        params.gates.confidence,
         params.train.seed,
     )
-    constant = float(log_losses(label, np.full(judged, label.mean())).mean())
-    worse = bool(interval.low > constant)
-    reason = f"log loss {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-    reason += f", {'worse' if worse else 'no worse'} than the period's own rate ({constant:.3f})"
-    reason += f", {missing} labels missing" if missing else ""
+    past = [each.added_loss for each in tallies(reference.slices[0])]
+    usual = limit(past, params.monitor.false_alarm_rate)
+    found = measure(judged.label, judged.probability)
+    reason = f"log loss {found.log_loss:.3f}, {interval.value:+.3f} [{interval.low:+.3f}, "
+    reason += f"{interval.high:+.3f}] beside the period's own rate; {usual.say()}"
+    reason += f"; {judged.missing} labels missing" if judged.missing else ""
     evidence = {
-        **asdict(measure(label, probability)),
+        **asdict(found),
         "interval": asdict(interval),
-        "coverage": coverage,
-        "missing": missing,
+        "coverage": judged.coverage,
+        "missing": judged.missing,
+        "past": past,
+        "rate": usual.rate,
     }
-    verdict = Verdict.WARN if worse else Verdict.OK
-    return Finding(QUALITY, verdict, interval.value, constant, judged, reason, evidence)
+    said = Finding(QUALITY, Verdict.OK, interval.value, usual.value, len(judged), reason, evidence)
+    return twice(said, interval.value > usual.value, last)
 
 
-def unknown_quality(judged: int, missing: int, coverage: float, reason: str) -> Finding:
-    """Too few labels."""
-    evidence = {"coverage": coverage, "missing": missing}
-    return Finding(QUALITY, Verdict.UNKNOWN, None, None, judged, reason, evidence)
+def calibration(
+    judged: Judged, reference: Reference, params: Monitor, last: Finding | None
+) -> Finding:
+    """Whether probabilities are too high or too low: of everything, or of one slice beyond that.
+
+    The gap is in log odds. That of everything swings with the periods, and its limit with it; what
+    a slice adds to it does not, and is counted in standard errors.
+    """
+    if (unknown := judged.too_few(CALIBRATION, params)) is not None:
+        return unknown
+    if not reference.slices:
+        return _no_history(CALIBRATION, len(judged))
+    now = tally(judged.label, judged.probability, judged.slices)
+    past = past_tallies(reference)
+    gaps = np.array([each.bias for each in past[EVERYTHING]])
+    usual = limit(np.abs(gaps - np.median(gaps)).tolist(), params.false_alarm_rate)
+    gap = now[EVERYTHING].bias - float(np.median(gaps))
+    scores = slice_scores(past, now)
+    usual_slice = limit(slice_history(past), params.false_alarm_rate)
+    worst = max(scores, key=lambda each: abs(scores[each]), default=None)
+    extreme = abs(scores[worst]) if worst else 0.0
+    whole = abs(gap) / max(usual.value, 1e-9) >= extreme / max(usual_slice.value, 1e-9)
+    value, threshold = (abs(gap), usual) if whole else (extreme, usual_slice)
+    reason = f"probabilities are off by {now[EVERYTHING].bias:+.2f} log odds, {usual.say()}"
+    if worst:
+        reason += f"; {' '.join(worst)} by {now[worst].bias - now[EVERYTHING].bias:+.2f} beyond, "
+        reason += f"{extreme:.1f} standard errors, {usual_slice.say()}"
+    shown = sorted(scores, key=lambda each: -abs(scores[each]))[:SHOWN]
+    evidence = {
+        "gap": now[EVERYTHING].bias,
+        "positive_rate": float(judged.label.mean()),
+        "mean_probability": float(judged.probability.mean()),
+        "gaps": gaps.tolist(),
+        "rate": threshold.rate,
+        "slices": [
+            {"slice": s[0], "value": s[1], "rows": now[s].rows, "standard_errors": scores[s],
+             "gap": now[s].bias - now[EVERYTHING].bias}
+            for s in shown
+        ],
+    }  # fmt: skip
+    said = Finding(CALIBRATION, Verdict.OK, value, threshold.value, len(judged), reason, evidence)
+    return twice(said, value > threshold.value, last)
+
+
+def past_tallies(reference: Reference) -> dict[Slice, list[Tally]]:
+    """Every slice's sums in every period."""
+    return {(each.slice, each.value): tallies(each) for each in reference.slices}
+
+
+def slice_scores(
+    past: Mapping[Slice, Sequence[Tally]], now: Mapping[Slice, Tally]
+) -> dict[Slice, float]:
+    """How far each slice's gap beyond the whole's is from what it was, in standard errors.
+
+    The error is that of the sums, and what the gap itself moves from period to period.
+    """
+    found = {}
+    for name, tally_now in now.items():
+        if name == EVERYTHING or name not in past or tally_now.rows < SLICE_ROWS:
+            continue
+        before = [
+            (each.bias - whole.bias, 1 / each.variance)
+            for each, whole in zip(past[name], past[EVERYTHING], strict=True)
+            if each.rows >= SLICE_ROWS and each.variance
+        ]
+        if len(before) < 2 or not tally_now.variance:
+            continue
+        gaps, errors = np.array(before).T
+        moves = max(float(gaps.var(ddof=1) - errors.mean()), 0.0)
+        spread = moves + float(gaps.var(ddof=1)) / len(gaps) + 1 / tally_now.variance
+        gap = tally_now.bias - now[EVERYTHING].bias
+        found[name] = float((gap - gaps.mean()) / np.sqrt(spread))
+    return found
+
+
+def slice_history(past: Mapping[Slice, Sequence[Tally]]) -> list[float]:
+    """The largest of them for each period of the reference against the others."""
+    found = []
+    for place in range(len(past[EVERYTHING])):
+        others = {name: [*each[:place], *each[place + 1 :]] for name, each in past.items()}
+        scores = slice_scores(others, {name: each[place] for name, each in past.items()})
+        found.append(max(map(abs, scores.values()), default=0.0))
+    return found
+
+
+def estimated_quality(reference: Reference, scores: np.ndarray, minimum_rows: int) -> Finding:
+    """What quality the scores alone suggest: a chart, never a trigger.
+
+    Calibrated by the reference, each score says how often it is right (CBPE of NannyML); that is
+    optimistic as soon as the relation itself has changed.
+    """
+    if len(scores) < minimum_rows or not reference.steps[0]:
+        reason = f"{len(scores)} answers (at least {minimum_rows} are needed, and a reference)"
+        return Finding(ESTIMATED, Verdict.UNKNOWN, None, None, len(scores), reason)
+    chance = np.interp(scores, *reference.steps)
+    order = np.argsort(scores, kind="stable")
+    positive, negative = chance[order], 1 - chance[order]
+    below = np.cumsum(negative) - negative / 2
+    area = float((positive * below).sum() / max(positive.sum() * negative.sum(), 1e-12))
+    loss = float(np.mean(-chance * np.log(np.clip(scores, 1e-7, 1))
+                         - (1 - chance) * np.log(np.clip(1 - scores, 1e-7, 1))))  # fmt: skip
+    reason = f"ROC-AUC {area:.3f} and log loss {loss:.3f}, if the relation has not changed"
+    evidence = {"roc_auc": area, "log_loss": loss, "positive_rate": float(chance.mean())}
+    return Finding(ESTIMATED, Verdict.OK, area, None, len(scores), reason, evidence)
+
+
+def _no_history(monitor: str, rows: int) -> Finding:
+    reason = "the model keeps no history of its quality: train it again"
+    return Finding(monitor, Verdict.UNKNOWN, None, None, rows, reason)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data import features, matrix, reference, windows
+from data import features, matrix, windows
 from data.errors import EvergreenError, stop_on_error
 from data.matrix import Matrix, Past
 from data.params import Params, load_params
@@ -20,6 +20,7 @@ from models import artifact, calibrate, rolling, tune
 from models.artifact import Trained
 from models.calibrate import Calibration
 from models.candidates import CANDIDATES, CHALLENGER, Fitted, Settings
+from models.profile import profile
 from models.rolling import LABEL, PERIOD, Choice, Fold
 from models.tune import TUNED, Report, Study, Trial, say
 
@@ -87,11 +88,11 @@ def train(
         calibration=chosen.calibration,
         base_rate=past.positive / len(past),
         threshold=decision_threshold(params),
-        reference=reference.build(
-            [feature.name for feature in fitted],
-            seen.values,
+        reference=profile(
+            past,
+            fitted,
+            seen,
             out_of_fold_scores(past, chosen.choice, chosen.calibration, params),
-            seen.period,
             params.monitor.bins,
         ),
         fingerprint=windows.fingerprint(partitions, found.periods, as_of),

@@ -7,7 +7,7 @@ from mlflow.entities.model_registry import ModelVersion
 
 from data.errors import EvergreenError
 
-JUDGED_AGAINST = "judged_against"
+JUDGED_AGAINST, RECALIBRATED_FROM = "judged_against", "recalibrated_from"
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class Version:
         """Number of the champion that its gates compared it with; None if there was none."""
         number = self.tags.get(JUDGED_AGAINST, "none")
         return None if number == "none" else number
+
+    @property
+    def trained(self) -> str:
+        """Number of the version whose training this is: another one's if it is recalibrated."""
+        return self.tags.get(RECALIBRATED_FROM, self.number)
 
     @property
     def dirty(self) -> bool:

@@ -68,7 +68,7 @@ def test_the_limit_is_the_worst_period_against_all_others(known):
         counts = np.asarray(histogram.counts)
         for i, row in enumerate(counts):
             by_hand.append(psi(np.delete(counts, i, axis=0).sum(axis=0), row))
-    assert drift.self_limit(known) == pytest.approx(max(by_hand))
+    assert drift.self_limit(known).value == pytest.approx(max(by_hand))
 
 
 def test_a_planted_shift_alarms_and_is_named(known):
@@ -99,10 +99,16 @@ def test_without_drift_alarms_are_as_rare_as_promised():
     assert 0 < alarms / trials < 1.5 * promised
 
 
-def test_a_shift_of_the_score_alone_warns(known):
+def test_a_shift_of_the_score_alone_warns_and_alarms_when_it_stays(known):
     random = np.random.default_rng(8)
     report = compare(known, window(random), random.uniform(0.6, 1, ROWS), 200)
-    assert report.verdict is Verdict.WARN and reference.SCORE in report.reason
+    assert report.verdict is not Verdict.ALARM
+    first = report.score_finding()
+    assert first.verdict is Verdict.WARN and first.value > first.threshold
+    assert report.score_finding(first).verdict is Verdict.ALARM
+    quiet = compare(known, window(random), random.uniform(0, 1, ROWS), 200).score_finding(first)
+    assert quiet.verdict is Verdict.OK
+    assert report.score_finding(quiet).verdict is Verdict.WARN
 
 
 def test_too_few_rows_are_unknown_never_ok(known):

@@ -6,12 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from data import field_history
+from data.contracts import to_columns
 from data.ingest import ingest
 from data.labels import LABELLED_AT
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
+from data.reference import Reference
 from data.verdicts import Verdict
 from flows import watch
+from models import monitors, tally
 from tests import planted
 
 PROBLEM, WEEK = planted.PROBLEM, Period.parse("2024-W06")
@@ -25,10 +29,23 @@ def project(tmp_path, params):
     return SimpleNamespace(params=params, problem=PROBLEM, partitions=partitions)
 
 
+def past():
+    """Two weeks of a model that says 0.3 of everything, and their fields."""
+    weeks = [planted.read(Period.parse(name)) for name in ("2024-W04", "2024-W05")]
+    told = [planted.outcomes(week)["label"].dropna().to_numpy() for week in weeks]
+    tallies = [tally.tally(label, np.full(len(label), 0.3), {}) for label in told]
+    columns = [to_columns(planted.prepare(week), PROBLEM.fields) for week in weeks]
+    fields = field_history.build(PROBLEM.fields, columns)
+    return Reference(("a", "b"), (), fields, tally.history(tallies, [0.5, 0.5]))
+
+
 def judged(project):
     served = project.partitions.rows(WEEK).assign(probability=0.3)
-    labels = watch.matured(project, WEEK)
-    return watch.quality(project, WEEK, served, labels), watch.contract(project, labels)
+    judged = watch.judged(project, WEEK, served, watch.matured(project, WEEK, DUE))
+    model = SimpleNamespace(reference=past())
+    seen = watch.Evidence(project, WEEK, None, model, project.partitions.rows(WEEK))
+    said = monitors.quality(judged, model.reference, project.params, None)
+    return said, watch.contract(seen, None)
 
 
 def test_quality_waits_until_enough_labels_have_matured(project):
@@ -56,4 +73,5 @@ def test_quality_waits_until_enough_labels_have_matured(project):
     found, excluded = judged(project)
     assert found.verdict is not Verdict.UNKNOWN
     assert (found.evidence["missing"], found.evidence["coverage"]) == (0, 1.0)
-    assert excluded.value == pytest.approx(np.mean(batch["fate"] == "lost"))
+    lost = np.mean(batch["fate"] == "lost")
+    assert excluded.evidence["excluded"] == pytest.approx(lost)

@@ -1,0 +1,84 @@
+"""Monitor `concept_drift`: has what follows from the features changed since training?
+
+For calibrated probabilities the squared error (y - p)^2 is p (1 - p) on average. The mean over a
+day's rows of the difference, (y - p)(1 - 2p), is one observation: rows of a day go wrong together.
+Two bets are made against it, that it is higher, and that it is lower, than the reference's own
+out-of-fold scores leave room for, and the money won is averaged over several stakes. While neither
+is so, the chance that it ever reaches 1 / alpha is at most alpha (Ville 1939), however often one
+looks: an e-process, in the betting form of I. Waudby-Smith, A. Ramdas, "Estimating means of bounded
+random variables by betting" (JRSS B 2024).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data.reference import Daily
+from data.verdicts import Finding, Verdict
+
+CONCEPT_DRIFT = "concept_drift"
+LOWEST, HIGHEST = -0.125, 1.0  # the least and the most that (y - p)(1 - 2p) can be
+STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # parts of the largest that cannot lose everything
+BLOCK_DAYS = 7
+ROOM = 2.0  # standard errors of the reference's own mean
+MINIMUM_DAYS = 3
+
+
+@dataclass(frozen=True)
+class Room:
+    """The daily means that the reference leaves room for."""
+
+    low: float
+    high: float
+
+
+def room(reference: Daily) -> Room:
+    """The reference's mean, and two standard errors of it over blocks of a week."""
+    values = np.array(reference.residual)
+    blocks = [values[i : i + BLOCK_DAYS].mean() for i in range(0, len(values), BLOCK_DAYS)]
+    error = np.std(blocks, ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else np.inf
+    middle = float(values.mean())
+    return Room(max(middle - ROOM * error, LOWEST), min(middle + ROOM * error, HIGHEST))
+
+
+def log_evidence(values: np.ndarray, usual: Room) -> np.ndarray:
+    """Logarithm of the money won after each day, shape (days,), from daily means (days,)."""
+    bets = []
+    for sign, border, worst in ((1.0, usual.high, LOWEST), (-1.0, usual.low, HIGHEST)):
+        largest = 1.0 / max(sign * (border - worst), 1e-3)
+        for part in STAKES:
+            gain = 1 + part * largest * sign * (values - border)
+            bets.append(np.log(np.maximum(gain, 1e-12)).cumsum())
+    return np.asarray(np.logaddexp.reduce(bets, axis=0) - np.log(len(bets)))
+
+
+def concept_drift(reference: Daily | None, seen: Daily, alpha: float, minimum_rows: int) -> Finding:
+    """Whether the labels since the champion began still follow from its features.
+
+    Args:
+        reference: of the out-of-fold scores; None for a model that has none.
+        seen: every labelled day that the champion answered, oldest first.
+        alpha: the chance, over the whole life of a champion, to alarm for nothing.
+    """
+    rows, needed = sum(seen.rows), 1 / alpha
+    if reference is None or len(reference.days) <= BLOCK_DAYS or rows < minimum_rows:
+        reason = f"{rows} labelled answers (at least {minimum_rows} are needed, and a reference)"
+        return Finding(CONCEPT_DRIFT, Verdict.UNKNOWN, None, needed, rows, reason)
+    usual, values = room(reference), np.array(seen.residual)
+    logs = log_evidence(values, usual)
+    most, now = float(np.exp(min(logs.max(), 50.0))), float(np.exp(min(logs[-1], 50.0)))
+    first = next((d for d, e in zip(seen.days, logs, strict=True) if e >= np.log(needed)), None)
+    mean = float(np.average(values, weights=seen.rows))
+    verdict = Verdict.OK if first is None else Verdict.ALARM
+    reason = f"evidence {most:.3g} against the old relation, {needed:.0f} is proof"
+    reason += f": reached on {first}" if first else ""
+    reason += f"; error {mean:+.4f} beyond calibration, usual {usual.low:+.4f} to {usual.high:+.4f}"
+    evidence = {
+        "days": list(seen.days),
+        "residual": list(seen.residual),
+        "log_evidence": [round(float(e), 4) for e in logs],
+        "now": now,
+        "since": first,
+        "room": [usual.low, usual.high],
+    }
+    return Finding(CONCEPT_DRIFT, verdict, most, needed, rows, reason, evidence)

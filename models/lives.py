@@ -1,0 +1,232 @@
+"""One life of a model: a season under one policy, from the answers of models fitted before."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.special import expit
+
+from data.params import Params
+from data.verdicts import Finding, Verdict
+from data.windows import Labelled
+from models.gates_quality import no_more_loss, no_worse_ranking
+from models.governor import Action, Attempt, Watched
+from models.policies import Known, Policy
+from models.quality import Quality, log_losses, measure
+from models.recalibrate import learn
+from models.replay import Answers, Season
+from models.train import decision_threshold
+
+# Retrains are judged by the periods that follow; a further one is another model's.
+HORIZON = 4
+
+Watch = Callable[[int, int, np.ndarray], tuple[Finding, ...]]
+
+
+@dataclass(frozen=True)
+class Week:
+    """What one period came to.
+
+    Attributes:
+        cost: of its decisions for an average row, in units of a false positive.
+        action: what was decided after it; None after the last.
+        alarm: whether feature drift alarmed.
+        gain: how much less log loss a new model has than the champion in the next periods.
+        promoted: whether the retrain's model took over; None if there was none.
+    """
+
+    period: str
+    quality: Quality
+    cost: float
+    rows: int
+    action: Action | None = None
+    alarm: bool = False
+    gain: float | None = None
+    promoted: bool | None = None
+
+
+@dataclass(frozen=True)
+class Life:
+    """A season under one policy; `seconds` is the CPU time of its retrains."""
+
+    policy: str
+    season: str
+    seed: int
+    weeks: tuple[Week, ...]
+    seconds: float
+
+    def mean(self, metric: str) -> float:
+        """Mean of a metric over the periods where it is defined."""
+        found = [getattr(week.quality, metric) for week in self.weeks]
+        return float(np.mean([value for value in found if value is not None]))
+
+    @property
+    def retrains(self) -> int:
+        return sum(week.action is Action.RETRAIN for week in self.weeks)
+
+    @property
+    def recalibrations(self) -> int:
+        return sum(week.action is Action.RECALIBRATE for week in self.weeks)
+
+    @property
+    def vain(self) -> int:
+        """Retrains whose model did not take over, or was no better than the one before."""
+        made = [week for week in self.weeks if week.action is Action.RETRAIN]
+        return sum(not week.promoted or (week.gain or 0.0) <= 0 for week in made)
+
+
+@dataclass
+class Scene:
+    """One season with one seed: what every policy is replayed on; answers are kept once read.
+
+    Attributes:
+        answers: slot -> answers of the model as of it.
+        watch: (slot, the champion's slot, served log odds) -> findings.
+    """
+
+    season: Season
+    seed: int
+    params: Params
+    answers: Callable[[int], Answers]
+    watch: Watch
+    _read: dict[int, Answers] = field(default_factory=dict)
+    _losses: dict[tuple[int, int, bool], float] = field(default_factory=dict)
+
+    def model(self, as_of: int) -> Answers:
+        if as_of not in self._read:
+            self._read[as_of] = self.answers(as_of)
+        return self._read[as_of]
+
+    def shift(self, as_of: int, slot: int) -> float:
+        """What a recalibration after `slot` adds to a model's log odds."""
+        label, odds = self.season.slots[slot].rows.label, self.model(as_of).of(slot)
+        return learn(label, odds, self.params.governor.recalibration_shrink)
+
+    def loss(self, as_of: int, slot: int, level: bool) -> float:
+        """Log loss of a model in a slot; with `level`, recalibrated after the one before."""
+        key = (as_of, slot, level)
+        if key not in self._losses:
+            shift = self.shift(as_of, slot - 1) if level and slot > as_of else 0.0
+            odds = self.model(as_of).of(slot) + shift
+            label = self.season.slots[slot].rows.label
+            self._losses[key] = float(log_losses(label, expit(odds)).mean())
+        return self._losses[key]
+
+    def gain(self, champion: int, slot: int, level: bool) -> float:
+        """How much less log loss the model as of `slot` has than the champion, in mean over the
+        next periods."""
+        ahead = range(slot + 1, min(slot + 1 + HORIZON, len(self.season.slots)))
+        return float(np.mean([self.loss(champion, s, level) - self.loss(slot, s, level)
+                              for s in ahead]))  # fmt: skip
+
+
+@dataclass(frozen=True)
+class State:
+    """What answers from a moment on."""
+
+    since: np.timedelta64
+    as_of: int
+    shift: float = 0.0
+
+
+@dataclass
+class _World:
+    """Where a life stands."""
+
+    champion: int
+    states: list[State]
+    history: list[Watched] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+def live(scene: Scene, policy: Policy) -> Life:
+    """The season under a policy."""
+    season = scene.season
+    world = _World(season.first, [State(np.timedelta64(0), season.first)])
+    weeks = []
+    for slot in season.served:
+        odds = served(season, scene.model, world.states, slot)
+        week = _told(scene, slot, odds)
+        if slot in season.decisions:
+            week = _decided(scene, policy, world, week, slot, odds)
+        weeks.append(week)
+    seconds = sum(attempt.seconds for attempt in world.attempts)
+    return Life(policy.name, season.name, scene.seed, tuple(weeks), seconds)
+
+
+def _decided(
+    scene: Scene, policy: Policy, world: _World, week: Week, slot: int, odds: np.ndarray
+) -> Week:
+    """Decide after a slot that was answered with these log odds (n,), and do it."""
+    season, champion = scene.season, world.champion
+    day, since = season.stand_in(slot), season.known(slot)
+    findings = scene.watch(slot, champion, odds) if policy.watches else ()
+    now = Watched(day, findings)
+    known = Known(
+        slot - season.decisions.start,
+        (*world.history, now),
+        season.stand_in(champion),
+        tuple(world.attempts),
+    )
+    action = policy.act(known)
+    world.history.append(replace(now, action=action))
+    gain = scene.gain(champion, slot, policy.level)
+    promoted = None
+    if action is Action.RETRAIN:
+        challenger = scene.model(slot)
+        world.attempts.append(Attempt(day, challenger.seconds))
+        promoted = not blocked(season.slots[slot].rows, challenger.of(slot), odds, scene.params)
+        if promoted:
+            world.champion, world.history = slot, []
+            world.states.append(State(since, slot))
+    elif action is Action.RECALIBRATE:
+        world.states.append(State(since, champion, scene.shift(champion, slot)))
+    alarm = now.drift is Verdict.ALARM
+    return replace(week, action=action, alarm=alarm, gain=gain, promoted=promoted)
+
+
+def served(
+    season: Season, model: Callable[[int], Answers], states: Sequence[State], slot: int
+) -> np.ndarray:
+    """Log odds (n,) that the rows of a slot were answered with, each by the state of its moment."""
+    moment = season.slots[slot].moment
+    place = np.searchsorted([state.since for state in states], moment, side="right") - 1
+    odds = np.empty(len(moment))
+    for number in np.unique(place):
+        rows, state = place == number, states[number]
+        odds[rows] = model(state.as_of).of(slot)[rows] + state.shift
+    return odds
+
+
+def blocked(
+    held: Labelled, challenger: np.ndarray, champion: np.ndarray, params: Params
+) -> str | None:
+    """Why the gates that compare a challenger with the champion refuse it; None if they do not.
+
+    Args:
+        held: the newest matured period, which the challenger has not seen.
+        challenger, champion: log odds of its rows, shape (n,).
+    """
+    gates = params.gates
+    draws = {
+        "samples": gates.bootstrap_samples,
+        "confidence": gates.confidence,
+        "seed": params.train.seed,
+    }
+    own, other = expit(challenger), expit(champion)
+    verdicts = (
+        no_worse_ranking("not_worse_than_champion", held, own, other, gates.champion_margin, draws),
+        no_more_loss("log_loss", held, own, other, gates.log_loss_margin, draws),
+    )
+    return next((verdict.reason for verdict in verdicts if not verdict.passed), None)
+
+
+def _told(scene: Scene, slot: int, odds: np.ndarray) -> Week:
+    """How good the answers were."""
+    rows, costs = scene.season.slots[slot].rows, scene.params.decision
+    probability = expit(odds)
+    positive = probability >= decision_threshold(scene.params)
+    ratio = costs.cost_false_negative / costs.cost_false_positive
+    wrong = np.where(rows.label == 1, ratio * ~positive, positive)
+    period = scene.season.slots[slot].period.name
+    return Week(period, measure(rows.label, probability), float(wrong.mean()), len(rows))

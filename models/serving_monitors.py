@@ -1,0 +1,148 @@
+"""Monitors of serving: skew, the endpoint, labels that do not come, age; pure functions."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from data.labels import Coverage
+from data.monitor_params import Monitor
+from data.verdicts import Finding, Verdict
+
+SKEW, ENDPOINT, LABEL_ARRIVAL, MODEL_AGE = "skew", "endpoint", "label_arrival", "model_age"
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """Logged answers and the same events through training's path; rows in the same order.
+
+    Attributes:
+        names: of the features; keys: of the events, shape (n,).
+        logged, partition: features of the rows as sent and as ingested, shape (n, features).
+        answered: probabilities that were sent; again: those of the logged rows now, shape (n,).
+    """
+
+    names: tuple[str, ...]
+    keys: np.ndarray
+    logged: np.ndarray
+    partition: np.ndarray
+    answered: np.ndarray
+    again: np.ndarray
+
+
+def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
+    """Whether what was served is what training would have computed.
+
+    Any probability that differs by more than `tolerance` is an alarm; features have to be equal to
+    the bit in all but a small share of rows, for rows may be restated after they were served.
+    """
+    rows = len(found.keys)
+    if rows < params.minimum_rows:
+        reason = f"{rows} answers that name their event: at least {params.minimum_rows} are needed"
+        return Finding(SKEW, Verdict.UNKNOWN, None, params.skew_share, rows, reason)
+    other = (found.logged != found.partition) & ~(
+        np.isnan(found.logged) & np.isnan(found.partition)
+    )
+    differs, gap = other.any(axis=1), np.abs(found.answered - found.again)
+    wrong = ~(gap <= tolerance)
+    columns = {n: int(c) for n, c in zip(found.names, other.sum(axis=0), strict=True) if c}
+    value = float(max(differs.mean(), wrong.mean()))
+    if wrong.any():
+        verdict = Verdict.ALARM
+        reason = f"{int(wrong.sum())} of {rows} answers are not what the model gives (by up to "
+        reason += f"{float(np.nanmax(gap)):.1e}), such as {found.keys[wrong][0]}"
+    elif differs.any():
+        verdict = Verdict.ALARM if differs.mean() > params.skew_share else Verdict.WARN
+        reason = f"{int(differs.sum())} of {rows} requests had other features than the partition: "
+        reason += ", ".join(f"{name} in {count}" for name, count in columns.items())
+    else:
+        verdict = Verdict.OK
+        reason = f"{rows} answers, each with the features and the probability of training's path"
+    evidence = {
+        "columns": columns,
+        "answers": int(wrong.sum()),
+        "largest_gap": float(np.nanmax(gap, initial=0.0)),
+        "examples": [str(key) for key in found.keys[differs | wrong][:EXAMPLES]],
+    }
+    return Finding(SKEW, verdict, value, params.skew_share, rows, reason, evidence)
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the log and the counters say of the endpoint.
+
+    Attributes:
+        events: of the period; answered: those with an answer in the log; degraded: of them.
+        silent_days: days of the period with events, none of which was answered.
+        requests, errors: that were counted since the processes began; None if nobody could be
+            asked.
+        slow: the ninth decile of the time to answer, seconds.
+    """
+
+    events: int
+    answered: int
+    degraded: int
+    silent_days: tuple[str, ...]
+    requests: int | None = None
+    errors: int = 0
+    slow: float | None = None
+
+
+def endpoint(found: Traffic, params: Monitor) -> Finding:
+    """Whether the endpoint answers: errors, latency, degraded answers, gaps in the log."""
+    evidence = asdict(found)
+    degraded = found.degraded / found.answered if found.answered else 0.0
+    errors = found.errors / found.requests if found.requests else 0.0
+    said = []
+    if found.answered and found.silent_days:
+        days = ", ".join(found.silent_days)
+        said.append(f"no answer of {days} is in the log, of other days there are some")
+    if degraded > params.error_share:
+        said.append(f"{degraded:.1%} of answers are degraded (the base rate, not the model's)")
+    if errors > params.error_share:
+        said.append(f"{errors:.1%} of requests failed")
+    if found.slow is not None and found.slow > params.latency_seconds:
+        limit = params.latency_seconds
+        said.append(f"one in ten answers takes more than {found.slow:.3g} s (limit {limit:g} s)")
+    if said:
+        verdict, reason = Verdict.ALARM, "; ".join(said)
+    elif not found.answered:
+        verdict, reason = Verdict.UNKNOWN, "no answer to an event of this period is in the log"
+    elif found.requests is None:
+        verdict = Verdict.UNKNOWN
+        reason = "errors and latency are not known, for the slots' counters could not be read"
+    else:
+        verdict = Verdict.OK
+        reason = f"{found.answered} of {found.events} events were answered, {degraded:.1%} degraded"
+        reason += f"; {errors:.1%} of {found.requests} requests failed"
+    value = max(degraded, errors)
+    return Finding(ENDPOINT, verdict, value, params.error_share, found.answered, reason, evidence)
+
+
+def label_arrival(coverage: Coverage, before: Mapping[str, float], params: Monitor) -> Finding:
+    """Whether the labels that are due have come.
+
+    Args:
+        coverage: of the period at the moment when all of its labels are due.
+        before: the same share of the periods before, by name.
+    """
+    wanted, rows = params.minimum_label_coverage, coverage.rows
+    evidence = {**asdict(coverage), "before": dict(before)}
+    if not rows:
+        reason = "the period has no events"
+        return Finding(LABEL_ARRIVAL, Verdict.UNKNOWN, None, wanted, 0, reason, evidence)
+    late = [name for name, share in before.items() if share < wanted]
+    verdict = Verdict.WARN if late else Verdict.OK
+    verdict = Verdict.ALARM if coverage.share < wanted else verdict
+    reason = f"{coverage.share:.1%} of the labels due have come ({coverage.missing} are missing, "
+    reason += f"at least {wanted:.0%} are expected)"
+    reason += f"; still too few of {', '.join(late)}" if late else ""
+    return Finding(LABEL_ARRIVAL, verdict, coverage.share, wanted, rows, reason, evidence)
+
+
+def model_age(age: int, most: int) -> Finding:
+    """Whether the champion is older than it may be; both in periods since what it learned from."""
+    verdict = Verdict.ALARM if age >= most else Verdict.OK
+    reason = f"the champion is {age} periods old, at most {most} is usual"
+    return Finding(MODEL_AGE, verdict, float(age), float(most), age, reason)
