@@ -127,10 +127,17 @@ def _texts(
     """What else is kept with the run, by file name."""
     study = judged.trained.study
     return {
-        "gates.md": judged.report.to_markdown(),
-        "gates.html": gates_page.to_html(judged.report, f"Gates: {name}"),
+        **pages(judged.report, name),
         PARAMS: yaml.safe_dump(params.model_dump()),
         "rolling.json": json.dumps(periods, indent=1),
         "field_importance.json": importance.to_json(judged.importance),
         **({STUDY: digests.canonical_json(study.to_json())} if study else {}),
+    }
+
+
+def pages(report: GateReport, name: str) -> dict[str, str]:
+    """The gate report of a run as pages, by file name."""
+    return {
+        "gates.md": report.to_markdown(),
+        "gates.html": gates_page.to_html(report, f"Gates: {name}"),
     }
