@@ -140,6 +140,7 @@ class Governor(Section):
             twice as long after each further one.
         monthly_retrains, monthly_seconds: with as many in the last 30 days, or as much CPU time
             spent on them, no further one is started.
+        recalibration_gap: log odds by which the served level has to be off for a recalibration.
         recalibration_shrink: the share of a gap in level that a recalibration takes over.
     """
 
@@ -148,6 +149,7 @@ class Governor(Section):
     maximum_age_periods: Annotated[int, Field(ge=1)]
     monthly_retrains: Annotated[int, Field(ge=1)] = 3
     monthly_seconds: Annotated[float, Field(gt=0)] = 7200.0
+    recalibration_gap: Annotated[float, Field(ge=0)] = 0.1
     recalibration_shrink: Share = 0.5
 
 

@@ -17,7 +17,14 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from data.errors import EvergreenError
-from flows import ab_commands, file_commands, key_commands, quarantine, release_commands
+from flows import (
+    ab_commands,
+    file_commands,
+    key_commands,
+    quarantine,
+    release_commands,
+    replay_commands,
+)
 from flows.data_commands import app as data_app
 from flows.settings import Settings
 
@@ -32,6 +39,7 @@ app.add_typer(key_commands.app, name="keys")
 app.add_typer(release_commands.app)
 app.add_typer(ab_commands.app, name="ab")
 app.add_typer(file_commands.app)
+app.add_typer(replay_commands.app)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 

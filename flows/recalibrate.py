@@ -151,18 +151,18 @@ def _keep(
     described = card.build(
         Evidence(case.challenger, case.problem, held, scores, report, (), tags, params)
     )
+    name = f"recalibrate {tags['as_of']}"
     table = pd.DataFrame({KEY: held.keys, "day": held.day, "label": held.label, **scores})
     run_id = tracking.log_training(
         project.registry.tracking,
-        name=f"recalibrate {tags['as_of']}",
+        name=name,
         params={"shift": case.challenger.training[shifted.RECORD]["shift"]},
         metrics=evaluate.flat(evaluate.summary(table, pd.DataFrame(), params)),
         tags={**tags, "digest": report.digest},
         holdout=table,
         figures={},
         registered=dossier.signed(project, case.challenger, report, described, folder),
-        gates=report,
-        texts={dossier.PARAMS: yaml.safe_dump(params.model_dump())},
+        texts={**dossier.pages(report, name), dossier.PARAMS: yaml.safe_dump(params.model_dump())},
     )
     return Kept(run_id, dossier.shown(described))
 

@@ -23,7 +23,8 @@ from models import gates_slices as of_slices
 from models.evidence import YARDSTICK, Case
 from models.gates_artifact import git_clean
 from models.quality import calibration_points, measure
-from models.verdict import NEVER_WAIVED, GateReport, Verdict, waived
+from models.standing import NEVER_WAIVED
+from models.verdict import GateReport, Verdict, waived
 
 __all__ = ["GATES", "NEVER_WAIVED", "Case", "GateReport", "Verdict", "git_clean", "judge", "waived"]
 

@@ -100,10 +100,17 @@ def decide(
         if held is None:
             return Decision(Action.RETRAIN, due)
         calm = f"{due}, but {held}"
-    if now.says(CALIBRATION, Verdict.ALARM):
-        said = find(now.findings, CALIBRATION)
-        return Decision(Action.RECALIBRATE, f"{said.reason if said else ''}; {calm}")
+    if (gap := _gap(now)) is not None and abs(gap) >= params.recalibration_gap:
+        return Decision(Action.RECALIBRATE, f"the level is off by {gap:+.2f} log odds; {calm}")
     return Decision(Action.WAIT, calm)
+
+
+def _gap(now: Watched) -> float | None:
+    """By how much served log odds differ from the matured labels'; None if that is not known."""
+    found = find(now.findings, CALIBRATION)
+    if found is None or found.verdict is Verdict.UNKNOWN or "gap" not in found.evidence:
+        return None
+    return float(found.evidence["gap"])
 
 
 def _due(

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from data.params import Params
 from data.verdicts import Finding, Verdict
-from data.windows import Labelled
 from models.gates_quality import no_more_loss, no_worse_ranking
 from models.governor import Action, Attempt, Watched
 from models.policies import Known, Policy
-from models.quality import Quality, log_losses, measure
+from models.quality import Interval, Quality, block_bootstrap, log_losses, measure
 from models.recalibrate import learn
 from models.replay import Answers, Season
 from models.train import decision_threshold
@@ -41,7 +41,7 @@ class Week:
     rows: int
     action: Action | None = None
     alarm: bool = False
-    gain: float | None = None
+    gain: Interval | None = None
     promoted: bool | None = None
 
 
@@ -72,7 +72,7 @@ class Life:
     def vain(self) -> int:
         """Retrains whose model did not take over, or was no better than the one before."""
         made = [week for week in self.weeks if week.action is Action.RETRAIN]
-        return sum(not week.promoted or (week.gain or 0.0) <= 0 for week in made)
+        return sum(not (week.promoted and week.gain and week.gain.value > 0) for week in made)
 
 
 @dataclass
@@ -90,7 +90,6 @@ class Scene:
     answers: Callable[[int], Answers]
     watch: Watch
     _read: dict[int, Answers] = field(default_factory=dict)
-    _losses: dict[tuple[int, int, bool], float] = field(default_factory=dict)
 
     def model(self, as_of: int) -> Answers:
         if as_of not in self._read:
@@ -102,22 +101,26 @@ class Scene:
         label, odds = self.season.slots[slot].rows.label, self.model(as_of).of(slot)
         return learn(label, odds, self.params.governor.recalibration_shrink)
 
-    def loss(self, as_of: int, slot: int, level: bool) -> float:
-        """Log loss of a model in a slot; with `level`, recalibrated after the one before."""
-        key = (as_of, slot, level)
-        if key not in self._losses:
-            shift = self.shift(as_of, slot - 1) if level and slot > as_of else 0.0
-            odds = self.model(as_of).of(slot) + shift
-            label = self.season.slots[slot].rows.label
-            self._losses[key] = float(log_losses(label, expit(odds)).mean())
-        return self._losses[key]
+    def losses(self, as_of: int, slot: int, level: bool) -> np.ndarray:
+        """Log loss of each row (n,) of a slot, answered by one model; with `level`, recalibrated
+        after the slot before."""
+        shift = self.shift(as_of, slot - 1) if level and slot > as_of else 0.0
+        odds = self.model(as_of).of(slot) + shift
+        return log_losses(self.season.slots[slot].rows.label, expit(odds))
 
-    def gain(self, champion: int, slot: int, level: bool) -> float:
-        """How much less log loss the model as of `slot` has than the champion, in mean over the
-        next periods."""
+    def gain(self, champion: int, slot: int, level: bool) -> Interval:
+        """How much less log loss the model as of `slot` has than the champion, over the periods
+        that follow."""
         ahead = range(slot + 1, min(slot + 1 + HORIZON, len(self.season.slots)))
-        return float(np.mean([self.loss(champion, s, level) - self.loss(slot, s, level)
-                              for s in ahead]))  # fmt: skip
+        parts = [self.losses(champion, s, level) - self.losses(slot, s, level) for s in ahead]
+        days = [self.season.slots[s].rows.day for s in ahead]
+        return block_bootstrap(np.concatenate(parts), np.concatenate(days), **self.draws)
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Of every bootstrap."""
+        gates, seed = self.params.gates, self.params.train.seed
+        return {"samples": gates.bootstrap_samples, "confidence": gates.confidence, "seed": seed}
 
 
 @dataclass(frozen=True)
@@ -170,12 +173,12 @@ def _decided(
     )
     action = policy.act(known)
     world.history.append(replace(now, action=action))
-    gain = scene.gain(champion, slot, policy.level)
+    gain = scene.gain(champion, slot, policy.moves) if policy.judged else None
     promoted = None
     if action is Action.RETRAIN:
         challenger = scene.model(slot)
         world.attempts.append(Attempt(day, challenger.seconds))
-        promoted = not blocked(season.slots[slot].rows, challenger.of(slot), odds, scene.params)
+        promoted = blocked(scene, slot, challenger.of(slot), odds) is None
         if promoted:
             world.champion, world.history = slot, []
             world.states.append(State(since, slot))
@@ -198,25 +201,19 @@ def served(
     return odds
 
 
-def blocked(
-    held: Labelled, challenger: np.ndarray, champion: np.ndarray, params: Params
-) -> str | None:
+def blocked(scene: Scene, slot: int, challenger: np.ndarray, champion: np.ndarray) -> str | None:
     """Why the gates that compare a challenger with the champion refuse it; None if they do not.
 
     Args:
-        held: the newest matured period, which the challenger has not seen.
+        slot: the newest matured period, which the challenger has not seen.
         challenger, champion: log odds of its rows, shape (n,).
     """
-    gates = params.gates
-    draws = {
-        "samples": gates.bootstrap_samples,
-        "confidence": gates.confidence,
-        "seed": params.train.seed,
-    }
+    held, gates = scene.season.slots[slot].rows, scene.params.gates
     own, other = expit(challenger), expit(champion)
+    name, margin = "not_worse_than_champion", gates.champion_margin
     verdicts = (
-        no_worse_ranking("not_worse_than_champion", held, own, other, gates.champion_margin, draws),
-        no_more_loss("log_loss", held, own, other, gates.log_loss_margin, draws),
+        no_worse_ranking(name, held, own, other, margin, scene.draws),
+        no_more_loss("log_loss", held, own, other, gates.log_loss_margin, scene.draws),
     )
     return next((verdict.reason for verdict in verdicts if not verdict.passed), None)
 

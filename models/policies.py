@@ -52,12 +52,16 @@ class Policy:
     Attributes:
         watches: whether it asks the monitors.
         level: whether it recalibrates wherever it would wait.
+        moves: whether it recalibrates at all.
+        judged: whether each of its decisions is held against what a retrain would have gained.
     """
 
     name: str
     choose: Callable[[Known], Action]
     watches: bool = False
     level: bool = False
+    moves: bool = False
+    judged: bool = True
 
     def act(self, known: Known) -> Action:
         action = self.choose(known)
@@ -77,7 +81,8 @@ def parse(name: str, params: Governor) -> Policy:
             f"each with or without {LEVEL}"
         )
     policy = _plain(found[1], int(found[2] or 0), params)
-    return replace(policy, name=name, level=bool(found[3]))
+    level = bool(found[3])
+    return replace(policy, name=name, level=level, moves=level or policy.moves)
 
 
 def _plain(name: str, every: int, params: Governor) -> Policy:
@@ -89,7 +94,7 @@ def _plain(name: str, every: int, params: Governor) -> Policy:
         return Policy(name, lambda known: Action.RETRAIN)
     if name == ALARM:
         return Policy(name, lambda known: _retrain(_textbook(known)), watches=True)
-    return Policy(name, lambda known: _ours(known, params), watches=True)
+    return Policy(name, lambda known: _ours(known, params), watches=True, moves=True)
 
 
 def evenly(count: int, decisions: int, phase: float, level: bool) -> Policy:
@@ -101,7 +106,9 @@ def evenly(count: int, decisions: int, phase: float, level: bool) -> Policy:
     """
     turns = {int((i + phase) * decisions / count) for i in range(count)}
     name = f"evenly-{count}{LEVEL if level else ''}"
-    return Policy(name, lambda known: _retrain(known.turn in turns), level=level)
+    return Policy(
+        name, lambda known: _retrain(known.turn in turns), level=level, moves=level, judged=False
+    )
 
 
 def _retrain(due: bool) -> Action:

@@ -117,12 +117,19 @@ def test_a_broken_relation_needs_no_second_alarm():
     assert decide(alone, Period.parse("2024-W08"), PARAMS).action is Action.WAIT
 
 
+def gap(value: float, verdict: Verdict = Verdict.OK) -> Finding:
+    return Finding("calibration", verdict, None, None, 500, "", {"gap": value})
+
+
 def test_a_gap_in_level_is_recalibrated_where_no_retrain_may_be_made():
-    gap = said("calibration", Verdict.ALARM)
-    young = decide([watched("2024-W09", gap)], Period.parse("2024-W08"), PARAMS)
-    assert young == Decision(Action.RECALIBRATE, "calibration says ALARM; 1 of 2 alarms running")
-    old = decide([watched("2024-W20", gap)], Period.parse("2024-W01"), PARAMS)
-    assert old.action is Action.RETRAIN
+    young, old = Period.parse("2024-W19"), Period.parse("2024-W01")
+    assert decide([watched("2024-W20", gap(-0.3))], young, PARAMS) == Decision(
+        Action.RECALIBRATE, "the level is off by -0.30 log odds; 1 of 2 alarms running"
+    )
+    assert decide([watched("2024-W20", gap(0.02))], young, PARAMS).action is Action.WAIT
+    unknown = watched("2024-W20", gap(0.3, Verdict.UNKNOWN))
+    assert decide([unknown], young, PARAMS).action is Action.WAIT
+    assert decide([watched("2024-W20", gap(0.3))], old, PARAMS).action is Action.RETRAIN
 
 
 @pytest.mark.parametrize(
