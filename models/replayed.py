@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from models.lives import Life, Scene, live
+from models.lives import Life, Scene, losses
 from models.policies import ALWAYS, NEVER, evenly
 from models.quality import Interval, block_bootstrap
 
@@ -105,12 +105,12 @@ class Evens:
     def summary(self) -> list[dict[str, Any]]:
         """Mean log loss of each count, where there are even schedules of it."""
         found: dict[tuple[int, bool], list[float]] = {}
-        for (_, _, count, level), losses in self.losses.items():
-            found.setdefault((count, level), []).append(float(losses.mean()))
+        for (_, _, count, level), values in self.losses.items():
+            found.setdefault((count, level), []).append(float(values.mean()))
         return [
-            {"retrains": count, "level": level, "log_loss": float(np.mean(values)),
-             "lives": len(values)}
-            for (count, level), values in sorted(found.items())
+            {"retrains": count, "level": level, "log_loss": float(np.mean(means)),
+             "lives": len(means)}
+            for (count, level), means in sorted(found.items())
         ]  # fmt: skip
 
     def versus(self, lives: Sequence[Life], level: bool) -> Versus | None:
@@ -137,7 +137,7 @@ def _even(scene: Scene, count: int, level: bool) -> np.ndarray:
     turns, found = len(scene.season.decisions), []
     for phase in range(PHASES):
         policy = evenly(count, turns, (phase + 0.5) / PHASES, level)
-        found.append([week.quality.log_loss for week in live(scene, policy).weeks])
+        found.append(losses(scene, policy))
     return np.asarray(np.mean(found, axis=0))
 
 
