@@ -15,7 +15,7 @@ from data.verdicts import Finding, Verdict
 CONTRACT = "contract"
 SHARE_ROOM = 0.05  # of the rows: so much more of anything is never broken
 WORD_ROOM = 0.02
-RANGE_ROOM = 0.1  # of a range's width
+RANGE_ROOM = 0.5  # of a range's width
 RANGE_GROWTH = 3.0  # times the largest growth in the past
 VARIES, CONSTANT = 0.9, 0.999  # what is never one value in so many rows is broken if it is in all
 SHOWN = 12
