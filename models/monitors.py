@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from data.conformal import limit
+from data.conformal import Limit, limit
 from data.monitor_params import Monitor
 from data.params import Params
 from data.reference import Reference
 from data.verdicts import Finding, Verdict, twice
-from models.quality import block_bootstrap, log_losses, measure
+from models.quality import auc_draws, interval_of, log_losses, mean_draws, measure
 from models.tally import EVERYTHING, Slice, Tally, entropy, tallies, tally
 
 QUALITY, CALIBRATION, ESTIMATED = "quality", "calibration", "estimated_quality"
@@ -64,11 +64,29 @@ class Judged:
         return Finding(monitor, Verdict.UNKNOWN, None, None, len(self), reason, evidence)
 
 
+@dataclass(frozen=True)
+class Worse:
+    """How much worse than usual, in one sense.
+
+    Attributes:
+        value, low: beyond the reference's median: the estimate, and the least that it may be.
+        usual: what the reference's own periods are beyond it.
+    """
+
+    value: float
+    low: float
+    usual: Limit
+
+    @property
+    def ratio(self) -> float:
+        return self.low / max(self.usual.value, 1e-9)
+
+
 def quality(judged: Judged, reference: Reference, params: Params, last: Finding | None) -> Finding:
     """Whether the answers are worse than the reference's own periods ever were.
 
     Two ways to be worse: log loss beyond that of the period's own rate, and ROC-AUC. What is
-    further beyond its limit decides.
+    further beyond its limit decides, and only if the whole interval over bootstrapped days is.
 
     Args:
         reference: what out-of-fold scores reached, by period.
@@ -78,48 +96,51 @@ def quality(judged: Judged, reference: Reference, params: Params, last: Finding 
         return unknown
     if not reference.slices:
         return _no_history(QUALITY, len(judged))
-    whole, found = reference.slices[0], measure(judged.label, judged.probability)
-    loss = found.log_loss - entropy(found.positive_rate)
-    past = [each.added_loss for each in tallies(whole)]
-    areas = [area for area in whole.roc_auc if area is not None]
-    rate = params.monitor.false_alarm_rate
-    usual, above = limit(past, rate), loss - float(np.median(past))
-    value, threshold = loss, usual
-    low, high = _loss_interval(judged, params)
-    reason = f"log loss {found.log_loss:.3f}, {loss:+.3f} [{low:+.3f}, {high:+.3f}] beside the "
-    reason += f"period's own rate, {usual.say()}"
-    if found.roc_auc is not None and areas:
-        middle = float(np.median(areas))
-        lost, usual_lost = middle - found.roc_auc, limit([middle - area for area in areas], rate)
-        room = max(usual.value - float(np.median(past)), 1e-9)
-        if lost / max(usual_lost.value, 1e-9) > above / room:
-            value, threshold = lost, usual_lost
-        reason += f"; ROC-AUC {found.roc_auc:.3f}, {lost:+.3f} below the reference's median, "
-        reason += usual_lost.say()
+    found = measure(judged.label, judged.probability)
+    loss, area = _loss(judged, reference, params), _area(judged, reference, params)
+    worst = max([loss, *([area] if area else [])], key=lambda each: each.ratio)
+    reason = f"log loss {found.log_loss:.3f}: beside the period's own rate {loss.value:+.3f} (at "
+    reason += f"least {loss.low:+.3f}) more than the reference's median, {loss.usual.say()}"
+    if area:
+        reason += f"; ROC-AUC {found.roc_auc:.3f}: {area.value:+.3f} (at least {area.low:+.3f}) "
+        reason += f"below the reference's median, {area.usual.say()}"
     reason += f"; {judged.missing} labels missing" if judged.missing else ""
     evidence = {
         **asdict(found),
-        "added_loss": {"value": loss, "low": low, "high": high},
+        "worse": {"log_loss": asdict(loss), "roc_auc": asdict(area) if area else None},
         "coverage": judged.coverage,
         "missing": judged.missing,
-        "past": past,
-        "past_roc_auc": areas,
-        "rate": threshold.rate,
+        "past_log_loss": [each.added_loss for each in tallies(reference.slices[0])],
+        "past_roc_auc": list(reference.slices[0].roc_auc),
     }
-    said = Finding(QUALITY, Verdict.OK, value, threshold.value, len(judged), reason, evidence)
-    return twice(said, value > threshold.value, last)
+    threshold = worst.usual.value
+    said = Finding(QUALITY, Verdict.OK, worst.low, threshold, len(judged), reason, evidence)
+    return twice(said, worst.ratio > 1, last)
 
 
-def _loss_interval(judged: Judged, params: Params) -> tuple[float, float]:
-    """Log loss beside that of the rate, with whole days drawn."""
-    found = block_bootstrap(
-        log_losses(judged.label, judged.probability) - entropy(float(judged.label.mean())),
-        judged.day,
-        params.gates.bootstrap_samples,
-        params.gates.confidence,
-        params.train.seed,
-    )
-    return found.low, found.high
+def _loss(judged: Judged, reference: Reference, params: Params) -> Worse:
+    """Log loss beside that of the rows' own rate."""
+    past = [each.added_loss for each in tallies(reference.slices[0])]
+    added = log_losses(judged.label, judged.probability) - entropy(float(judged.label.mean()))
+    draws = mean_draws(added, judged.day, params.gates.bootstrap_samples, params.train.seed)
+    return _worse(float(added.mean()), draws, past, params)
+
+
+def _area(judged: Judged, reference: Reference, params: Params) -> Worse | None:
+    """ROC-AUC, negative so that more is worse; None where there is one outcome only."""
+    past = [-area for area in reference.slices[0].roc_auc if area is not None]
+    if not past or not 0 < judged.label.sum() < len(judged):
+        return None
+    given = (judged.label, judged.probability, judged.day)
+    draws = auc_draws(*given, params.gates.bootstrap_samples, params.train.seed)
+    return _worse(-float(measure(*given[:2]).roc_auc or 0), -draws, past, params)
+
+
+def _worse(value: float, draws: np.ndarray, past: Sequence[float], params: Params) -> Worse:
+    middle = float(np.median(past))
+    low = interval_of(value, draws, params.gates.confidence).low - middle
+    usual = limit([each - middle for each in past], params.monitor.false_alarm_rate)
+    return Worse(value - middle, low, usual)
 
 
 def calibration(
