@@ -1,6 +1,7 @@
 """What serves and what should, for a terminal or a script."""
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -9,8 +10,10 @@ from rich.text import Text
 
 from bento import experiment, rollout
 from bento.slots import SLOTS
+from data.verdicts import Verdict
 from flows import stack
 from flows.project import Project
+from flows.reports import newest_report, silence
 from flows.settings import Settings
 from models.registry import CHALLENGER, CHAMPION, PREVIOUS
 
@@ -37,6 +40,8 @@ def overview(settings: Settings) -> dict[str, Any]:
             "a canary is left behind by a killed release: `evergreen release` or `evergreen "
             "rollback --reason WHY` ends it"
         )
+    if said := silence(project, datetime.now(UTC)):
+        problems.append(said)
     return {
         "up": up,
         "aliases": aliases,
@@ -47,12 +52,27 @@ def overview(settings: Settings) -> dict[str, Any]:
         "weights": dict(state.weights),
         "experiment": experiment.describe(state),
         "endpoint": serving.endpoint,
+        "monitor": _watched(project),
         "problems": problems,
         "addresses": {
             "prefect": settings.url("prefect"),
             "mlflow": settings.url("mlflow"),
             "endpoint": f"{settings.url('gateway')}/predict",
         },
+    }
+
+
+def _watched(project: Project) -> dict[str, Any] | None:
+    """What was decided about the newest period that was watched, and what nobody knows."""
+    report = newest_report(project)
+    if report is None:
+        return None
+    said = [finding for finding in report["findings"] if finding["verdict"] == Verdict.UNKNOWN]
+    return {
+        "period": report["period"],
+        "version": report["version"],
+        **report["decision"],
+        "unknown": [finding["monitor"] for finding in said],
     }
 
 
@@ -77,6 +97,11 @@ def render(found: dict[str, Any]) -> RenderableType:
     aliases = ", ".join(f"{name} {number or '-'}" for name, number in found["aliases"].items())
     lines = [Text(f"aliases: {aliases}")]
     lines += [Text(found["experiment"])] if found["experiment"] else []
+    if seen := found["monitor"]:
+        lines.append(Text(f"monitor: {seen['period']}: {seen['action']}, {seen['reason']}"))
+        if seen["unknown"]:
+            names = ", ".join(seen["unknown"])
+            lines.append(Text(f"unknown in {seen['period']}: {names}", style="yellow"))
     lines += [Text(f"{name}: {address}") for name, address in found["addresses"].items()]
     lines += [Text(f"problem: {problem}", style="bold red") for problem in found["problems"]]
     return Group(slots, *lines)

@@ -65,7 +65,10 @@ class Judged:
 
 
 def quality(judged: Judged, reference: Reference, params: Params, last: Finding | None) -> Finding:
-    """Whether the log loss beyond that of the period's own rate is more than the reference's.
+    """Whether the answers are worse than the reference's own periods ever were.
+
+    Two ways to be worse: log loss beyond that of the period's own rate, and ROC-AUC. What is
+    further beyond its limit decides.
 
     Args:
         reference: what out-of-fold scores reached, by period.
@@ -75,74 +78,93 @@ def quality(judged: Judged, reference: Reference, params: Params, last: Finding 
         return unknown
     if not reference.slices:
         return _no_history(QUALITY, len(judged))
-    constant = entropy(float(judged.label.mean()))
-    interval = block_bootstrap(
-        log_losses(judged.label, judged.probability) - constant,
+    whole, found = reference.slices[0], measure(judged.label, judged.probability)
+    loss = found.log_loss - entropy(found.positive_rate)
+    past = [each.added_loss for each in tallies(whole)]
+    areas = [area for area in whole.roc_auc if area is not None]
+    rate = params.monitor.false_alarm_rate
+    usual, above = limit(past, rate), loss - float(np.median(past))
+    value, threshold = loss, usual
+    low, high = _loss_interval(judged, params)
+    reason = f"log loss {found.log_loss:.3f}, {loss:+.3f} [{low:+.3f}, {high:+.3f}] beside the "
+    reason += f"period's own rate, {usual.say()}"
+    if found.roc_auc is not None and areas:
+        middle = float(np.median(areas))
+        lost, usual_lost = middle - found.roc_auc, limit([middle - area for area in areas], rate)
+        room = max(usual.value - float(np.median(past)), 1e-9)
+        if lost / max(usual_lost.value, 1e-9) > above / room:
+            value, threshold = lost, usual_lost
+        reason += f"; ROC-AUC {found.roc_auc:.3f}, {lost:+.3f} below the reference's median, "
+        reason += usual_lost.say()
+    reason += f"; {judged.missing} labels missing" if judged.missing else ""
+    evidence = {
+        **asdict(found),
+        "added_loss": {"value": loss, "low": low, "high": high},
+        "coverage": judged.coverage,
+        "missing": judged.missing,
+        "past": past,
+        "past_roc_auc": areas,
+        "rate": threshold.rate,
+    }
+    said = Finding(QUALITY, Verdict.OK, value, threshold.value, len(judged), reason, evidence)
+    return twice(said, value > threshold.value, last)
+
+
+def _loss_interval(judged: Judged, params: Params) -> tuple[float, float]:
+    """Log loss beside that of the rate, with whole days drawn."""
+    found = block_bootstrap(
+        log_losses(judged.label, judged.probability) - entropy(float(judged.label.mean())),
         judged.day,
         params.gates.bootstrap_samples,
         params.gates.confidence,
         params.train.seed,
     )
-    past = [each.added_loss for each in tallies(reference.slices[0])]
-    usual = limit(past, params.monitor.false_alarm_rate)
-    found = measure(judged.label, judged.probability)
-    reason = f"log loss {found.log_loss:.3f}, {interval.value:+.3f} [{interval.low:+.3f}, "
-    reason += f"{interval.high:+.3f}] beside the period's own rate; {usual.say()}"
-    reason += f"; {judged.missing} labels missing" if judged.missing else ""
-    evidence = {
-        **asdict(found),
-        "interval": asdict(interval),
-        "coverage": judged.coverage,
-        "missing": judged.missing,
-        "past": past,
-        "rate": usual.rate,
-    }
-    said = Finding(QUALITY, Verdict.OK, interval.value, usual.value, len(judged), reason, evidence)
-    return twice(said, interval.value > usual.value, last)
+    return found.low, found.high
 
 
 def calibration(
     judged: Judged, reference: Reference, params: Monitor, last: Finding | None
 ) -> Finding:
-    """Whether probabilities are too high or too low: of everything, or of one slice beyond that.
+    """Whether probabilities are too high or too low: of everything, or of slices beyond that.
 
     The gap is in log odds. That of everything swings with the periods, and its limit with it; what
-    a slice adds to it does not, and is counted in standard errors.
+    the values of a slice add to it does not, and is counted in standard errors.
     """
     if (unknown := judged.too_few(CALIBRATION, params)) is not None:
         return unknown
     if not reference.slices:
         return _no_history(CALIBRATION, len(judged))
     now = tally(judged.label, judged.probability, judged.slices)
-    past = past_tallies(reference)
+    past, rate = past_tallies(reference), params.false_alarm_rate
     gaps = np.array([each.bias for each in past[EVERYTHING]])
-    usual = limit(np.abs(gaps - np.median(gaps)).tolist(), params.false_alarm_rate)
-    gap = now[EVERYTHING].bias - float(np.median(gaps))
     scores = slice_scores(past, now)
-    usual_slice = limit(slice_history(past), params.false_alarm_rate)
-    worst = max(scores, key=lambda each: abs(scores[each]), default=None)
-    extreme = abs(scores[worst]) if worst else 0.0
-    whole = abs(gap) / max(usual.value, 1e-9) >= extreme / max(usual_slice.value, 1e-9)
-    value, threshold = (abs(gap), usual) if whole else (extreme, usual_slice)
-    reason = f"probabilities are off by {now[EVERYTHING].bias:+.2f} log odds, {usual.say()}"
-    if worst:
-        reason += f"; {' '.join(worst)} by {now[worst].bias - now[EVERYTHING].bias:+.2f} beyond, "
-        reason += f"{extreme:.1f} standard errors, {usual_slice.say()}"
-    shown = sorted(scores, key=lambda each: -abs(scores[each]))[:SHOWN]
+    middle, gap = float(np.median(gaps)), now[EVERYTHING].bias
+    held = {EVERYTHING[0]: (abs(gap - middle), limit(np.abs(gaps - middle).tolist(), rate))}
+    history = slice_history(past)
+    held |= {n: (v, limit(history[n], rate)) for n, v in spreads(scores).items() if n in history}
+    name = max(held, key=lambda each: held[each][0] / max(held[each][1].value, 1e-9))
+    value, usual = held[name]
+    reason = f"probabilities are off by {gap:+.2f} log odds, {held[EVERYTHING[0]][1].say()}"
+    shown = sorted(scores, key=lambda each: -abs(scores[each]))
+    if name != EVERYTHING[0]:
+        worst = next(each for each in shown if each[0] == name)
+        reason += f"; values of {name} by {value:.2f} standard errors beyond that, {usual.say()}"
+        reason += f"; most of all {worst[1]}, by {now[worst].bias - gap:+.2f}"
     evidence = {
-        "gap": now[EVERYTHING].bias,
+        "gap": gap,
         "positive_rate": float(judged.label.mean()),
         "mean_probability": float(judged.probability.mean()),
-        "gaps": gaps.tolist(),
-        "rate": threshold.rate,
+        "past": gaps.tolist(),
+        "rate": usual.rate,
+        "held": {n: {"value": v, "threshold": u.value} for n, (v, u) in held.items()},
         "slices": [
             {"slice": s[0], "value": s[1], "rows": now[s].rows, "standard_errors": scores[s],
-             "gap": now[s].bias - now[EVERYTHING].bias}
-            for s in shown
+             "gap": now[s].bias - gap}
+            for s in shown[:SHOWN]
         ],
     }  # fmt: skip
-    said = Finding(CALIBRATION, Verdict.OK, value, threshold.value, len(judged), reason, evidence)
-    return twice(said, value > threshold.value, last)
+    said = Finding(CALIBRATION, Verdict.OK, value, usual.value, len(judged), reason, evidence)
+    return twice(said, value > usual.value, last)
 
 
 def past_tallies(reference: Reference) -> dict[Slice, list[Tally]]:
@@ -176,13 +198,22 @@ def slice_scores(
     return found
 
 
-def slice_history(past: Mapping[Slice, Sequence[Tally]]) -> list[float]:
-    """The largest of them for each period of the reference against the others."""
-    found = []
+def spreads(scores: Mapping[Slice, float]) -> dict[str, float]:
+    """How far the values of each slice are off together: the root mean square of their scores."""
+    found: dict[str, list[float]] = {}
+    for (name, _), score in scores.items():
+        found.setdefault(name, []).append(score)
+    return {name: float(np.sqrt(np.mean(np.square(each)))) for name, each in found.items()}
+
+
+def slice_history(past: Mapping[Slice, Sequence[Tally]]) -> dict[str, list[float]]:
+    """The same for each period of the reference against the others."""
+    found: dict[str, list[float]] = {}
     for place in range(len(past[EVERYTHING])):
         others = {name: [*each[:place], *each[place + 1 :]] for name, each in past.items()}
         scores = slice_scores(others, {name: each[place] for name, each in past.items()})
-        found.append(max(map(abs, scores.values()), default=0.0))
+        for name, value in spreads(scores).items():
+            found.setdefault(name, []).append(value)
     return found
 
 
