@@ -152,7 +152,7 @@ class Governor(Section):
     maximum_age_share: Annotated[float, Field(ge=0)] = 0.0
     monthly_retrains: Annotated[int, Field(ge=1)] = 3
     monthly_seconds: Annotated[float, Field(gt=0)] = 7200.0
-    recalibration_gap: Annotated[float, Field(ge=0)] = 0.1
+    recalibration_gap: Annotated[float, Field(ge=0)] = 0.3
     recalibration_shrink: Share = 0.5
 
 

@@ -107,13 +107,14 @@ def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
     learned_until = Period.parse(model.training["holdout"][-1])
     history = [*before, Watched(period, seen.findings)]
     params, attempts = project.params.governor, Record.of(project).attempts()
+    learned = len(model.training["train"])
     return MonitorReport(
         period=period.name,
         version=champion.number,
         trained=champion.trained,
         served=seen.served,
         findings=seen.findings,
-        decision=decide(history, learned_until, params, attempts),
+        decision=decide(history, learned_until, params, attempts, learned),
         made_at=governor.now(),
     )
 

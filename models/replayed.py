@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data.periods import Period
 from models.lives import Life, Scene, losses
 from models.policies import ALWAYS, NEVER, evenly
 from models.quality import Interval, block_bootstrap
@@ -209,6 +210,19 @@ def delays(life: Life) -> tuple[list[int], int]:
         if week.promoted:
             since = None
     return found, int(since is not None)
+
+
+def quarters(lives: Sequence[Life]) -> dict[str, dict[str, float]]:
+    """Policy -> quarter of the year -> mean ROC-AUC of its periods, over all lives."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for life in lives:
+        for week in life.weeks:
+            day, auc = Period.parse(week.period).start, week.quality.roc_auc
+            if auc is not None:
+                quarter = f"Q{(day.month - 1) // 3 + 1}"
+                found.setdefault(life.policy, {}).setdefault(quarter, []).append(auc)
+    return {policy: {quarter: float(np.mean(values)) for quarter, values in sorted(told.items())}
+            for policy, told in found.items()}  # fmt: skip
 
 
 def recommend(found: Sequence[Line]) -> Line:
