@@ -7,6 +7,7 @@ was refused by its gates, and the champion keeps serving; or a reproduced model 
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -70,7 +71,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 @app.command()
 def up() -> None:
-    """Start Prefect, MLflow, the gateway and the slots on loopback."""
+    """Start Prefect, MLflow, the board, the gateway and the slots on loopback."""
     from flows import stack
 
     settings = _settings()
@@ -91,11 +92,12 @@ def down() -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Say what serves, and what should."""
-    from flows.status import overview, render
+    from flows.overview import gather
+    from flows.status import render
 
-    found = overview(_settings())
+    found = gather(_settings(), datetime.now(UTC))
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(found.to_json()))
     else:
         console.print(render(found))
 
@@ -278,9 +280,8 @@ def _start(name: str, **parameters: Any) -> None:
 
 
 def _print_addresses(settings: Settings) -> None:
-    for title, service in (("Prefect", "prefect"), ("MLflow", "mlflow"), ("endpoint", "gateway")):
-        path = "/predict" if service == "gateway" else ""
-        console.print(f"{title:9} {settings.url(service)}{path}", highlight=False)
+    for title, address in settings.addresses.items():
+        console.print(f"{title:9} {address}", highlight=False)
 
 
 def main() -> None:

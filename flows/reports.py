@@ -1,14 +1,13 @@
 """The reports that the monitor keeps, one JSON for each period and version."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from data.periods import Period
 from flows.project import Project
-
-SILENCE = timedelta(days=8)  # the schedule's week, and a day
+from flows.year import silent_since
 
 
 def folder(project: Project) -> Path:
@@ -33,12 +32,4 @@ def newest_report(project: Project) -> dict[str, Any] | None:
 def silence(project: Project, at: datetime) -> str | None:
     """What is wrong if no period was watched for longer than the schedule allows; None if well."""
     report = newest_report(project)
-    if report is None:
-        return None
-    since = at - datetime.fromisoformat(report["made_at"])
-    if since <= SILENCE:
-        return None
-    return (
-        f"the monitor has been silent for {since.days} days (last: {report['period']}): look at "
-        "its schedule and runs in the Prefect UI, then `evergreen monitor`"
-    )
+    return silent_since(report["period"], report["made_at"], at) if report else None

@@ -13,7 +13,7 @@ import psutil
 import yaml
 
 ROOT = Path(__file__).parents[2]
-SERVICES = ("prefect", "mlflow", "gateway", "blue", "green")
+SERVICES = ("prefect", "mlflow", "board", "gateway", "blue", "green")
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
 
 
