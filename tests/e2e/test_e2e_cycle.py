@@ -266,7 +266,9 @@ def test_no_labels_and_no_answers_are_unknown_never_ok(world: World) -> None:
     assert report["decision"]["action"] == "investigate"
     assert "a person should look" in done.stdout or _events(world, "evergreen.monitor.unknown")
     shown = _status(world)["monitor"]
-    assert shown["period"] == "2024-W17" and {"quality", "feature_drift"} <= set(shown["unknown"])
+    assert (shown["week"]["period"], shown["week"]["action"]) == ("2024-W17", "investigate")
+    unknown = {found["monitor"] for found in shown["findings"] if found["verdict"] == "UNKNOWN"}
+    assert {"quality", "feature_drift"} <= unknown
     assert "<h1>parcels: 2024-W17</h1>" in (world.home / "reports" / "2024-W17-v2.html").read_text()
 
 
