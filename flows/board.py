@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from data.errors import EvergreenError
 from flows import board_view
-from flows.overview import PAGES, Overview, gather, version_folder
+from flows.overview import PAGES, Overview, chart, gather, version_folder
 from flows.settings import HOST, Settings
 
 FRESH = 5.0  # seconds for which an overview is shown again
@@ -87,7 +87,7 @@ class Board:
         return _kept(beside if beside.exists() else folder.parent / page)
 
     def chart(self, _: Request) -> Response:
-        return _kept(self.settings.home / "demo" / "chart.png")
+        return _kept(chart(self.settings))
 
 
 def app(board: Board) -> Starlette:

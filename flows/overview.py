@@ -158,6 +158,11 @@ def gather(settings: Settings, at: datetime) -> Overview:
     )
 
 
+def chart(settings: Settings) -> Path:
+    """The picture that a demo leaves."""
+    return settings.home / "demo" / "chart.png"
+
+
 def version_folder(settings: Settings, number: str) -> Path:
     """Where what was kept with a version lies, card and gate report.
 
@@ -265,6 +270,7 @@ def _problems(
 def _links(settings: Settings, known: Registered | None, champion: str | None) -> dict[str, str]:
     """Pages about the champion, in MLflow and on the board itself."""
     found = {"endpoint's API": f"{settings.url('gateway')}/docs.json"}
+    found |= {"the demo's chart": "/chart.png"} if chart(settings).exists() else {}
     if known is None or champion is None or champion not in known.versions:
         return found
     version = known.versions[champion]
