@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-import uvicorn
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -132,13 +131,6 @@ def _missing() -> Response:
     return PlainTextResponse("there is no such page here; the board is at /\n", 404, SAFE)
 
 
-def main() -> None:
-    """Serve the board of this home until it is told to stop."""
-    settings = Settings.read(os.environ)
-    served = app(Board(settings))
-    port = settings.ports["board"]
-    uvicorn.run(served, host=HOST, port=port, log_level="warning", server_header=False)
-
-
-if __name__ == "__main__":
-    main()
+def served() -> Starlette:
+    """The board of this home, for uvicorn."""
+    return app(Board(Settings.read(os.environ)))

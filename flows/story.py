@@ -73,7 +73,7 @@ def table(weeks: Sequence[Week], period: str) -> Table:
             week.action,
             week.version,
             later,
-            style="bold" if week.action == "retrain" else None,
+            style="bold" if week.action in ("retrain", "recalibrate") else None,
         )
     return shown
 
@@ -113,8 +113,8 @@ def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
     limits = [w.drift_limit for w in weeks]
     drift.step(places, limits, where="mid", color="black", linestyle="--", label="usual up to")
     for place, week in enumerate(weeks):
-        if week.action == "retrain":
-            drift.annotate("retrain", (place, week.drift), xytext=(0, 8), ha="center",
+        if week.action in ("retrain", "recalibrate"):
+            drift.annotate(week.action, (place, week.drift), xytext=(0, 8), ha="center",
                            textcoords="offset points", weight="bold")  # fmt: skip
     drift.set_ylabel("drift")
     drift.margins(y=0.2)

@@ -37,12 +37,14 @@ class Known:
         history: what the monitors said of the champion so far; empty for who does not watch.
         learned_until: the newest period that the champion was trained or judged on.
         attempts: retrains so far.
+        learned: periods that the champion was trained on.
     """
 
     turn: int
     history: tuple[Watched, ...]
     learned_until: Period
     attempts: tuple[Attempt, ...]
+    learned: int
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,6 @@ class Policy:
         watches: whether it asks the monitors.
         level: whether it recalibrates wherever it would wait.
         moves: whether it recalibrates at all.
-        judged: whether each of its decisions is held against what a retrain would have gained.
     """
 
     name: str
@@ -61,7 +62,6 @@ class Policy:
     watches: bool = False
     level: bool = False
     moves: bool = False
-    judged: bool = True
 
     def act(self, known: Known) -> Action:
         action = self.choose(known)
@@ -106,9 +106,7 @@ def evenly(count: int, decisions: int, phase: float, level: bool) -> Policy:
     """
     turns = {int((i + phase) * decisions / count) for i in range(count)}
     name = f"evenly-{count}{LEVEL if level else ''}"
-    return Policy(
-        name, lambda known: _retrain(known.turn in turns), level=level, moves=level, judged=False
-    )
+    return Policy(name, lambda known: _retrain(known.turn in turns), level=level, moves=level)
 
 
 def _retrain(due: bool) -> Action:
@@ -116,7 +114,7 @@ def _retrain(due: bool) -> Action:
 
 
 def _ours(known: Known, params: Governor) -> Action:
-    return decide(known.history, known.learned_until, params, known.attempts).action
+    return decide(known.history, known.learned_until, params, known.attempts, known.learned).action
 
 
 def _textbook(known: Known) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from scipy.special import logit
 
 from bento import predictions
 from data.contracts import to_columns
@@ -55,6 +56,11 @@ def _api(world: World, path: str, **body: object) -> object:
         reply = session.post(f"{world.url('prefect')}/api/{path}", json=body, timeout=30)
     assert reply.status_code == 200, reply.text
     return reply.json()
+
+
+def _events(world: World, name: str) -> list[dict]:
+    found = _api(world, "events/filter", filter={"event": {"name": [name]}})
+    return found["events"]
 
 
 def _mlflow(world: World, path: str, **query: str) -> dict:
@@ -125,7 +131,7 @@ def test_the_same_model_three_ways(world: World) -> None:
 def test_the_retrain_came_from_the_event(world: World) -> None:
     deployments = _api(world, "deployments/filter")
     assert {d["name"] for d in deployments} == {
-        "ingest", "train", "release", "monitor", "retrain", "rollback"
+        "ingest", "train", "release", "monitor", "retrain", "recalibrate", "alert", "rollback"
     }  # fmt: skip
     (retrain,) = (d for d in deployments if d["name"] == "retrain")
     runs = _api(world, "flow_runs/filter", flow_runs={"deployment_id": {"any_": [retrain["id"]]}})
@@ -258,6 +264,10 @@ def test_no_labels_and_no_answers_are_unknown_never_ok(world: World) -> None:
         said(report, "feature_drift")["verdict"] == said(report, "quality")["verdict"] == "UNKNOWN"
     )
     assert report["decision"]["action"] == "investigate"
+    assert "a person should look" in done.stdout or _events(world, "evergreen.monitor.unknown")
+    shown = _status(world)["monitor"]
+    assert shown["period"] == "2024-W17" and {"quality", "feature_drift"} <= set(shown["unknown"])
+    assert "<h1>parcels: 2024-W17</h1>" in (world.home / "reports" / "2024-W17-v2.html").read_text()
 
 
 def test_a_truncated_partition_is_refused_by_name_and_restored(world: World) -> None:
@@ -281,6 +291,33 @@ def test_a_misspelt_parameter_is_refused(world: World) -> None:
     assert done.returncode == 1
     assert "max_dept" in done.stderr
     assert "'max_depth'" in done.stderr
+
+
+def test_a_recalibration_is_released_and_taken_back_like_any_other(world: World) -> None:
+    done = world.run("recalibrate", "--as-of", "2024-W16", "--cause", "a test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = _status(world)
+    assert status["aliases"] == {"champion": "3", "challenger": None, "previous": "2"}
+    assert status["endpoint"]["model_version"] == "3" and status["problems"] == []
+    row = artifact.to_requests(to_columns(_rows(world, CHANGED).head(1), planted.FIELDS),
+                               planted.FIELDS)  # fmt: skip
+    made, before = _artefact(world, "3"), _artefact(world, "2")
+    assert made.training["recalibration"]["digest"] == before.digest
+    shift = made.training["recalibration"]["shift"]
+    served = _served(world, row).json()[0]
+    assert served["model_version"] == "3"
+    columns = to_columns(_rows(world, CHANGED).head(1), planted.FIELDS)
+    assert logit(served["probability"]) == pytest.approx(
+        logit(before.score(columns)[0]) + shift, abs=1e-4
+    )
+    assert world.run("verify").returncode == 0
+    asked = [json.loads(line) for line in (world.home / "governor.jsonl").read_text().splitlines()]
+    assert [(line["action"], line["kind"], line["period"]) for line in asked] == [
+        ("retrain", "ended", "2024-W09"), ("retrain", "asked", "2024-W14"),
+        ("retrain", "ended", "2024-W14"), ("recalibrate", "ended", "2024-W16"),
+    ]  # fmt: skip
+    assert world.run("rollback", "--reason", "a test").returncode == 0
+    assert _status(world)["aliases"] == {"champion": "2", "challenger": None, "previous": "3"}
 
 
 def test_rollback_and_back_again(world: World) -> None:
