@@ -35,7 +35,7 @@ SAFE = {
     "x-frame-options": "DENY",
 }
 NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-POLICY = f"default-src 'none'; style-src 'self'; img-src 'self'; {NOTHING_ELSE}"
+POLICY = f"default-src 'none'; style-src 'self'; img-src 'self' data:; {NOTHING_ELSE}"
 # Pages that are whole in themselves bring their style along; no script of theirs is run.
 KEPT = f"sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; {NOTHING_ELSE}"
 
