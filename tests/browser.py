@@ -2,17 +2,16 @@
 
 import json
 import os
+import select
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
 from tests.serving_stack import wait_for
 
@@ -25,26 +24,45 @@ needs_chromium = pytest.mark.skipif(
 )
 QUIET = ["--headless=new", "--disable-gpu", "--disable-background-networking", "--no-first-run",
          "--disable-component-update", "--disable-sync", "--no-sandbox",
-         "--remote-debugging-port=0"]  # fmt: skip
+         "--remote-debugging-pipe"]  # fmt: skip
 
 
 @dataclass
 class Page:
-    """One tab; `events` are those that came so far, by method."""
+    """One tab; `events` are those that came so far: method and what it says.
 
-    socket: ClientConnection
+    Attributes:
+        commands, answers: ends of the browser's pipes; a message ends with a zero byte.
+        session: of the tab; empty for the browser itself.
+    """
+
+    commands: int
+    answers: int
+    session: str = ""
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     _last: int = 0
+    _read: bytes = b""
 
     def call(self, method: str, **given: Any) -> dict[str, Any]:
         self._last += 1
-        self.socket.send(json.dumps({"id": self._last, "method": method, "params": given}))
+        message = {"id": self._last, "method": method, "params": given}
+        message |= {"sessionId": self.session} if self.session else {}
+        os.write(self.commands, json.dumps(message).encode() + b"\0")
         while True:
-            said = json.loads(self.socket.recv(timeout=60))
+            said = self._next()
             if said.get("id") == self._last:
                 assert "error" not in said, said
                 return said["result"]
             self.events.append((said.get("method", ""), said.get("params", {})))
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._read:
+            ready, _, _ = select.select([self.answers], [], [], 60)
+            part = os.read(self.answers, 1 << 16) if ready else b""
+            assert part, "the browser does not answer"
+            self._read += part
+        message, _, self._read = self._read.partition(b"\0")
+        return json.loads(message)
 
     def open(self, url: str, width: int = 1280, scheme: str = "light") -> None:
         """Load a page whole at a width."""
@@ -80,22 +98,25 @@ class Page:
 def browser() -> Iterator[Page]:
     """A tab of a Chromium with a profile of its own."""
     assert PROGRAM, "EVERGREEN_TESTS_NEED says that chromium is there, but it is not on PATH"
-    profile = Path(tempfile.mkdtemp(prefix="eg-chromium", dir="/tmp"))
-    command = [PROGRAM, *QUIET, f"--user-data-dir={profile}", "about:blank"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        active = profile / "DevToolsActivePort"
-        wait_for(lambda: active.exists() and len(active.read_text().split()) == 2, 60)
-        port, path = active.read_text().split()
-        with connect(f"ws://127.0.0.1:{port}{path}", max_size=None, proxy=None) as root:
-            tab = Page(root).call("Target.createTarget", url="about:blank")["targetId"]
-            with connect(f"ws://127.0.0.1:{port}/devtools/page/{tab}", max_size=None,
-                         proxy=None) as socket:  # fmt: skip
-                page = Page(socket)
-                for domain in ("Page", "Network", "Log"):
-                    page.call(f"{domain}.enable")
-                yield page
-    finally:
-        process.terminate()
-        process.wait(30)
-        shutil.rmtree(profile, ignore_errors=True)
+    (theirs, commands), (answers, told) = os.pipe(), os.pipe()
+    with tempfile.TemporaryDirectory(prefix="eg-chromium", ignore_cleanup_errors=True) as profile:
+        command = [PROGRAM, *QUIET, f"--user-data-dir={profile}", "about:blank"]
+        # It reads from 3 and writes to 4.
+        shell = ["bash", "-c", f'exec "$0" "$@" 3<&{theirs} 4>&{told}', *command]
+        process = subprocess.Popen(shell, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                   pass_fds=(theirs, told))  # fmt: skip
+        os.close(theirs)
+        os.close(told)
+        try:
+            page = Page(commands, answers)
+            tab = page.call("Target.createTarget", url="about:blank")["targetId"]
+            attached = page.call("Target.attachToTarget", targetId=tab, flatten=True)
+            page.session = attached["sessionId"]
+            for domain in ("Page", "Network", "Log"):
+                page.call(f"{domain}.enable")
+            yield page
+        finally:
+            process.terminate()
+            process.wait(30)
+            os.close(commands)
+            os.close(answers)
