@@ -15,9 +15,11 @@ from flows.settings import Settings
 PATIENCE = 3.0  # seconds
 ALIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING", "SCHEDULED")
 ENDED_BADLY = ("FAILED", "CRASHED")
-RUNS, BAD_RUNS = 30, 3
+ONE_BY_ONE = ("Running", "Pending", "Paused", "Late", "Cancelling")
+RUNS, BAD_RUNS = 40, 20
 BAD_FOR = timedelta(days=7)
 ABSENT = 404
+RAISED = "Flow run encountered an exception: "
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def runs(settings: Settings, at: datetime) -> list[Run]:
 
 
 def _follows(run: Run, earlier: list[Run]) -> bool:
-    """Whether an earlier run of the same schedule is to come first."""
-    return run.state == "Scheduled" and any(
+    """Whether one like it stands for it: the next of its schedule, or its last failure."""
+    return run.state not in ONE_BY_ONE and any(
         (other.state, other.deployment) == (run.state, run.deployment) for other in earlier
     )
 
@@ -135,7 +137,7 @@ def _run(settings: Settings, said: Mapping[str, Any], names: Mapping[str, str]) 
         state=said.get("state_name") or "",
         kind=said.get("state_type") or "",
         at=datetime.fromisoformat(at).isoformat(timespec="seconds") if at else "",
-        said=((said.get("state") or {}).get("message") or "")[:300],
+        said=((said.get("state") or {}).get("message") or "").removeprefix(RAISED)[:300],
         url=f"{settings.url('prefect')}/runs/flow-run/{said['id']}",
     )
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-import uvicorn
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -24,7 +23,7 @@ from starlette.routing import Route
 
 from data.errors import EvergreenError
 from flows import board_view
-from flows.overview import PAGES, Overview, gather, version_folder
+from flows.overview import PAGES, Overview, chart, gather, version_folder
 from flows.settings import HOST, Settings
 
 FRESH = 5.0  # seconds for which an overview is shown again
@@ -36,7 +35,7 @@ SAFE = {
     "x-frame-options": "DENY",
 }
 NOTHING_ELSE = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-POLICY = f"default-src 'none'; style-src 'self'; img-src 'self'; {NOTHING_ELSE}"
+POLICY = f"default-src 'none'; style-src 'self'; img-src 'self' data:; {NOTHING_ELSE}"
 # Pages that are whole in themselves bring their style along; no script of theirs is run.
 KEPT = f"sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:; {NOTHING_ELSE}"
 
@@ -87,7 +86,7 @@ class Board:
         return _kept(beside if beside.exists() else folder.parent / page)
 
     def chart(self, _: Request) -> Response:
-        return _kept(self.settings.home / "demo" / "chart.png")
+        return _kept(chart(self.settings))
 
 
 def app(board: Board) -> Starlette:
@@ -132,13 +131,6 @@ def _missing() -> Response:
     return PlainTextResponse("there is no such page here; the board is at /\n", 404, SAFE)
 
 
-def main() -> None:
-    """Serve the board of this home until it is told to stop."""
-    settings = Settings.read(os.environ)
-    served = app(Board(settings))
-    port = settings.ports["board"]
-    uvicorn.run(served, host=HOST, port=port, log_level="warning", server_header=False)
-
-
-if __name__ == "__main__":
-    main()
+def served() -> Starlette:
+    """The board of this home, for uvicorn."""
+    return app(Board(Settings.read(os.environ)))

@@ -21,7 +21,7 @@ KINDS = {
     "waiver": "§",
 }
 WIDE, NARROW = (1120, 60), (350, 12)  # pixels, and at most how many periods
-LEFT, RIGHT = 46, 8
+LEFT, RIGHT = 54, 8
 BANDS, LOSS, AUC, LABELS, MARKS = (4, 22), (34, 164), (186, 256), (278, 308), (322, 362)
 HEIGHT = 384
 
@@ -94,7 +94,7 @@ def chart(weeks: Sequence[Week], width: int, most: int, name: str) -> dict[str, 
         return round(LEFT + (place + 0.5) * step, 1)
 
     seen = [(x(place), week) for place, week in shown if week]
-    every = max(1, round(46 / step + 0.49))
+    every = max(1, round(52 / step + 0.49))
     return {
         "name": name,
         "width": width,

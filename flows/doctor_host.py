@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import psutil
 
 from bento import supervisor
-from bento.slots import GATEWAY
 from data.errors import EvergreenError
 from flows import leftovers, packages
 from flows.finding import Finding, fail, few, ok, standing, warn
@@ -32,7 +31,6 @@ BREAKS = {
     "xgboost": "a retrained model may differ in its bits",
 }
 NAMED = ("prefect", "mlflow", "dvc", "bentoml", "xgboost")
-PROGRAMS = ("prefect", "worker", "mlflow", GATEWAY)
 LITTLE, NONE_LEFT = 5 << 30, 500 << 20
 FEW_FILES = 10_000
 FOREIGN = ("PREFECT_", "MLFLOW_", "BENTOML_", "DVC_")
@@ -155,9 +153,10 @@ def processes(settings: Settings, mine: Sequence[psutil.Process]) -> Finding:
         named = few(f"{each.name()} (pid {each.pid})" for each in mine)
         fix = "`evergreen up` takes over from them; `evergreen down` then ends them"
         return warn("processes", f"left behind by a killed stack: {named}", fix)
-    failed = [name for name in PROGRAMS if supervisor.state(socket, name)[0] in supervisor.FAILED]
+    states = supervisor.states(socket)
+    failed = [name for name, word in states.items() if word in supervisor.FAILED]
     if failed:
-        fix = f"read {settings.home / 'logs' / failed[0]}.log, then `evergreen down; evergreen up`"
+        fix = f"read its log below {settings.home}, then `evergreen down; evergreen up`"
         return fail("processes", f"supervisord cannot keep up {few(failed)}", fix)
     known = {head.pid, os.getpid(), *(each.pid for each in head.children(recursive=True))}
     others = [f"{each.name()} (pid {each.pid})" for each in mine if each.pid not in known]

@@ -20,15 +20,21 @@ from data.errors import EvergreenError
 from data.params import Params, load_params
 from flows import ask, stack, waiting, year
 from flows.ask import Registered, Run
+from flows.reports import silent
 from flows.settings import Settings
 from flows.waiting import Waiting
-from flows.year import Report, Week
+from flows.year import Kept, Report, Week
 from models import standing
 from models.ledger import Entry, Ledger
 from models.standing import CHALLENGER, CHAMPION, PREVIOUS
 
 PAGES = {"gate report": "gates.html", "model card": "card.html"}
 LINES = 12
+NO_LEDGER: tuple[tuple[Entry, ...], str | None] = ((), None)
+TORN = (
+    "the ledger ends with a part of a line, left by a killed writer; the next promotion, release "
+    "or rollback sets it aside"
+)
 PATIENCE = 8.0  # seconds for everything that is asked at once
 T = TypeVar("T")
 
@@ -87,7 +93,7 @@ class Overview:
     links: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "monitor": self.monitor and self.monitor.to_json()}
 
 
 @dataclass
@@ -125,17 +131,18 @@ def gather(settings: Settings, at: datetime) -> Overview:
     reading = _Reading()
     params = reading.get("params.yaml", lambda: _params(settings), None)
     name = reading.get("the problem", lambda: _name(params.problem), None) if params else None
-    entries: tuple[Entry, ...] = reading.get("the ledger", lambda: _entries(settings), ())
+    entries, fault = reading.get("the ledger", lambda: _entries(settings), NO_LEDGER)
     state = reading.get("the rollout's state", lambda: gateway.load(settings.serving), State())
-    nothing: tuple[list[Report], list[str]] = ([], [])
-    reports, faults = reading.get("reports", lambda: year.read(settings.home / "reports"), nothing)
+    kept = reading.get("reports", lambda: year.read(settings.home / "reports"), Kept())
     up = stack.is_up(settings)
-    seen, silent = _asked(settings, name, at)
+    seen, mute = _asked(settings, name, at)
     known: Registered | None = seen["MLflow"]
     status: rollout.Status | None = seen["the endpoint"]
     aliases = _aliases(known, entries)
     runs: tuple[Run, ...] = tuple(seen["Prefect"] or ())
-    fault = status.problem if status and up else None
+    served = status.problem if status and up else None
+    late = reading.get("the monitor", lambda: _late(kept.newest, at), None)
+    problems = [served, fault, *_problems(state, aliases, entries, up), late]
     return Overview(
         at=at.isoformat(timespec="seconds"),
         problem=name,
@@ -146,20 +153,21 @@ def gather(settings: Settings, at: datetime) -> Overview:
         weights=state.weights,
         experiment=experiment.describe(state),
         endpoint=status.endpoint if status else None,
-        problems=(
-            *([fault] if fault else []),
-            *_problems(settings, state, aliases, entries, up),
-            *_silence(reports, at),
-        ),
-        unknown=(*reading.unknown, *faults, *(silent if up else ())),
+        problems=tuple(filter(None, problems)),
+        unknown=(*reading.unknown, *kept.faults, *(mute if up else ())),
         waiting=tuple(waiting.find(params, known, entries, runs)),
-        monitor=reports[-1] if reports else None,
-        year=tuple(report.week for report in reports),
+        monitor=kept.newest,
+        year=kept.year,
         runs=runs,
         ledger=tuple(_line(entry) for entry in reversed(entries[-LINES:])),
         addresses=settings.addresses,
         links=reading.get("links", lambda: _links(settings, known, aliases[CHAMPION]), {}),
     )
+
+
+def chart(settings: Settings) -> Path:
+    """The picture that a demo leaves."""
+    return settings.home / "demo" / "chart.png"
 
 
 def version_folder(settings: Settings, number: str) -> Path:
@@ -203,21 +211,26 @@ def _name(problem: str) -> str:
     return load_problem(problem).name
 
 
-def _entries(settings: Settings) -> tuple[Entry, ...]:
-    path = _ledger(settings).path
+def _entries(settings: Settings) -> tuple[tuple[Entry, ...], str | None]:
+    """The ledger's lines, and what is wrong with it; None where it is whole."""
+    path = settings.home / "ledger.jsonl"
     if not path.exists():
-        return ()
+        return NO_LEDGER
     stat = path.stat()
     return _entries_of(path, stat.st_mtime_ns, stat.st_size)
 
 
 @lru_cache(maxsize=4)
-def _entries_of(path: Path, changed: int, size: int) -> tuple[Entry, ...]:
-    return tuple(Ledger(path).read())
+def _entries_of(path: Path, changed: int, size: int) -> tuple[tuple[Entry, ...], str | None]:
+    ledger = Ledger(path)
+    try:
+        return tuple(ledger.read()), TORN if ledger.torn() else None
+    except EvergreenError as error:
+        return (), str(error)
 
 
-def _ledger(settings: Settings) -> Ledger:
-    return Ledger(settings.home / "ledger.jsonl")
+def _late(newest: Report | None, at: datetime) -> str | None:
+    return silent(newest.week.period, newest.made_at, at) if newest else None
 
 
 def _line(entry: Entry) -> Line:
@@ -235,12 +248,8 @@ def _aliases(known: Registered | None, entries: Sequence[Entry]) -> dict[str, st
 
 
 def _problems(
-    settings: Settings,
-    state: State,
-    aliases: Mapping[str, str | None],
-    entries: Sequence[Entry],
-    up: bool,
-) -> tuple[str, ...]:
+    state: State, aliases: Mapping[str, str | None], entries: Sequence[Entry], up: bool
+) -> list[str]:
     """What does not fit together, each with the way out."""
     found = []
     active = state.slots[state.active] if state.active else None
@@ -260,23 +269,13 @@ def _problems(
             "a canary is left behind by a killed release: `evergreen release` or `evergreen "
             "rollback --reason WHY` ends it"
         )
-    if _ledger(settings).torn():
-        found.append("the ledger ends with a part of a line, left by a killed writer; the next "
-                     "promotion, release or rollback sets it aside")  # fmt: skip
-    return tuple(found)
-
-
-def _silence(reports: Sequence[Report], at: datetime) -> list[str]:
-    """Whether nobody watches any more; a report of unknown age says nothing of it."""
-    if not reports or not reports[-1].made_at:
-        return []
-    said = year.silent_since(reports[-1].week.period, reports[-1].made_at, at)
-    return [said] if said else []
+    return found
 
 
 def _links(settings: Settings, known: Registered | None, champion: str | None) -> dict[str, str]:
     """Pages about the champion, in MLflow and on the board itself."""
     found = {"endpoint's API": f"{settings.url('gateway')}/docs.json"}
+    found |= {"the demo's chart": "/chart.png"} if chart(settings).exists() else {}
     if known is None or champion is None or champion not in known.versions:
         return found
     version = known.versions[champion]

@@ -149,11 +149,13 @@ def _configuration(settings: Settings) -> str:
     worker = ["worker", "start", "--pool", POOL, "--type", "process"]
     mlflow = ["server", "--backend-store-uri", settings.tracking_uri, "--workers", "1"]
     mlflow += ["--host", HOST, "--port", str(ports["mlflow"])]
+    board = ["--factory", "flows.board:served", "--host", HOST, "--port", str(ports["board"])]
+    board += ["--log-level", "warning", "--no-server-header"]
     programs = [
         _section(settings, "prefect", ["-m", "prefect", *prefect], True),
         _section(settings, "worker", ["-m", "prefect", *worker], False),
         _section(settings, "mlflow", ["-m", "mlflow", *mlflow], False),
-        _section(settings, "board", ["-m", "flows.board"], True),
+        _section(settings, "board", ["-m", "uvicorn", *board], True),
     ]
     return "\n".join([head, *programs, slots.programs(serving, settings.checkout)])
 

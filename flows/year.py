@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from data.periods import Period
 from data.verdicts import Finding, Verdict, find
 
 QUALITY = "quality"
-SILENCE = timedelta(days=8)  # the schedule's week, and a day
 ORDER = (Verdict.OK, Verdict.UNKNOWN, Verdict.WARN, Verdict.ALARM)
 
 
@@ -60,18 +58,42 @@ class Week:
 
 @dataclass(frozen=True)
 class Report:
-    """A report that was kept; `made_at` is empty where it was not written down."""
+    """A report that was kept, and when it was made (UTC, ISO text)."""
 
     week: Week
     findings: tuple[Said, ...]
     made_at: str
 
+    def to_json(self) -> dict[str, Any]:
+        week = self.week
+        return {
+            "period": week.period,
+            "version": week.version,
+            "action": week.action,
+            "reason": week.reason,
+            "made_at": self.made_at,
+            "unknown": [f.monitor for f in self.findings if f.verdict is Verdict.UNKNOWN],
+            "findings": [asdict(f) for f in self.findings],
+        }
 
-def read(folder: Path) -> tuple[list[Report], list[str]]:
-    """The reports of a folder by period, and which could not be read.
 
-    Of a period that several versions were watched in, the one that answered most counts.
+@dataclass(frozen=True)
+class Kept:
+    """Reports that were kept.
+
+    Attributes:
+        year: one for each period, oldest first: of several versions the one that answered most.
+        newest: the last one made of the newest period; None without one.
+        faults: which files could not be read.
     """
+
+    year: tuple[Week, ...] = ()
+    newest: Report | None = None
+    faults: tuple[str, ...] = ()
+
+
+def read(folder: Path) -> Kept:
+    """The reports of a folder; one that was read before and is as it was is not read again."""
     found, faults = [], []
     for path in sorted(folder.glob("*.json")):
         try:
@@ -80,8 +102,13 @@ def read(folder: Path) -> tuple[list[Report], list[str]]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, EvergreenError) as error:
             faults.append(f"{path} is no report of the monitor ({type(error).__name__})")
     found.sort(key=lambda report: (Period.parse(report.week.period), report.week.served))
-    by_period = {report.week.period: report for report in found}
-    return list(by_period.values()), faults
+    by_period = {report.week.period: report.week for report in found}
+    newest = max(
+        (report for report in found if report.week.period == found[-1].week.period),
+        key=lambda report: report.made_at,
+        default=None,
+    )
+    return Kept(tuple(by_period.values()), newest, tuple(faults))
 
 
 def _page(path: Path) -> str | None:
@@ -97,7 +124,7 @@ def _read(path: Path, changed: int, size: int, page: str | None) -> Report:
     shown = tuple(
         Said(f.monitor, f.verdict, f.value, f.threshold, f.rows, f.reason) for f in findings
     )
-    return Report(_week(said, findings, page), shown, str(said.get("made_at", "")))
+    return Report(_week(said, findings, page), shown, str(said["made_at"]))
 
 
 def _week(said: Mapping[str, Any], findings: Sequence[Finding], page: str | None) -> Week:
@@ -121,15 +148,4 @@ def _week(said: Mapping[str, Any], findings: Sequence[Finding], page: str | None
         log_loss=seen.get("log_loss"),
         coverage=seen.get("coverage"),
         page=page,
-    )
-
-
-def silent_since(period: str, made_at: str, at: datetime) -> str | None:
-    """What is wrong if the newest report, of that period, is older than the schedule allows."""
-    since = at - datetime.fromisoformat(made_at)
-    if since <= SILENCE:
-        return None
-    return (
-        f"the monitor has been silent for {since.days} days (last: {period}): look at its schedule "
-        "and runs in the Prefect UI, then `evergreen monitor`"
     )

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import typer.main
+import yaml
 
 from bento.contract import Decoder
 from data.flights import FIELDS
@@ -30,6 +31,14 @@ def test_every_make_word_of_the_readme_is_there():
     words = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True).stdout
     for word in re.findall(r"`make ([a-z-]+)`|^make ([a-z-]+)", README, re.MULTILINE):
         assert f"make {''.join(word)} " in words
+
+
+def test_the_hooks_are_the_words_of_make_check():
+    recipe = re.search(r"^check:.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    words = [line.strip().replace("@$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [hook["entry"] for hook in repo["hooks"]] == words
+    assert {hook["language"] for hook in repo["hooks"]} == {"system"}
 
 
 def test_every_file_of_the_tree_is_there():

@@ -11,8 +11,7 @@ from data.periods import Period
 from data.verdicts import Finding, Verdict
 from flows import announce, monitor
 from flows.governor import Record
-from flows.reports import newest_report, silence
-from flows.year import SILENCE
+from flows.reports import SILENCE, newest_report, silence
 from models.governor import Action, Decision
 from models.version import Version
 from tests import planted
