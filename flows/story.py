@@ -18,10 +18,15 @@ from data.verdicts import Finding, Verdict, find
 
 @dataclass(frozen=True)
 class Week:
-    """One period of the replay; `first_*` is what version 1 answers for the same rows."""
+    """One period of the replay; `first_*` is what version 1 answers for the same rows.
+
+    Attributes:
+        trained: the version whose training the model's is; another one if it is recalibrated.
+    """
 
     period: str
     version: str
+    trained: str
     rows: int
     roc_auc: float
     log_loss: float
@@ -41,6 +46,7 @@ class Week:
         return cls(
             period=report["period"],
             version=report["version"],
+            trained=report["trained"],
             rows=report["served"],
             roc_auc=quality.get("roc_auc", missing),
             log_loss=quality.get("log_loss", missing),
@@ -79,8 +85,8 @@ def table(weeks: Sequence[Week], period: str) -> Table:
 
 
 def gain(weeks: Sequence[Week]) -> str | None:
-    """How the later versions compare with version 1 on the weeks that they served."""
-    later = [week for week in weeks if week.version != "1"]
+    """How the retrained versions compare with version 1 on the weeks that they served."""
+    later = [week for week in weeks if week.trained != "1"]
     if not later:
         return None
     mean = {
