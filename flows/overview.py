@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlparse
 
 from bento import experiment, gateway, rollout
 from bento.gateway import Release, State
@@ -177,9 +178,11 @@ def version_folder(settings: Settings, number: str) -> Path:
         EvergreenError: if MLflow does not answer, or has no such version in this home.
     """
     known = ask.registered(settings, _name(_params(settings).problem)).versions
-    if number not in known or not known[number].folder.is_relative_to(settings.home):
-        raise EvergreenError(f"there is no version {number} in {settings.home}")
-    return known[number].folder
+    if number in known:
+        folder = Path(unquote(urlparse(known[number].source).path)).resolve()
+        if folder.is_relative_to(settings.home.resolve()):
+            return folder
+    raise EvergreenError(f"there is no version {number} in {settings.home}")
 
 
 def _asked(settings: Settings, name: str | None, at: datetime) -> tuple[dict[str, Any], list[str]]:
