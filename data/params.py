@@ -164,11 +164,17 @@ class Approval(Section):
 
 
 class Demo(Section):
-    """What `make demo` replays."""
+    """What `make demo` replays.
+
+    Attributes:
+        recalibrations: how many are released; each takes as long as four weeks of traffic, so that
+            later ones are decided, shown, and left out.
+    """
 
     first_train: str
     last_period: str
     rows_per_request: Annotated[int, Field(ge=1, le=1000)]
+    recalibrations: Annotated[int, Field(ge=0)] = 2
 
 
 class Params(Section):

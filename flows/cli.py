@@ -20,6 +20,7 @@ from rich.markdown import Markdown
 from data.errors import EvergreenError
 from flows import (
     ab_commands,
+    doctor,
     file_commands,
     key_commands,
     quarantine,
@@ -41,6 +42,7 @@ app.add_typer(release_commands.app)
 app.add_typer(ab_commands.app, name="ab")
 app.add_typer(file_commands.app)
 app.add_typer(replay_commands.app)
+app.add_typer(doctor.app)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 
@@ -54,8 +56,12 @@ class What(StrEnum):
 
 
 @app.callback()
-def _environment() -> None:
+def _environment(context: typer.Context) -> None:
     """Tell this process its settings before any library reads its own."""
+    if (
+        context.invoked_subcommand == "doctor"
+    ):  # it looks at what the user has set, and makes nothing
+        return
     environment = Settings.read(os.environ).child_environment()
     os.environ.update(environment)
     Path(environment["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,7 @@ from data.errors import EvergreenError
 from data.periods import Period, parse_as_of
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id
-from models.governor import Action, Attempt
+from models.governor import Action, Attempt, over_budget
 from models.registry import CHAMPION
 from models.version import Version
 
@@ -169,7 +169,7 @@ def _alone(project: Project, action: Action) -> Iterator[None]:
 
 
 def overtaken(project: Project) -> str | None:
-    """Why a scheduled run has nothing to do: the champion has seen the newest labels."""
+    """Why a scheduled retrain is not made: nothing newer than was looked at, or no budget."""
     champion = project.registry.alias(CHAMPION)
     if champion is None:
         return None
@@ -177,7 +177,8 @@ def overtaken(project: Project) -> str | None:
     attempts = [attempt.as_of for attempt in Record.of(project).attempts()]
     if newest in attempts or (seen and _period(project, seen) >= newest):
         return f"nothing to do: {newest}, the newest labelled period, was looked at already"
-    return None
+    spent = over_budget(newest, project.params.governor, Record.of(project).attempts())
+    return f"not now: {spent}" if spent else None
 
 
 def _period(project: Project, as_of: str) -> Period:

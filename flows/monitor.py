@@ -62,8 +62,13 @@ class MonitorReport:
         return "\n\n".join(lines)
 
 
-def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
+def run_monitor(
+    project: Project, period: str | None = None, leave: Action | None = None
+) -> MonitorReport:
     """Watch a period, decide, keep the report, and announce what is due or unknown.
+
+    Args:
+        leave: is decided and not announced.
 
     Raises:
         EvergreenError: if nothing serves, or the period has not been ingested.
@@ -78,7 +83,8 @@ def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
     for found in report.findings:
         print(f"{chosen}: {found.monitor} {found.verdict}, {found.reason}")
     print(f"{chosen}: {report.decision.action}, {report.decision.reason}")
-    announce.decision(project, chosen, champion, report.decision)
+    if report.decision.action is not leave:
+        announce.decision(project, chosen, champion, report.decision)
     announce.unknown(project, chosen, champion, report.unknown)
     text = f"{report.to_markdown()}\n\n[The page with its charts]({page.as_uri()})"
     show("monitor", text, f"{chosen}: {report.decision.reason}")
@@ -145,16 +151,17 @@ def watched_already(project: Project) -> str | None:
 
 
 @flow(name="monitor", flow_run_name="monitor {period}", log_prints=True)
-def monitor(period: str | None = None, once: bool = False) -> Outcome:
+def monitor(period: str | None = None, once: bool = False, leave: Action | None = None) -> Outcome:
     """Watch a period: drift, real quality, and whether a retrain is due.
 
     Args:
         period: such as 2013-W10; without it the newest labelled period.
         once: end at once if the newest period was watched before, as a late run of a schedule does
             whose work another one has done.
+        leave: an action that is decided and not announced, so that nothing starts.
     """
     project = Project.open()
     if once and (done := watched_already(project)):
         print(done)
         return Outcome(done)
-    return Outcome(run_monitor(project, period).message)
+    return Outcome(run_monitor(project, period, leave).message)

@@ -158,6 +158,11 @@ def _held(
         if since <= min(wait, max(params.cooldown_periods, params.maximum_age_periods)):
             many = f"{len(vain)} retrains, the last" if len(vain) > 1 else "a retrain"
             return f"{many} {since} periods ago did not help"
+    return over_budget(now, params, attempts)
+
+
+def over_budget(now: Period, params: Governor, attempts: Sequence[Attempt]) -> str | None:
+    """Why the month that ends with a period has no room for a retrain; None if it has."""
     month = [a for a in attempts if now.end - MONTH < a.as_of.end <= now.end]
     if len(month) >= params.monthly_retrains:
         return f"the month's {params.monthly_retrains} retrains are made"

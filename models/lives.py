@@ -30,7 +30,7 @@ class Week:
     Attributes:
         cost: of its decisions for an average row, in units of a false positive.
         action: what was decided after it; None after the last.
-        alarm: whether feature drift alarmed.
+        alarm: whether the monitor that the policy goes by alarmed.
         gain: how much less log loss a new model has than the champion in the next periods.
         promoted: whether the retrain's model took over; None if there was none.
     """
@@ -220,7 +220,8 @@ def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
     elif action is Action.RECALIBRATE:
         shift = scene.shift(champion, slot)
         world.states.append(State(season.known(slot), champion, shift))
-    return replace(turn, action=action, alarm=now.drift is Verdict.ALARM, promoted=promoted)
+    alarm = policy.watches is not None and now.says(policy.watches, Verdict.ALARM)
+    return replace(turn, action=action, alarm=alarm, promoted=promoted)
 
 
 def served(

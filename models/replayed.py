@@ -42,7 +42,7 @@ class Line:
     Attributes:
         regret: 0 is `always`, 1 is `never`; the mean over the lives.
         vain: share of retrains that did not take over or did not lower the log loss after.
-        alarms: of feature drift, per life; None for a policy that does not watch.
+        alarms: of the monitor that it goes by, per life; None for a policy that does not watch.
         false_alarms: share of these after which a new model was no better than the champion.
         delay: periods from when a retrain was shown to be worth it to the next one.
         missed: how often it was worth it and none came, per life.

@@ -19,7 +19,7 @@ LINE = Line(ASKED, Action.RETRAIN, "2024-03-01T12:00:00+00:00", "2024-W03", "k",
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, params):
     """As far as the governor looks at it; one week's labels have not come yet."""
     partitions = fill(tmp_path / "raw", "2024-W01", "2024-W03")
     newest = Period.parse("2024-W03")
@@ -28,6 +28,7 @@ def project(tmp_path):
         partitions=partitions,
         problem=planted.PROBLEM,
         newest_labelled=lambda: newest,
+        params=params,
     )
 
 
@@ -113,3 +114,7 @@ def test_a_late_run_of_the_schedule_has_nothing_to_do_once_the_newest_was_seen(p
     version.tags["as_of"] = "2024-W03"
     Record.of(project).path.unlink()
     assert overtaken(project) is not None
+    version.tags["as_of"] = "2024-W02"
+    for week in ("2024-W01", "2024-W02", "2024-W02"):
+        governed(project, Action.RETRAIN, week, "monthly", "", lambda: Outcome("no", False))
+    assert overtaken(project) == "not now: the month's 3 retrains are made"
