@@ -25,6 +25,8 @@ CONTRACT = "contract.json"
 KEY = "key"
 KEY_LENGTH = 200
 MAX_ROWS = 1000
+MAX_BODY = 2 * 1024 * 1024
+TOO_LARGE = f"the body is larger than {MAX_BODY} bytes: send fewer rows"
 # Beyond this a float64 no longer holds every integer, and the features are computed in float64.
 EXACT_INTEGER = 2**53
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)

@@ -66,7 +66,7 @@ def _same(place: Path, files: dict[str, bytes]) -> bool:
 
 def contents(folder: Path, version: str, tolerance: float) -> dict[str, bytes]:
     """File name -> content; the same for the same artefact, version and code."""
-    predictor = Predictor.load(folder)
+    predictor = Predictor.load(folder, batches=False)
     files = {MODEL: (folder / MODEL).read_bytes(), SCRIPT: script().encode()}
     rows = json.loads((folder / GOLDEN).read_bytes())["rows"]
     decoder = Decoder(predictor.contract.fields)

@@ -17,10 +17,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from bento.access_log import AccessLog
 from bento.answerer import Answerer, Request
-from bento.contract import RequestError
+from bento.contract import MAX_BODY, TOO_LARGE, RequestError
 
-MAX_BODY = 2 * 1024 * 1024
-TOO_LARGE = f"the body is larger than {MAX_BODY} bytes: send fewer rows"
 BODY_SECONDS = 4.0
 SLOT_HEADER = b"x-slot"
 
@@ -29,6 +27,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 logger = logging.getLogger(__name__)
+
+
+NOT_READY = b'{"error":"the prediction log cannot be written","path":"$"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Endpoint:
         elif path == "/metrics":
             await _respond(send, 200, self._answerer.metrics.text(), CONTENT_TYPE_LATEST)
         elif path == "/readyz" and not self._answerer.ready():
-            await _respond(send, 503, b'{"error":"the prediction log cannot be written"}')
+            await _respond(send, 503, NOT_READY)
         else:
             await self._app(scope, receive, send)
 

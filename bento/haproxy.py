@@ -10,11 +10,11 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from bento.contract import MAX_BODY, TOO_LARGE
 from bento.slots import SLOTS, Serving, Slot
 
 KEY_MAP = "keys.map"
 CLIENT_HEADER = "x-user-id"
-MAX_BODY = 2 * 1024 * 1024
 MAX_HEADER_BYTES = 16 * 1024
 MAX_HEADERS = 100
 # For the head, and for as much of the body as can be sent again.
@@ -111,7 +111,6 @@ backend green
     server green {host}:{green} track serving/green
 """
 
-TOO_LARGE = f"the body is larger than {MAX_BODY} bytes: send fewer rows"
 NO_ANSWER = "the model gave no answer: try again"
 # What HAProxy says by itself, and in place of a slot's answer that is not JSON.
 ERRORS = {

@@ -59,8 +59,11 @@ class Predictor:
         self._features = row_function(contract.features)
 
     @classmethod
-    def load(cls, folder: Path) -> "Predictor":
+    def load(cls, folder: Path, batches: bool = True) -> "Predictor":
         """Verify and load an artefact.
+
+        Args:
+            batches: with the engine for many rows, too; without it `run_many` is `run`.
 
         Raises:
             EvergreenError: if a file differs from the manifest, or the model does not fit the
@@ -74,7 +77,7 @@ class Predictor:
                 f"{folder / MODEL} takes {few.width} features, its contract declares "
                 f"{len(contract.features)}: build the artefact again"
             )
-        return cls(contract, digest, few, many_rows(folder / MODEL, few))
+        return cls(contract, digest, few, many_rows(folder / MODEL, few) if batches else None)
 
     def probabilities(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
         """The positive class's probability of each decoded row as if alone, without any fallback.

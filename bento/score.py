@@ -78,7 +78,7 @@ def score(
 
     Raises:
         EvergreenError: if a file cannot be read, a column is missing or of another type, `path`
-            holds something else, or another run is writing it.
+            holds something else or cannot be written, or another run is writing it.
     """
     file, before = _open(source), _stamp(source)
     columns = table.check_schema(file.schema_arrow, scorer.contract, source)
@@ -90,8 +90,8 @@ def score(
         _refuse_first(found, source, strict)
         return Scored(path, found, found.rows)
     parts = path.with_name(f".{path.name}.parts")
-    parts.mkdir(parents=True, exist_ok=True)
     try:
+        parts.mkdir(parents=True, exist_ok=True)
         with FileLock(parts / "lock", timeout=0):
             _claim(parts, path, job, overwrite)
             run = _Run(scorer, file, columns, parts, source, strict, progress)
@@ -104,6 +104,11 @@ def score(
                 raise EvergreenError(f"{source} changed while it was read: run again")
     except Timeout as error:
         raise EvergreenError(f"another run is writing {path}: wait until it ends") from error
+    except OSError as error:
+        raise EvergreenError(
+            f"{error.filename or path}: {error.strerror or error}; make room there, or name "
+            "another OUT, then run again: what is done is kept"
+        ) from error
     return Scored(path, counts, resumed)
 
 

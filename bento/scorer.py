@@ -59,7 +59,7 @@ class Scorer:
     @classmethod
     def load(cls, folder: Path, version: str) -> "Scorer":
         """Verify and load an artefact; raises like `Predictor.load`."""
-        predictor = Predictor.load(folder)
+        predictor = Predictor.load(folder, batches=False)
         return cls(predictor, version, trees.load(folder / MODEL))
 
     @property

@@ -33,6 +33,13 @@ def state(socket: Path, program: str) -> tuple[str, int]:
     return str(info["statename"]), int(info["pid"])
 
 
+def states(socket: Path) -> dict[str, str]:
+    """supervisord's word for each of its programs."""
+    return {
+        str(info["name"]): str(info["statename"]) for info in _call(socket, "getAllProcessInfo")
+    }
+
+
 def pid(socket: Path) -> int:
     """The process id of supervisord itself, from its own mouth: a pid file can be stale."""
     return int(_call(socket, "getPID"))

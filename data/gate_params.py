@@ -21,6 +21,7 @@ class Gates(Section):
         yardstick_margin, champion_margin: ROC-AUC that may be lost to them: fails where the whole
             interval is beyond it, or the value beyond twice it.
         log_loss_margin: nats beyond the champion's, or the base rate's before there is one.
+        shift_limit: log odds, either way, that a recalibration may add.
         overfit_margin, untouched_margin: ROC-AUC of training minus holdout, above and below the
             yardstick's same gap.
         calibration_margin: nats lost to the yardstick with each at the holdout's level.
@@ -29,8 +30,7 @@ class Gates(Section):
             of the yardstick's.
         slice_past_rows, slice_rows: training and held-out rows that a slice needs to be judged.
         slice_bias_margin: log odds on training rows; slice_fit_margin: nats lost to the yardstick
-            there; slice_loss_margin: nats lost on the holdout to the champion, else the yardstick:
-            fails where the whole interval is beyond, or the value three times.
+            there; slice_loss_margin: nats lost on the holdout to the champion, else the yardstick.
         single_field_auc, plausible_auc: from here on one field, or the model, knows too much.
         missing_margin, unseen_margin: nats that a disturbance adds beyond what the yardstick
             suffers; noise_margin: the same of the mean change of a probability.
@@ -49,6 +49,7 @@ class Gates(Section):
     yardstick_margin: Annotated[float, Field(ge=0)] = 0.01
     champion_margin: Annotated[float, Field(ge=0)]
     log_loss_margin: Annotated[float, Field(ge=0)]
+    shift_limit: Annotated[float, Field(gt=0)] = 1.5
     overfit_margin: Annotated[float, Field(ge=0)] = 0.06
     untouched_margin: Annotated[float, Field(ge=0)] = 0.03
     calibration_margin: Annotated[float, Field(ge=0)] = 0.01
@@ -80,7 +81,7 @@ class Gates(Section):
     yardstick_depth: Annotated[int, Field(ge=1)] = 4
     noise_retrains: Annotated[int, Field(ge=2)] = 6
     noise_factor: Annotated[float, Field(ge=0)] = 1.5
-    slice_noise_factor: Annotated[float, Field(ge=0)] = 2.2
+    slice_noise_factor: Annotated[float, Field(ge=0)] = 3.0
     confidence: Annotated[float, Field(gt=0.5, lt=1)]
     bootstrap_samples: Annotated[int, Field(ge=100)]
     minimum_rows: Annotated[int, Field(ge=1)]

@@ -16,8 +16,7 @@ from flows.steps import in_flow, show
 from models import standing
 from models.ledger import Entry, Kind
 from models.registry import CHAMPION
-from models.standing import Waiver
-from models.verdict import NEVER_WAIVED
+from models.standing import NEVER_WAIVED, Waiver
 from models.version import Version
 
 POLL_SECONDS = 3

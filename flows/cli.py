@@ -7,6 +7,7 @@ was refused by its gates, and the champion keeps serving; or a reproduced model 
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +18,15 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from data.errors import EvergreenError
-from flows import ab_commands, file_commands, key_commands, quarantine, release_commands
+from flows import (
+    ab_commands,
+    doctor,
+    file_commands,
+    key_commands,
+    quarantine,
+    release_commands,
+    replay_commands,
+)
 from flows.data_commands import app as data_app
 from flows.settings import Settings
 
@@ -26,12 +35,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
-app.add_typer(data_app, name="data")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(key_commands.app, name="keys")
-app.add_typer(release_commands.app)
-app.add_typer(ab_commands.app, name="ab")
-app.add_typer(file_commands.app)
+for name, part in {"data": data_app, "quarantine": quarantine.app, "keys": key_commands.app,
+                   "ab": ab_commands.app}.items():  # fmt: skip
+    app.add_typer(part, name=name)
+for part in (release_commands.app, file_commands.app, replay_commands.app, doctor.app):
+    app.add_typer(part)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 
@@ -45,8 +53,12 @@ class What(StrEnum):
 
 
 @app.callback()
-def _environment() -> None:
+def _environment(context: typer.Context) -> None:
     """Tell this process its settings before any library reads its own."""
+    if (
+        context.invoked_subcommand == "doctor"
+    ):  # it looks at what the user has set, and makes nothing
+        return
     environment = Settings.read(os.environ).child_environment()
     os.environ.update(environment)
     Path(environment["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
@@ -62,7 +74,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 @app.command()
 def up() -> None:
-    """Start Prefect, MLflow, the gateway and the slots on loopback."""
+    """Start Prefect, MLflow, the board, the gateway and the slots on loopback."""
     from flows import stack
 
     settings = _settings()
@@ -83,11 +95,12 @@ def down() -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Say what serves, and what should."""
-    from flows.status import overview, render
+    from flows.overview import gather
+    from flows.status import render
 
-    found = overview(_settings())
+    found = gather(_settings(), datetime.now(UTC))
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(found.to_json()))
     else:
         console.print(render(found))
 
@@ -127,6 +140,14 @@ def retrain(
 ) -> None:
     """Train, judge, and release if it passes."""
     _start("retrain", as_of=as_of, cause=cause)
+
+
+@app.command()
+def recalibrate(
+    as_of: AsOf = None, cause: Annotated[str, typer.Option(help="Why.")] = "asked for"
+) -> None:
+    """Move the champion's level towards that of the newest labels, and release it if it passes."""
+    _start("recalibrate", as_of=as_of, cause=cause)
 
 
 @app.command()
@@ -262,9 +283,8 @@ def _start(name: str, **parameters: Any) -> None:
 
 
 def _print_addresses(settings: Settings) -> None:
-    for title, service in (("Prefect", "prefect"), ("MLflow", "mlflow"), ("endpoint", "gateway")):
-        path = "/predict" if service == "gateway" else ""
-        console.print(f"{title:9} {settings.url(service)}{path}", highlight=False)
+    for title, address in settings.addresses.items():
+        console.print(f"{title:9} {address}", highlight=False)
 
 
 def main() -> None:

@@ -14,15 +14,17 @@ from matplotlib.figure import Figure
 from data import digests
 from data.params import Params
 from flows.project import Project
-from models import artifact, card, evaluate, importance, page, signing, tracking
+from models import artifact, card, evaluate, gates_page, importance, page, signing, tracking
 from models.artifact import Artifact, Trained
 from models.card import Evidence
 from models.gates import GateReport, Verdict
 from models.importance import FieldImportance
+from models.page import Card
 from models.version import Version
 
 PARAMS = "params.yaml"
 STUDY = "study.json"
+GATES = "gates.json"
 
 
 @dataclass(frozen=True)
@@ -60,29 +62,41 @@ def keep(project: Project, judged: Judgement) -> Kept:
     """Write the card, sign it with the artefact and the gate report, and log the training."""
     described = card.build(_evidence(project, judged))
     trained, params = judged.trained, project.params
+    name = f"train {judged.tags['as_of']}"
     table, periods = trained.holdout_table(), evaluate.by_period(trained.rolling, params)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / tracking.REGISTERED
-        shutil.copytree(judged.challenger.folder, folder / tracking.ARTIFACT)
-        page.write(described, folder)
-        (folder / "gates.json").write_text(digests.canonical_json(judged.report.to_json()))
-        signing.sign(folder, project.keys)
+        folder = signed(project, judged.challenger, judged.report, described, Path(scratch))
         run_id = tracking.log_training(
             project.registry.tracking,
-            name=f"train {judged.tags['as_of']}",
+            name=name,
             params={**artifact.model_params(params), "chosen": trained.choice.settings},
             metrics=evaluate.flat(evaluate.summary(table, trained.rolling, params)),
             tags={**judged.tags, "digest": judged.report.digest},
             holdout=table,
             figures=_figures(judged, periods),
             registered=folder,
-            gates=judged.report,
-            texts=_texts(params, judged, periods),
+            texts=_texts(params, judged, periods, name),
             trials=trained.trials,
             metric=params.rolling.metric,
         )
-    shown = f"{described.summary} The whole card: `evergreen card VERSION`, or `{page.HTML}` here."
-    return Kept(run_id, shown)
+    return Kept(run_id, shown(described))
+
+
+def signed(
+    project: Project, challenger: Artifact, report: GateReport, described: Card, into: Path
+) -> Path:
+    """The signed folder of a version: artefact, card and gate report."""
+    folder = into / tracking.REGISTERED
+    shutil.copytree(challenger.folder, folder / tracking.ARTIFACT)
+    page.write(described, folder)
+    (folder / GATES).write_text(digests.canonical_json(report.to_json()))
+    signing.sign(folder, project.keys)
+    return folder
+
+
+def shown(described: Card) -> str:
+    """What the registry says beside a version."""
+    return f"{described.summary} The whole card: `evergreen card VERSION`, or `{page.HTML}` here."
 
 
 def _evidence(project: Project, judged: Judgement) -> Evidence:
@@ -108,13 +122,22 @@ def _figures(judged: Judgement, periods: Sequence[Mapping[str, Any]]) -> dict[st
 
 
 def _texts(
-    params: Params, judged: Judgement, periods: Sequence[Mapping[str, Any]]
+    params: Params, judged: Judgement, periods: Sequence[Mapping[str, Any]], name: str
 ) -> dict[str, str]:
     """What else is kept with the run, by file name."""
     study = judged.trained.study
     return {
+        **pages(judged.report, name),
         PARAMS: yaml.safe_dump(params.model_dump()),
         "rolling.json": json.dumps(periods, indent=1),
         "field_importance.json": importance.to_json(judged.importance),
         **({STUDY: digests.canonical_json(study.to_json())} if study else {}),
+    }
+
+
+def pages(report: GateReport, name: str) -> dict[str, str]:
+    """The gate report of a run as pages, by file name."""
+    return {
+        "gates.md": report.to_markdown(),
+        "gates.html": gates_page.to_html(report, f"Gates: {name}"),
     }

@@ -56,7 +56,7 @@ def run_explain(project: Project, request_id: str) -> Explained:
         )
     version = project.registry.get(record["model_version"])
     folder = project.registry.folder(version)
-    predictor = Predictor.load(folder)
+    predictor = Predictor.load(folder, batches=False)
     if predictor.digest != record["digest"]:
         raise EvergreenError(
             f"{request_id} was answered by {record['digest'][:16]}, but version {version.number} "

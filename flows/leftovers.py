@@ -1,7 +1,7 @@
 """What else runs on this machine when a stack starts: others' ports, and what a killed one left."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import psutil
@@ -21,8 +21,7 @@ def end_orphans(settings: Settings, say: Callable[[str], None]) -> None:
     Gateway and slots go on: their successors take over from them, so that no request is lost.
     """
     serving = _serving(settings)
-    ours = [process for process in psutil.process_iter() if _is_ours(process, settings)]
-    orphans = [process for process in ours if process.pid not in serving]
+    orphans = [process for process in ours(settings) if process.pid not in serving]
     for process in orphans:
         with suppress(psutil.NoSuchProcess):
             say(f"ending {process.name()} (pid {process.pid}), left behind by an earlier stack")
@@ -31,6 +30,11 @@ def end_orphans(settings: Settings, say: Callable[[str], None]) -> None:
     for process in alive:
         with suppress(psutil.NoSuchProcess):
             process.kill()
+
+
+def ours(settings: Settings) -> list[psutil.Process]:
+    """The running programs of this home's stack."""
+    return [process for process in psutil.process_iter() if _is_ours(process, settings)]
 
 
 def _serving(settings: Settings) -> set[int]:
@@ -51,18 +55,25 @@ def check_ports(settings: Settings) -> None:
     Raises:
         EvergreenError: naming the port, who listens there if that can be seen, and the way out.
     """
+    for service, who in strangers(settings, _serving(settings)).items():
+        raise EvergreenError(
+            f"port {settings.ports[service]} of {service} is taken by {who}: end it, or choose "
+            f"another with EVERGREEN_{service.upper()}_PORT; nothing was started"
+        )
+
+
+def strangers(settings: Settings, mine: Collection[int]) -> dict[str, str]:
+    """Who listens on a port of ours, by service; not the processes that are `mine`."""
     listening = {
         connection.laddr.port: connection.pid
         for connection in psutil.net_connections(kind="tcp")
         if connection.status == psutil.CONN_LISTEN and connection.laddr
     }
-    serving = _serving(settings)
-    for service, port in settings.ports.items():
-        if port in listening and listening[port] not in serving:
-            raise EvergreenError(
-                f"port {port} of {service} is taken by {_who(listening[port])}: end it, or choose "
-                f"another with EVERGREEN_{service.upper()}_PORT; nothing was started"
-            )
+    return {
+        service: _who(listening[port])
+        for service, port in settings.ports.items()
+        if port in listening and listening[port] not in mine
+    }
 
 
 def _who(pid: int | None) -> str:
@@ -73,9 +84,9 @@ def _who(pid: int | None) -> str:
 
 
 def _is_ours(process: psutil.Process, settings: Settings) -> bool:
-    """A program of this home whose supervisord is gone: it now belongs to init."""
+    """A program that a stack of this home started, and not this process."""
     try:
-        ours = process.environ().get(STACK) == str(settings.home)
-        return ours and process.pid != os.getpid()
+        marked = process.environ().get(STACK) == str(settings.home)
+        return marked and process.pid != os.getpid()
     except psutil.Error:
         return False

@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,12 @@ def training_of(project: Project, version: Version) -> dict[str, Any]:
         return {}
 
 
+def files_of(training: Mapping[str, Any]) -> dict[str, str]:
+    """sha256 of every file that a model learned from, its level too, or was judged on."""
+    level = training.get("recalibration", {})
+    return {**training.get("partitions", {}), **level.get("partitions", {})}
+
+
 def of_version(project: Project, version: Version) -> VersionLineage:
     """The lineage of a registered version; `unknown` where nothing was recorded."""
     tags = tags_of(project, version)
@@ -144,7 +151,7 @@ def of_version(project: Project, version: Version) -> VersionLineage:
             "changed": tags.get("git_changed", "").splitlines(),
         },
         snapshot={"tag": said("snapshot_tag"), "md5": said("snapshot")},
-        partitions=training_of(project, version).get("partitions", {}),
+        partitions=files_of(training_of(project, version)),
         labels=said("labels"),
         params=said("params"),
         lock=said("lock"),
@@ -166,7 +173,7 @@ def of_snapshot(project: Project, snapshot: Snapshot, versions: list[Version]) -
     """What a snapshot holds and which of the versions come from it."""
     held = contents(project, snapshot)
     trained = [v for v in versions if tags_of(project, v).get("snapshot") == snapshot.md5]
-    used = {v.number: training_of(project, v).get("partitions", {}) for v in versions}
+    used = {v.number: files_of(training_of(project, v)) for v in versions}
     return SnapshotLineage(
         tag=snapshot.tag,
         md5=snapshot.md5,

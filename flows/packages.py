@@ -12,6 +12,7 @@ from uv import find_uv_bin
 from data.digests import sha256_file
 from data.errors import EvergreenError
 
+PIN = re.compile(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)( ;)?", re.MULTILINE)
 LISTING = (
     "import json; from importlib.metadata import distributions as d; "
     "print(json.dumps({x.name: x.version for x in d()}))"
@@ -37,14 +38,20 @@ def installed(python: Path | None = None) -> dict[str, str]:
 def other_versions(lock: str, installed: Mapping[str, str]) -> list[str]:
     """Installed packages that a lock pins to another version; what it has twice may be either."""
     pins: dict[str, set[str]] = {}
-    for name, version in re.findall(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", lock, re.MULTILINE):
-        pins.setdefault(_normal(name), set()).add(version)
-    here = {_normal(name): version for name, version in installed.items()}
+    for name, version, _ in PIN.findall(lock):
+        pins.setdefault(normal(name), set()).add(version)
+    here = {normal(name): version for name, version in installed.items()}
     return [
         f"{name} {' or '.join(sorted(wanted))}, here {here[name]}"
         for name, wanted in sorted(pins.items())
         if name in here and here[name] not in wanted
     ]
+
+
+def missing(lock: str, installed: Mapping[str, str]) -> list[str]:
+    """Packages that a lock wants on every machine, and that are not installed."""
+    wanted = {normal(name) for name, _, marker in PIN.findall(lock) if not marker}
+    return sorted(wanted - {normal(name) for name in installed})
 
 
 def environment(lock: Path, home: Path) -> Path:
@@ -78,5 +85,6 @@ def _uv(*arguments: str) -> None:
         )
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """A package's name as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()

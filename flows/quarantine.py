@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,9 +11,10 @@ from rich.table import Table
 
 from data.errors import EvergreenError
 from data.periods import Period
-from data.quarantine import DROPPED, RELEASED
-from flows.project import Project
 from flows.settings import Settings
+
+if TYPE_CHECKING:
+    from flows.project import Project
 
 app = typer.Typer(no_args_is_help=True, help="Rows and batches that broke a rule of the contract.")
 console = Console(soft_wrap=True)
@@ -109,9 +110,10 @@ def release(
         console.print(f"snapshot {snapshot.tag}", highlight=False)
 
 
-def _release_batch(project: Project, period: Period, digest: str, despite: list[str]) -> None:
+def _release_batch(project: "Project", period: Period, digest: str, despite: list[str]) -> None:
     """The whole batch through the door again; what is overruled stays on record with it."""
     from data.ingest import ingest
+    from data.quarantine import RELEASED
 
     kept, frame = project.quarantine.batch(period, digest)
     done = ingest(
@@ -138,6 +140,8 @@ def drop(
     batch: Batch = None,
 ) -> None:
     """Give up waiting rows, or a refused batch; they stay on record as dropped, with the reason."""
+    from data.quarantine import DROPPED
+
     quarantine, chosen = _project().quarantine, Period.parse(period)
     if batch is not None:
         kept, _ = quarantine.batch(chosen, batch)
@@ -148,7 +152,9 @@ def drop(
     console.print(f"{period}: {count} rows dropped", highlight=False)
 
 
-def _project() -> Project:
+def _project() -> "Project":
+    from flows.project import Project
+
     return Project.open(Settings.read(os.environ))
 
 

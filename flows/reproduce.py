@@ -5,72 +5,37 @@ it works with a dirty work tree and without a local DVC cache, and needs no serv
 """
 
 import json
-import os
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import yaml
-from filelock import FileLock, Timeout
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from data.contracts import to_columns
-from data.digests import digest_of, sha256_file
-from data.errors import EvergreenError
 from data.features import Columns
-from data.partitions import ROWS, Partitions
+from data.partitions import Partitions
 from data.periods import Period
-from data.windows import fingerprint
 from flows.dossier import PARAMS, STUDY
 from flows.lineage import tags_of
-from flows.packages import environment, installed, other_versions
 from flows.project import Project
+from flows.site import (
+    Site,
+    data_check,
+    lock_check,
+    opened,
+    params_check,
+    refuse_if_lost,
+    stored,
+)
 from models import artifact, reproduce
 from models.artifact import Artifact
 from models.reproduce import Check, Comparison
 from models.tracking import flatten
 from models.version import Version
-
-NEEDED = ("git_sha", "snapshot", "as_of", "params", "lock")
-
-
-@dataclass(frozen=True)
-class Site:
-    """A temporary checkout of the commit that a version was trained at."""
-
-    checkout: Path
-    out: Path
-    python: Path
-
-    @property
-    def raw(self) -> Path:
-        return self.checkout / "data" / "raw"
-
-    def run(self, module: str, *arguments: object) -> None:
-        """`python -m module` with the code of this checkout.
-
-        Raises:
-            EvergreenError: with the last line that it said.
-        """
-        done = subprocess.run(
-            [str(self.python), "-m", module, *map(str, arguments)],
-            cwd=self.checkout,
-            env={**os.environ, "PYTHONPATH": str(self.checkout)},
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode:
-            said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-            raise EvergreenError(f"{module} of the recorded commit failed: {said}")
 
 
 def run_reproduce(project: Project, number: str, python: Path | None = None) -> Comparison:
@@ -83,117 +48,52 @@ def run_reproduce(project: Project, number: str, python: Path | None = None) -> 
     Raises:
         EvergreenError: if something that was recorded cannot be brought back.
     """
-    version = project.registry.get(number)
-    tags = tags_of(project, version)
-    _refuse_if_lost(version, tags)
-    stored, whole = _stored(project, version)
-    with _site(project, tags["git_sha"], python) as site:
-        checks = [
-            whole,
-            _lock(site, version, tags),
-            _params(project, site, version, tags),
-            _data(project, site, tags["snapshot"], stored),
-        ]
-        study = _study(project, site, version)
-        site.run("models.train", "--params", PARAMS, "--raw", site.raw, "--out", site.out, *study)
-        held, evaluation = site.out / "holdout.parquet", site.out / "evaluation"
-        site.run("models.evaluate", "--holdout", held, "--out", evaluation)
-        rebuilt = artifact.load(site.out / "model")
-        checks.append(reproduce.identity(version.digest, rebuilt, stored))
-        checks.append(_metrics(project, version, evaluation))
-        checks.append(_predictions(site, stored, rebuilt))
+    with tempfile.TemporaryDirectory() as scratch:
+        checks = _again(project, project.registry.get(number), python, Path(scratch))
     return Comparison(number, tuple(checks))
 
 
-def _refuse_if_lost(version: Version, tags: Mapping[str, str]) -> None:
-    """A version whose record is not enough to make it again."""
-    missing = [name for name in NEEDED if tags.get(name, "none") == "none"]
-    if missing:
-        raise EvergreenError(
-            f"version {version.number} has no record of its {', '.join(missing)}, so that it "
-            "cannot be made again: train it anew from a commit, with a snapshot of its data"
-        )
-    lost = [name for name in tags.get("git_changed", "").splitlines() if name != PARAMS]
-    if lost:
-        raise EvergreenError(
-            f"version {version.number} was trained from a dirty tree: {', '.join(lost)} as it was "
-            "then is in no commit, so that it cannot be made again"
-        )
+def _again(project: Project, version: Version, python: Path | None, into: Path) -> list[Check]:
+    """Make a version again; its artefact is left in a folder of its number.
 
-
-def _stored(project: Project, version: Version) -> tuple[Artifact | None, Check]:
-    """The registered artefact, if it is as it was signed and the one that was registered."""
-    try:
-        stored = artifact.load(project.registry.folder(version))
-    except EvergreenError as error:
-        return None, Check("stored artefact", False, version.digest, str(error))
-    same = stored.digest == version.digest
-    return stored if same else None, Check("stored artefact", same, version.digest, stored.digest)
-
-
-@contextmanager
-def _site(project: Project, commit: str, python: Path | None) -> Iterator[Site]:
-    """A clone at a commit that borrows the repository's objects; gone afterwards, come what may."""
-    home = project.settings.home / "reproduce"
-    home.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(home / ".lock", timeout=0):
-            for left in home.glob("made-*"):  # of a run that was killed
-                shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(prefix="made-", dir=home) as scratch:
-                checkout = Path(scratch) / "checkout"
-                _clone(project.settings.checkout, commit, checkout)
-                lock, made = checkout / "requirements.lock", project.settings.home / "environments"
-                chosen = python or environment(lock, made)
-                yield Site(checkout, Path(scratch) / "out", chosen.absolute())
-    except Timeout as error:
-        raise EvergreenError(
-            "another version is being reproduced: wait until it is done"
-        ) from error
-
-
-def _clone(checkout: Path, commit: str, into: Path) -> None:
-    clone = ["git", "clone", "--quiet", "--shared", "--no-checkout", "--no-tags"]
-    for command in (
-        [*clone, str(checkout), str(into)],
-        ["git", "-C", str(into), "-c", "advice.detachedHead=false", "checkout", "-q", commit],
-    ):
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            said = (done.stderr.strip() or "git said nothing").splitlines()[-1]
-            raise EvergreenError(
-                f"commit {commit} cannot be checked out ({said}): fetch it from where the code is "
-                "kept"
-            )
-
-
-def _lock(site: Site, version: Version, tags: Mapping[str, str]) -> Check:
-    """The recorded lock, which the interpreter's packages have to follow.
-
-    Raises:
-        EvergreenError: naming the packages that are of another version.
+    A recalibrated one is made from the version that it came from, which is made again first.
     """
-    path = site.checkout / "requirements.lock"
-    wrong = other_versions(path.read_text(), installed(site.python))
-    if wrong:
-        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
-        raise EvergreenError(
-            f"version {version.number} was made with other packages than {site.python} has "
-            f"({'; '.join(wrong[:3])}{more}): leave --python out, and they are installed"
-        )
-    digest = sha256_file(path)[:16]
-    return Check("requirements.lock", digest == tags["lock"], tags["lock"], digest)
+    tags = tags_of(project, version)
+    refuse_if_lost(version, tags)
+    kept, whole = stored(project, version)
+    before, number = list[Check](), version.trained
+    if number != version.number:
+        found = _again(project, project.registry.get(number), python, into)
+        before = [replace(check, name=f"version {number}: {check.name}") for check in found]
+    with opened(project, tags["git_sha"], python) as site:
+        checks = [
+            whole,
+            lock_check(site, version, tags),
+            params_check(project, site, version, tags),
+            data_check(project, site, tags["snapshot"], kept),
+        ]
+        made = _moved(site, into / number, number) if before else _trained(project, site, version)
+        rebuilt = artifact.load(site.out / "model")
+        checks += [reproduce.identity(version.digest, rebuilt, kept), *made]
+        checks.append(_predictions(site, kept, rebuilt))
+        shutil.copytree(rebuilt.folder, into / version.number)
+    return [*before, *checks]
 
 
-def _params(project: Project, site: Site, version: Version, tags: Mapping[str, str]) -> Check:
-    """params.yaml as it was recorded, with the recorded moment."""
-    path = site.checkout / PARAMS
-    text = project.registry.text(version, PARAMS) or path.read_text()
-    content = yaml.safe_load(text)
-    digest = digest_of(content)[:16]
-    content["train"]["as_of"] = tags["as_of"]
-    path.write_text(yaml.safe_dump(content))
-    return Check("params.yaml", digest == tags["params"], tags["params"], digest)
+def _trained(project: Project, site: Site, version: Version) -> list[Check]:
+    """Train and evaluate in a site."""
+    study, given = _study(project, site, version), ("--params", PARAMS, "--raw", site.raw)
+    site.run("models.train", *given, "--out", site.out, *study)
+    held, evaluation = site.out / "holdout.parquet", site.out / "evaluation"
+    site.run("models.evaluate", "--holdout", held, "--out", evaluation)
+    return [_metrics(project, version, evaluation)]
+
+
+def _moved(site: Site, base: Path, number: str) -> list[Check]:
+    """Learn the shift again in a site, and apply it to the model as it was trained."""
+    given = ("--params", PARAMS, "--raw", site.raw, "--base", base, "--version", number)
+    site.run("models.shifted", *given, "--out", site.out)
+    return []
 
 
 def _study(project: Project, site: Site, version: Version) -> tuple[object, ...]:
@@ -204,43 +104,6 @@ def _study(project: Project, site: Site, version: Version) -> tuple[object, ...]
     path = site.checkout / STUDY
     path.write_text(text)
     return "--study", path
-
-
-def _data(project: Project, site: Site, md5: str, stored: Artifact | None) -> Check:
-    """The snapshot's partitions, every byte of which is what the artefact says it saw.
-
-    A cache that was damaged is left aside for the remote.
-
-    Raises:
-        EvergreenError: naming the partition that is not.
-    """
-    with suppress(EvergreenError):
-        return _restored(project, site.raw, md5, stored, trust_cache=True)
-    shutil.rmtree(site.raw, ignore_errors=True)
-    return _restored(project, site.raw, md5, stored, trust_cache=False)
-
-
-def _restored(
-    project: Project, raw: Path, md5: str, stored: Artifact | None, *, trust_cache: bool
-) -> Check:
-    project.snapshots.restore(md5, raw, trust_cache=trust_cache)
-    if stored is None:
-        return Check("data", True, f"snapshot {md5}", "restored; the artefact cannot vouch for it")
-    training: Mapping[str, Any] = stored.training
-    partitions = Partitions(raw)
-    periods = [Period.parse(name) for name in (*training["train"], *training["holdout"])]
-    for period in periods:
-        partitions.verify(period, ROWS)
-    found = fingerprint(partitions, periods, datetime.fromisoformat(training["as_of"]))
-    recorded = training["partitions"]
-    for name, digest in recorded.items():
-        if found.get(name) != digest:
-            raise EvergreenError(
-                f"{name} of the snapshot is not what the model was trained on (sha256 "
-                f"{found.get(name, 'none')[:16]}, recorded {digest[:16]}): bring the remote back"
-            )
-    text = f"{len(recorded)} files, {digest_of(recorded)[:16]}"
-    return Check("data", True, text, f"{len(found)} files, {digest_of(found)[:16]}")
 
 
 def _metrics(project: Project, version: Version, evaluation: Path) -> Check:

@@ -18,10 +18,15 @@ from data.verdicts import Finding, Verdict, find
 
 @dataclass(frozen=True)
 class Week:
-    """One period of the replay; `first_*` is what version 1 answers for the same rows."""
+    """One period of the replay; `first_*` is what version 1 answers for the same rows.
+
+    Attributes:
+        trained: the version whose training the model's is; another one if it is recalibrated.
+    """
 
     period: str
     version: str
+    trained: str
     rows: int
     roc_auc: float
     log_loss: float
@@ -41,6 +46,7 @@ class Week:
         return cls(
             period=report["period"],
             version=report["version"],
+            trained=report["trained"],
             rows=report["served"],
             roc_auc=quality.get("roc_auc", missing),
             log_loss=quality.get("log_loss", missing),
@@ -73,14 +79,14 @@ def table(weeks: Sequence[Week], period: str) -> Table:
             week.action,
             week.version,
             later,
-            style="bold" if week.action == "retrain" else None,
+            style="bold" if week.action in ("retrain", "recalibrate") else None,
         )
     return shown
 
 
 def gain(weeks: Sequence[Week]) -> str | None:
-    """How the later versions compare with version 1 on the weeks that they served."""
-    later = [week for week in weeks if week.version != "1"]
+    """How the retrained versions compare with version 1 on the weeks that they served."""
+    later = [week for week in weeks if week.trained != "1"]
     if not later:
         return None
     mean = {
@@ -113,8 +119,8 @@ def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
     limits = [w.drift_limit for w in weeks]
     drift.step(places, limits, where="mid", color="black", linestyle="--", label="usual up to")
     for place, week in enumerate(weeks):
-        if week.action == "retrain":
-            drift.annotate("retrain", (place, week.drift), xytext=(0, 8), ha="center",
+        if week.action in ("retrain", "recalibrate"):
+            drift.annotate(week.action, (place, week.drift), xytext=(0, 8), ha="center",
                            textcoords="offset points", weight="bold")  # fmt: skip
     drift.set_ylabel("drift")
     drift.margins(y=0.2)

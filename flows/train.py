@@ -59,10 +59,10 @@ def run_train(
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
         champion = project.registry.alias(CHAMPION)
-        if known := project.registry.find(digest, or_dirty=code.dirty):
-            print(f"version {known.number} is this very model ({digest[:16]})")
-            if _stands(project.registry, known, champion):
-                return _known(project.registry, known)
+        if same := project.registry.find(digest, or_dirty=code.dirty):
+            print(f"version {same.number} is this very model ({digest[:16]})")
+            if stands(project.registry, same, champion):
+                return known(project.registry, same)
         challenger = artifact.load(path)
         report = step(_judge, project, trained, challenger, champion)
         found, shift = step(dossier.importances, project, trained, challenger, champion)
@@ -82,14 +82,14 @@ def run_train(
         }
         kept = step(dossier.keep, project, Judgement(challenger, trained, report, found, tags))
     done = act(project.settings, report.reason[:5000], made_by)
-    judged = step(_register, project.registry, kept, report, champion, tags, done)
-    url, number = _run_url(project, kept.run_id), judged.version.number
+    judged = step(register, project.registry, kept, report, champion, tags, done)
+    url, number = run_url(project, kept.run_id), judged.version.number
     link("mlflow-run", url, f"MLflow run of version {number}")
     print(judged.message)
     return judged
 
 
-def _stands(registry: Registry, known: Version, champion: Version | None) -> bool:
+def stands(registry: Registry, known: Version, champion: Version | None) -> bool:
     """Whether a version's verdict still counts: it serves, did before, or would replace the same.
 
     What served before comes back by a rollback, not by a new judgement.
@@ -101,7 +101,7 @@ def _stands(registry: Registry, known: Version, champion: Version | None) -> boo
     return before is not None and before.number == known.number
 
 
-def _known(registry: Registry, version: Version) -> Judged:
+def known(registry: Registry, version: Version) -> Judged:
     """What was said of it; a run killed before it named its challenger is completed."""
     passed = version.tags.get("gates") == "passed"
     if passed and not registry.aliases(version) and PROMOTED not in version.tags:
@@ -140,7 +140,7 @@ def _decisions(trained: Trained) -> dict[str, str]:
     }
 
 
-def _register(
+def register(
     registry: Registry,
     kept: Kept,
     report: GateReport,
@@ -166,7 +166,7 @@ def _register(
     return Judged(version, report.passed, report.reason)
 
 
-def _run_url(project: Project, run_id: str) -> str:
+def run_url(project: Project, run_id: str) -> str:
     experiment = project.registry.tracking.experiment()
     return f"{project.settings.url('mlflow')}/#/experiments/{experiment}/runs/{run_id}"
 

@@ -7,7 +7,8 @@
 | contract.json | fields, fitted features, target, threshold, base rate |
 | reference.json | what the training data looked like |
 | golden.json | raw rows with the probabilities that every copy must answer |
-| training.json | windows, rows, parameters, choice, study, calibration, sha256 of each partition |
+| training.json | windows, rows, parameters, choice, study, calibration, sha256 of each partition;
+|  | of a recalibrated one, see `models.shifted`, its base and its shift |
 
 skops would keep scikit-learn's objects, but its bytes hold memory addresses and the time: no digest
 could be an identity.
@@ -264,8 +265,14 @@ def _predict(folder: Path, training: Mapping[str, Any]) -> Callable[[np.ndarray]
     if not (folder / Boosted.FILE).exists():
         return _onnx(folder)
     found = training.get("calibration", {"method": "none", "periods": ()})
-    model, calibration = Boosted.load(folder), Calibration.from_json(found)
+    calibration = Calibration.from_json(found).moved(level_shift(training))
+    model = Boosted.load(folder)
     return lambda matrix: calibration.predict(model, matrix)
+
+
+def level_shift(training: Mapping[str, Any]) -> float:
+    """What a recalibration added to the log odds of the model as it was trained; 0 without one."""
+    return float(training.get("recalibration", {}).get("shift", 0.0))
 
 
 def serve_scores(artifact: Artifact, rows: list[dict[str, Any]]) -> np.ndarray:

@@ -49,6 +49,13 @@ class Calibration:
         """Log odds (n,) to calibrated probabilities (n,)."""
         return np.asarray(expit(self.slope * odds + self.shift))
 
+    def moved(self, shift: float) -> "Calibration":
+        """The same, with `shift` added to the calibrated log odds."""
+        if not shift:
+            return self
+        method: CalibrationMethod = "shift" if self.method == "none" else self.method
+        return replace(self, method=method, shift=self.shift + shift)
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

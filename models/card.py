@@ -109,17 +109,21 @@ def _use(problem: Problem) -> Section:
 def _data(evidence: Evidence) -> Section:
     training, held = evidence.artifact.training, evidence.held
     learned, judged, files = training["train"], training["holdout"], training["partitions"]
+    level = training.get("recalibration")
     said = (
         f"As known at {training['as_of']}; no candidate saw the rows that it is judged on. "
         f"{training['missing_labels']} rows had no label yet. `training.json` in the artefact "
         "names every file with its sha256."
     )
-    rows = (
+    rows = [
         ("learned from", f"{training['train_rows']} rows, {learned[0]} to {learned[-1]}"),
-        ("judged on", f"{len(held)} rows, {', '.join(judged)}"),
+        ("judged on", f"{len(held)} rows, {level['period'] if level else ', '.join(judged)}"),
         (f"digest of {len(files)} files", digest_of(files)),
-    )
-    return Section("Data", (said,), Table(("window", "what"), rows))
+    ]
+    if level:
+        what = f"log odds {level['shift']:+.3f} from {level['rows']} rows of {level['period']}"
+        rows.append((f"level, since version {level['version']}", what))
+    return Section("Data", (said,), Table(("window", "what"), tuple(rows)))
 
 
 def _metrics(evidence: Evidence, own: np.ndarray) -> Section:
@@ -209,6 +213,9 @@ def _share(values: np.ndarray) -> str:
 
 
 def _importance(found: Sequence[FieldImportance]) -> Section:
+    if not found:
+        same = "What the model that it was recalibrated from goes by: a shift changes no ranking."
+        return Section("What it goes by", (same,))
     said = (
         "Mean log loss that shuffling a field among the holdout's rows adds, in nats. A field that "
         "others stand in for has less than it carries; none of it says what causes what."

@@ -72,6 +72,7 @@ class Case:
         scores: the simpler candidates' probabilities for the holdout, shape (n,).
         decision: the threshold that the costs lead to.
         calibration: that the training's rolling scores lead to.
+        chance: what a retrain changes by chance; None: it is measured.
         seed: of bootstraps, drawn rows and the yardstick.
     """
 
@@ -85,6 +86,7 @@ class Case:
     decision: float
     seed: int
     calibration: Calibration = NO_CALIBRATION
+    chance: Noise | None = None
 
     @cached_property
     def score(self) -> np.ndarray:
@@ -122,6 +124,8 @@ class Case:
     @cached_property
     def retrain_noise(self) -> Noise:
         """What chance alone does to a retrain of these rows, times the factor that is allowed."""
+        if self.chance is not None:
+            return self.chance
         found = noise(self.yardstick, self.seen, self.holdout, self.problem, self.params, self.seed)
         return found.times(self.params)
 

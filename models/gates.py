@@ -7,6 +7,8 @@
 | gates_quality.py | against simpler models, yardstick and champion; overfit, calibration |
 | gates_slices.py | slice_bias, slice_fit, slice_regression |
 | gates_behaviour.py | missing values, unseen categories, noise, permutation |
+
+What a recalibrated model has to pass is in `gates_shifted.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,7 +23,8 @@ from models import gates_slices as of_slices
 from models.evidence import YARDSTICK, Case
 from models.gates_artifact import git_clean
 from models.quality import calibration_points, measure
-from models.verdict import NEVER_WAIVED, GateReport, Verdict, waived
+from models.standing import NEVER_WAIVED
+from models.verdict import GateReport, Verdict, waived
 
 __all__ = ["GATES", "NEVER_WAIVED", "Case", "GateReport", "Verdict", "git_clean", "judge", "waived"]
 
@@ -65,7 +68,7 @@ def judge(case: Case) -> GateReport:
 
     A gate that cannot be computed is unknown, which blocks.
     """
-    found = [_judged(name, gate, case) for name, gate in GATES.items()]
+    found = [judged(name, case) for name in GATES]
     verdicts = tuple(verdict for verdict in found if verdict is not None)
     champion = case.champion.digest if case.champion else None
     report = GateReport(case.challenger.digest, champion, verdicts)
@@ -90,9 +93,10 @@ def _details(case: Case) -> dict[str, Any]:
     }
 
 
-def _judged(name: str, gate: Gate, case: Case) -> Verdict | None:
+def judged(name: str, case: Case) -> Verdict | None:
+    """What one gate says; None where it does not apply."""
     try:
-        return gate(case)
+        return GATES[name](case)
     except Exception as error:  # whatever a broken artefact leads to, it must not serve
         reason = f"could not be judged: {type(error).__name__}: {error}"
         return Verdict(name, None, None, 0.0, 0, None, reason)

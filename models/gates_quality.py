@@ -6,12 +6,14 @@ the model where it shows on the rows that the model was trained on. To the margi
 comes what chance alone does to a retrain, see `models.yardstick.noise`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from data.windows import Labelled
 from models.calibrate import Calibration
 from models.candidates import BASE_RATE, LOGISTIC
 from models.evidence import Case
@@ -66,11 +68,22 @@ def log_loss(case: Case) -> Verdict:
         return unknown
     other = case.champion_score
     other = case.scores[BASE_RATE] if other is None else other
-    label = case.holdout.label
-    difference = log_losses(label, case.score) - log_losses(label, other)
-    interval = block_bootstrap(difference, case.holdout.day, **case.draws)
+    return no_more_loss(name, case.holdout, case.score, other, margin, case.draws)
+
+
+def no_more_loss(
+    name: str,
+    held: Labelled,
+    score: np.ndarray,
+    other: np.ndarray,
+    margin: float,
+    draws: Mapping[str, Any],
+) -> Verdict:
+    """What `log_loss` says, of any two scores (n,) of the same rows."""
+    difference = log_losses(held.label, score) - log_losses(held.label, other)
+    interval = block_bootstrap(difference, held.day, **draws)
     passed = interval.value <= margin
-    return of_interval(name, "log loss", interval, margin, len(label), passed)
+    return of_interval(name, "log loss", interval, margin, len(held), passed)
 
 
 def calibration(case: Case) -> Verdict:
@@ -194,8 +207,19 @@ def _not_worse(case: Case, name: str, other: np.ndarray, margin: float) -> Verdi
     margin += case.retrain_noise.auc
     if unknown := _too_little(case, name, -margin):
         return unknown
-    held = case.holdout
-    interval = auc_difference(held.label, case.score, other, held.day, **case.draws)
+    return no_worse_ranking(name, case.holdout, case.score, other, margin, case.draws)
+
+
+def no_worse_ranking(
+    name: str,
+    held: Labelled,
+    score: np.ndarray,
+    other: np.ndarray,
+    margin: float,
+    draws: Mapping[str, Any],
+) -> Verdict:
+    """What `not_worse_than_yardstick` says, of any two scores (n,) of the same rows."""
+    interval = auc_difference(held.label, score, other, held.day, **draws)
     passed = interval.high >= -margin and interval.value >= -2 * margin
     return of_interval(name, "ROC-AUC", interval, -margin, len(held), passed)
 

@@ -1,5 +1,7 @@
 """Gates on the slices of a problem, the rows that lack a field, and the whole."""
 
+from collections.abc import Callable
+
 from models.evidence import Case
 from models.quality import Interval
 from models.slices import SliceFinding
@@ -34,12 +36,17 @@ def slice_bias(case: Case) -> Verdict:
 def slice_fit(case: Case) -> Verdict:
     """On training rows no slice, nor the whole, may lose more log loss than the yardstick does.
 
-    It fails where a slice's whole interval lies above the margin, or its value above three: the
-    model did not learn these rows, or learned other labels than they have.
+    It fails where a slice's value lies above the margin with its whole interval above zero, or
+    above three margins: the model did not learn these rows, or learned other labels than they have.
     """
     margin = case.params.slice_fit_margin
     known = [(f, f.fit) for f in case.slices if f.fit]
-    return _worst("slice_fit", known, margin, "log loss in training", case.params.slice_past_rows)
+    needed = case.params.slice_past_rows
+
+    def beyond(fit: Interval) -> float:
+        return fit.value if fit.low > 0 else fit.value / 3
+
+    return _worst("slice_fit", known, margin, beyond, "log loss in training", needed)
 
 
 def slice_regression(case: Case) -> Verdict:
@@ -49,25 +56,25 @@ def slice_regression(case: Case) -> Verdict:
     """
     margin = case.params.slice_loss_margin + case.retrain_noise.slice_loss
     known = [(f, f.regression) for f in case.slices if f.regression]
-    return _worst("slice_regression", known, margin, f"log loss against the {case.compared[0]}",
-                  case.params.slice_rows)  # fmt: skip
+    unit = f"log loss against the {case.compared[0]}"
+
+    def beyond(regression: Interval) -> float:
+        return max(regression.low, regression.value / 3)
+
+    return _worst("slice_regression", known, margin, beyond, unit, case.params.slice_rows)
 
 
 def _worst(
     name: str,
     known: list[tuple[SliceFinding, Interval]],
     margin: float,
+    beyond: Callable[[Interval], float],
     unit: str,
     needed: int,
 ) -> Verdict:
     if not known:
         reason = f"no slice has {needed} rows on two days"
         return Verdict(name, None, None, margin, 0, None, reason)
-
-    def beyond(interval: Interval) -> float:
-        """The nearer end of an interval, or a third of its value."""
-        return max(interval.low, interval.value / 3)
-
     finding, interval = max(known, key=lambda item: beyond(item[1]))
     where = f"{finding.slice}={finding.value}"
     found = of_interval(name, f"{where}: {unit}", interval, margin, len(known),

@@ -1,16 +1,22 @@
-"""Is what the monitor saw worth a retrain? A pure decision; `flows.monitor` acts on it."""
+"""Is what the monitors saw worth a retrain? A pure decision; `flows.monitor` acts on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
+from math import ceil
 
 from data.drift import FEATURE_DRIFT
 from data.params import Governor
 from data.periods import Period, span
 from data.verdicts import Finding, Verdict, find
 
+CALIBRATION, CONCEPT_DRIFT = "calibration", "concept_drift"
 # An alarm of one of these is for a person to look at: a retrain would learn the fault.
-BROKEN = ("contract", "skew")
+BROKEN = ("contract", "skew", "label_arrival")
+# Without a word from these nobody knows whether there is anything sound to learn from.
+NEEDED = (*BROKEN, FEATURE_DRIFT, "quality")
+MONTH = timedelta(days=30)
 
 
 class Action(StrEnum):
@@ -38,6 +44,9 @@ class Watched:
     findings: tuple[Finding, ...]
     action: Action | None = None
 
+    def says(self, monitor: str, verdict: Verdict) -> bool:
+        return any(f.monitor == monitor and f.verdict is verdict for f in self.findings)
+
     @property
     def drift(self) -> Verdict:
         """A monitor that did not run knows nothing."""
@@ -46,51 +55,129 @@ class Watched:
 
     @property
     def trouble(self) -> str | None:
-        """Why a retrain would learn from broken data, if it would."""
+        """Why a retrain would learn from broken data, or from nobody knows what, if it would."""
         broken = [f for f in self.findings if f.monitor in BROKEN and f.verdict is Verdict.ALARM]
         if broken:
-            return broken[0].reason
-        return None
+            return f"a retrain would not help: {broken[0].reason}"
+        unknown = [f for f in self.findings if f.monitor in NEEDED and f.verdict is Verdict.UNKNOWN]
+        if unknown:
+            return f"{unknown[0].monitor} is unknown: {unknown[0].reason}"
+        return None if find(self.findings, FEATURE_DRIFT) else "drift was not watched"
 
 
-def decide(history: Sequence[Watched], learned_until: Period, params: Governor) -> Decision:
+@dataclass(frozen=True)
+class Attempt:
+    """A retrain that was made, whatever came of it.
+
+    Attributes:
+        as_of: the newest period that it looked at.
+        seconds: of CPU time.
+    """
+
+    as_of: Period
+    seconds: float
+
+
+def decide(
+    history: Sequence[Watched],
+    learned_until: Period,
+    params: Governor,
+    attempts: Sequence[Attempt] = (),
+    learned: int = 0,
+) -> Decision:
     """The decision after the last period of `history`.
 
     Args:
         history: verdicts about the present champion, oldest first; the last one is new.
         learned_until: the newest period that the champion was trained or judged on.
         params: limits, counted in periods.
+        attempts: retrains so far; one after `learned_until` left the champion in its place.
+        learned: periods that the champion was trained on; the more they are, the less a few
+            further ones add, and the older it may become.
     """
     now = history[-1]
-    age = len(span(learned_until.next(), now.period))
     if now.trouble:
-        return Decision(Action.INVESTIGATE, f"a retrain would not help: {now.trouble}")
-    if now.drift is Verdict.UNKNOWN:
-        said = find(now.findings, FEATURE_DRIFT)
-        return Decision(Action.INVESTIGATE, said.reason if said else "drift was not watched")
-    run, needed = _alarms_running(history), params.consecutive_alarms
-    if age >= params.maximum_age_periods:
-        due = f"the champion is {age} periods old"
-    elif run < needed:
-        reason = f"{run} of {needed} alarms running" if run else "no more drift than is usual"
-        return Decision(Action.WAIT, reason)
-    elif age <= params.cooldown_periods:
-        return Decision(Action.WAIT, f"drift, but the champion is only {age} periods old")
-    else:
-        due = f"drift alarm {run} periods running"
-    if (since := _since_retrain(history)) is not None and since <= params.cooldown_periods:
-        return Decision(Action.WAIT, f"{due}, but a retrain {since} periods ago did not help")
-    return Decision(Action.RETRAIN, due)
+        return Decision(Action.INVESTIGATE, now.trouble)
+    oldest = max(params.maximum_age_periods, ceil(params.maximum_age_share * learned))
+    due, calm = _due(history, learned_until, params, oldest)
+    if due:
+        held = _held(history, learned_until, params, attempts)
+        if held is None:
+            return Decision(Action.RETRAIN, due)
+        calm = f"{due}, but {held}"
+    if (gap := _gap(now)) is not None and abs(gap) >= params.recalibration_gap:
+        return Decision(Action.RECALIBRATE, f"the level is off by {gap:+.2f} log odds; {calm}")
+    return Decision(Action.WAIT, calm)
 
 
-def _since_retrain(history: Sequence[Watched]) -> int | None:
-    """Periods since a retrain that left this champion in place; None if there was none."""
-    tried = [watched.period for watched in history[:-1] if watched.action is Action.RETRAIN]
-    return len(span(tried[-1].next(), history[-1].period)) if tried else None
+def _gap(now: Watched) -> float | None:
+    """By how much served log odds differ from the matured labels'; None if that is not known."""
+    found = find(now.findings, CALIBRATION)
+    if found is None or found.verdict is Verdict.UNKNOWN or "gap" not in found.evidence:
+        return None
+    return float(found.evidence["gap"])
+
+
+def _due(
+    history: Sequence[Watched], learned_until: Period, params: Governor, oldest: int
+) -> tuple[str | None, str]:
+    """Why a retrain is due, if it is; and what to say if it is not.
+
+    Args:
+        oldest: the age at which it is.
+    """
+    now, needed = history[-1], params.consecutive_alarms
+    age = _periods(learned_until, now.period)
+    if age >= oldest:
+        return f"the champion is {age} periods old", ""
+    run = _alarms_running(history)
+    drift = run >= needed or now.says(CONCEPT_DRIFT, Verdict.ALARM)
+    if drift and age <= params.cooldown_periods:
+        return None, f"drift, but the champion is only {age} periods old"
+    if run >= needed:
+        return f"drift alarm {run} periods running", ""
+    if drift:
+        said = find(now.findings, CONCEPT_DRIFT)
+        return (said.reason if said else ""), ""
+    return None, f"{run} of {needed} alarms running" if run else "no more drift than is usual"
+
+
+def _held(
+    history: Sequence[Watched],
+    learned_until: Period,
+    params: Governor,
+    attempts: Sequence[Attempt],
+) -> str | None:
+    """What forbids a retrain that is due: one that did not help, or the month's budget."""
+    now = history[-1].period
+    asked = {w.period for w in history[:-1] if w.action is Action.RETRAIN}
+    vain = sorted(asked | {a.as_of for a in attempts if learned_until < a.as_of < now})
+    if vain:
+        since = _periods(vain[-1], now)
+        wait = params.cooldown_periods * 2 ** (len(vain) - 1)
+        if since <= min(wait, max(params.cooldown_periods, params.maximum_age_periods)):
+            many = f"{len(vain)} retrains, the last" if len(vain) > 1 else "a retrain"
+            return f"{many} {since} periods ago did not help"
+    return over_budget(now, params, attempts)
+
+
+def over_budget(now: Period, params: Governor, attempts: Sequence[Attempt]) -> str | None:
+    """Why the month that ends with a period has no room for a retrain; None if it has."""
+    month = [a for a in attempts if now.end - MONTH < a.as_of.end <= now.end]
+    if len(month) >= params.monthly_retrains:
+        return f"the month's {params.monthly_retrains} retrains are made"
+    if (spent := sum(a.seconds for a in month)) >= params.monthly_seconds:
+        return f"{spent:.0f} of the month's {params.monthly_seconds:.0f} seconds are spent"
+    return None
+
+
+def _periods(after: Period, until: Period) -> int:
+    """How many periods lie after one, up to another."""
+    return len(span(after.next(), until))
 
 
 def _alarms_running(history: Sequence[Watched]) -> int:
-    """Length of the unbroken run of alarms that ends with the last period."""
+    """Length of the unbroken run of drift alarms that ends with the last period."""
     count, expected = 0, history[-1].period
     for watched in reversed(history):
         if watched.drift is not Verdict.ALARM or watched.period != expected:

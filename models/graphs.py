@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.checker import check_model
+from scipy.special import expit, logit
 
 FEATURES, PROBABILITIES = "features", "probabilities"
 OPSETS = {"": 17, "ai.onnx.ml": 3}
@@ -143,6 +144,29 @@ def rescaled(model: onnx.ModelProto, slope: float, shift: float) -> None:
     for name, change in (("class_weights", 0.0), ("base_values", shift)):
         values = attributes[name]
         values[:] = [slope * value + change for value in values]
+
+
+def moved(model: onnx.ModelProto, shift: float) -> None:
+    """Add `shift` to the log odds of any graph that this module or XGBoost's converter makes."""
+    nodes = {node.op_type: node for node in model.graph.node}
+    if "TreeEnsembleClassifier" in nodes:
+        rescaled(model, 1.0, shift)
+    elif trees := nodes.get("TreeEnsembleRegressor"):
+        (base,) = (a.floats for a in trees.attribute if a.name == "base_values")
+        base[:] = [value + shift for value in base]
+    else:
+        linear = "MatMul" in nodes
+        name = "intercept" if linear else "row"
+        (tensor,) = (t for t in model.graph.initializer if t.name == name)
+        values = numpy_helper.to_array(tensor)
+        changed = values + shift if linear else _moved_row(values, shift)
+        tensor.CopyFrom(numpy_helper.from_array(changed.astype(values.dtype), name))
+
+
+def _moved_row(row: np.ndarray, shift: float) -> np.ndarray:
+    """The probabilities (1, 2) of a constant, moved in log odds."""
+    positive = expit(logit(row[0, 1].astype(np.float64)) + shift)
+    return np.array([[1 - positive, positive]])
 
 
 def to_bytes(model: onnx.ModelProto) -> bytes:

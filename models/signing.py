@@ -40,6 +40,15 @@ class Keys:
         with FileLock(self.private.with_suffix(".lock")):
             if not self.private.exists() and not self.public.exists():
                 self._make()
+        self.check()
+        return self
+
+    def check(self) -> None:
+        """Whether the pair is as `ensure` leaves it.
+
+        Raises:
+            EvergreenError: as for `ensure`.
+        """
         for half in (self.private, self.public):
             if not half.is_file():
                 raise EvergreenError(
@@ -50,7 +59,6 @@ class Keys:
             raise EvergreenError(
                 f"{self.private} may be read by others (mode bits {mode:03o}): chmod 600 it"
             )
-        return self
 
     def _make(self) -> None:
         from cryptography.hazmat.primitives.asymmetric import ec

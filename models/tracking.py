@@ -11,13 +11,10 @@ from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
-from models.gates_page import to_html
-
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from models.gates import GateReport
     from models.tune import Trial
 
 ARTIFACT = "artefact"
@@ -63,7 +60,6 @@ def log_training(
     holdout: "pd.DataFrame",
     figures: "Mapping[str, Figure]",
     registered: Path,
-    gates: "GateReport",
     texts: Mapping[str, str] | None = None,
     trials: "Sequence[Trial]" = (),
     metric: str = "value",
@@ -86,8 +82,7 @@ def log_training(
         mlflow.log_input(data, context="evaluation")
         for title, figure in figures.items():
             mlflow.log_figure(figure, f"plots/{title}.png")
-        pages = {"gates.md": gates.to_markdown(), "gates.html": to_html(gates, f"Gates: {name}")}
-        for title, text in {**pages, **(texts or {})}.items():
+        for title, text in (texts or {}).items():
             mlflow.log_text(text, title)
         mlflow.log_artifacts(str(registered), REGISTERED)
         _log_trials(tracking, experiment, str(run.info.run_id), trials, metric)

@@ -8,12 +8,9 @@ from typing import Any, Protocol
 
 from models.quality import Interval, Quality
 from models.slices import SliceFinding
+from models.standing import NEVER_WAIVED
 
 MARKS = {True: "passed", False: "failed", None: "unknown"}
-NEVER_WAIVED = frozenset(
-    {"schema", "finite", "windows", "banned_columns", "fitted_state", "serving_parity", "golden"}
-    | {"git_clean"}
-)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from mlflow.entities.model_registry import ModelVersion
+from typing import TYPE_CHECKING
 
 from data.errors import EvergreenError
 
-JUDGED_AGAINST = "judged_against"
+if TYPE_CHECKING:  # MLflow takes seconds to import, and not every reader needs it
+    from mlflow.entities.model_registry import ModelVersion
+
+JUDGED_AGAINST, RECALIBRATED_FROM = "judged_against", "recalibrated_from"
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Version:
     tags: Mapping[str, str]
 
     @classmethod
-    def of(cls, version: ModelVersion) -> "Version":
+    def of(cls, version: "ModelVersion") -> "Version":
         tags = dict(version.tags)
         digest, run_id = tags.get("digest", ""), str(version.run_id)
         return cls(str(version.version), digest, run_id, str(version.source), tags)
@@ -31,6 +33,11 @@ class Version:
         """Number of the champion that its gates compared it with; None if there was none."""
         number = self.tags.get(JUDGED_AGAINST, "none")
         return None if number == "none" else number
+
+    @property
+    def trained(self) -> str:
+        """Number of the version whose training this is: another one's if it is recalibrated."""
+        return self.tags.get(RECALIBRATED_FROM, self.number)
 
     @property
     def dirty(self) -> bool:

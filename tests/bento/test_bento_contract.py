@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry
 from bento.access_log import AccessLog
 from bento.answerer import Answerer, Identity
 from bento.breaker import Breaker
-from bento.contract import Contract, Decoder, RequestError
-from bento.endpoint import MAX_BODY, Endpoint
+from bento.contract import MAX_BODY, Contract, Decoder, RequestError
+from bento.endpoint import Endpoint
 from bento.prediction_log import PredictionLog, slot_file
 from bento.predictions import read
 from bento.predictor import FEW, Predictor

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from bento import auth, client, gateway, haproxy, rollout, tls
+from bento.contract import MAX_BODY
 from bento.package import build
 from bento.slots import Serving
 from data.errors import EvergreenError
@@ -100,7 +101,7 @@ def test_one_address_cannot_take_all_connections(stack, row):
 @pytest.mark.parametrize(
     ("status", "sent"),
     [
-        (413, {"data": b" " * (haproxy.MAX_BODY + 1)}),
+        (413, {"data": b" " * (MAX_BODY + 1)}),
         (413, {"data": iter([b" " * 100_000] * 30)}),
         (431, {"headers": {"x-large": "a" * haproxy.MAX_HEADER_BYTES}}),
         (431, {"headers": {f"x-{n}": "a" for n in range(haproxy.MAX_HEADERS)}}),

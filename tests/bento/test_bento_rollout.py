@@ -13,7 +13,8 @@ import psutil
 import pytest
 import requests
 
-from bento import client, experiment, gateway, haproxy, history, rollout, supervisor
+from bento import client, experiment, gateway, history, rollout, supervisor
+from bento.contract import MAX_BODY
 from bento.predictions import read
 from data.digests import sha256_file
 from data.errors import EvergreenError
@@ -118,7 +119,7 @@ def test_the_endpoint_beside_predict(stack, row):
     assert all(name in schema for name in row)
     headers = {"content-type": "application/vnd.bentoml+pickle"}
     assert requests.post(f"{url}/predict", b"x", headers=headers, timeout=5).status_code == 415
-    large = requests.post(f"{url}/predict", b" " * (haproxy.MAX_BODY + 1), timeout=5)
+    large = requests.post(f"{url}/predict", b" " * (MAX_BODY + 1), timeout=5)
     assert large.status_code == 413
 
 

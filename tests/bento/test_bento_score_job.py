@@ -44,6 +44,12 @@ def test_a_finished_output_is_not_made_again(
         score(other, source, path)
 
 
+def test_a_place_that_cannot_be_written_is_named_in_a_sentence(scorer, source, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(EvergreenError, match=r"file.*: Not a directory; make room there, or name"):
+        score(scorer, source, tmp_path / "file" / "out.parquet")
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -1,11 +1,22 @@
 """The governor's decisions, one history at a time."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from data.params import Governor
-from data.periods import Period
+from data.periods import Period, span
 from data.verdicts import Finding, Verdict
-from models.governor import Action, Decision, Watched, decide
+from models.governor import (
+    BROKEN,
+    MONTH,
+    NEEDED,
+    Action,
+    Attempt,
+    Decision,
+    Watched,
+    decide,
+)
 
 PARAMS = Governor(consecutive_alarms=2, cooldown_periods=4, maximum_age_periods=13)
 VERDICTS = {"o": Verdict.OK, "w": Verdict.WARN, "A": Verdict.ALARM, "u": Verdict.UNKNOWN}
@@ -58,8 +69,10 @@ def decided(learned_until: str, first: str, story: str, params: Governor = PARAM
          "a retrain would not help: 20% of events have no outcome"),
         ("2024-W01", "2024-W20", "!", "investigate",
          "a retrain would not help: 20% of events have no outcome"),
-        ("2024-W01", "2024-W09", "AAu", "investigate", "drift could not be judged"),
-        ("2024-W01", "2024-W20", "u", "investigate", "drift could not be judged"),
+        ("2024-W01", "2024-W09", "AAu", "investigate",
+         "feature_drift is unknown: drift could not be judged"),
+        ("2024-W01", "2024-W20", "u", "investigate",
+         "feature_drift is unknown: drift could not be judged"),
         # a retrain that left this champion in place is not repeated at once
         ("2024-W01", "2024-W06", "ARA", "wait",
          "drift alarm 3 periods running, but a retrain 1 periods ago did not help"),
@@ -67,7 +80,7 @@ def decided(learned_until: str, first: str, story: str, params: Governor = PARAM
          "drift alarm 6 periods running, but a retrain 4 periods ago did not help"),
         ("2024-W01", "2024-W05", "ARAAAAA", "retrain", "drift alarm 7 periods running"),
         ("2024-W01", "2024-W13", "RRo", "wait",
-         "the champion is 14 periods old, but a retrain 1 periods ago did not help"),
+         "the champion is 14 periods old, but 2 retrains, the last 1 periods ago did not help"),
         ("2024-W01", "2024-W13", "Roooo", "wait",
          "the champion is 16 periods old, but a retrain 4 periods ago did not help"),
         ("2024-W01", "2024-W13", "Rooooo", "retrain", "the champion is 17 periods old"),
@@ -83,3 +96,107 @@ def test_limits_come_from_the_parameters():
     assert decided("2024-W08", "2024-W09", "o", eager).action is Action.WAIT
     assert decided("2024-W08", "2024-W10", "o", eager).action is Action.RETRAIN
     assert decided("2024-W08", "2024-W09", "RA", eager).action is Action.RETRAIN
+
+
+def test_who_has_learned_much_may_become_older():
+    params = PARAMS.model_copy(update={"maximum_age_periods": 8, "maximum_age_share": 0.4})
+    for learned, oldest in ((0, 8), (20, 8), (21, 9), (40, 16)):
+        for age, action in ((oldest - 1, Action.WAIT), (oldest, Action.RETRAIN)):
+            week = Period.parse(f"2024-W{age + 1:02d}")
+            calm = [Watched(week, (said("feature_drift", Verdict.OK),))]
+            assert decide(calm, Period.parse("2024-W01"), params, (), learned).action is action
+
+
+def said(monitor: str, verdict: Verdict) -> Finding:
+    return Finding(monitor, verdict, None, None, 500, f"{monitor} says {verdict}")
+
+
+def watched(period: str, *findings: Finding) -> Watched:
+    return Watched(Period.parse(period), (said("feature_drift", Verdict.ALARM), *findings))
+
+
+def test_a_broken_relation_needs_no_second_alarm():
+    alone = [
+        Watched(
+            Period.parse("2024-W09"),
+            (said("feature_drift", Verdict.OK), said("concept_drift", Verdict.ALARM)),
+        )
+    ]
+    assert decide(alone, Period.parse("2024-W01"), PARAMS).action is Action.RETRAIN
+    assert decide(alone, Period.parse("2024-W08"), PARAMS).action is Action.WAIT
+
+
+def gap(value: float, verdict: Verdict = Verdict.OK) -> Finding:
+    return Finding("calibration", verdict, None, None, 500, "", {"gap": value})
+
+
+def test_a_gap_in_level_is_recalibrated_where_no_retrain_may_be_made():
+    young, old = Period.parse("2024-W19"), Period.parse("2024-W01")
+    assert decide([watched("2024-W20", gap(-0.3))], young, PARAMS) == Decision(
+        Action.RECALIBRATE, "the level is off by -0.30 log odds; 1 of 2 alarms running"
+    )
+    assert decide([watched("2024-W20", gap(0.02))], young, PARAMS).action is Action.WAIT
+    unknown = watched("2024-W20", gap(0.3, Verdict.UNKNOWN))
+    assert decide([unknown], young, PARAMS).action is Action.WAIT
+    assert decide([watched("2024-W20", gap(0.3))], old, PARAMS).action is Action.RETRAIN
+
+
+@pytest.mark.parametrize(
+    ("attempts", "reason"),
+    [
+        ([("2024-W18", 1.0), ("2024-W19", 1.0), ("2024-W20", 1.0)],
+         "the month's 3 retrains are made"),
+        ([("2024-W19", 7000.0), ("2024-W20", 200.0)], "7200 of the month's 7200 seconds are spent"),
+        ([("2024-W15", 9000.0), ("2024-W16", 1.0), ("2024-W17", 1.0), ("2024-W18", 1.0)], None),
+    ],
+)  # fmt: skip
+def test_a_month_has_a_budget(attempts, reason):
+    made = [Attempt(Period.parse(name), seconds) for name, seconds in attempts]
+    history = [watched("2024-W20"), watched("2024-W21")]
+    eager = PARAMS.model_copy(update={"cooldown_periods": 0})
+    found = decide(history, Period.parse("2024-W20"), eager, made)
+    assert found.action is (Action.WAIT if reason else Action.RETRAIN)
+    assert not reason or reason in found.reason
+
+
+VERDICT = st.sampled_from(list(Verdict))
+WEEKS = span(Period.parse("2024-W01"), Period.parse("2024-W40"))
+FINDINGS = st.dictionaries(
+    st.sampled_from([*NEEDED, "calibration", "concept_drift", "endpoint"]), VERDICT
+)
+LIMITS = st.builds(
+    Governor,
+    consecutive_alarms=st.integers(1, 3),
+    cooldown_periods=st.integers(0, 5),
+    maximum_age_periods=st.integers(1, 12),
+    monthly_retrains=st.integers(1, 3),
+    monthly_seconds=st.floats(1, 30),
+)
+
+
+@given(st.lists(FINDINGS, min_size=1, max_size=25), LIMITS, st.data())
+def test_whatever_is_seen_limits_hold(story, params, data):
+    """A champion lives through any story; some retrains replace it, others do not help."""
+    learned, history, attempts = WEEKS[0], [], []
+    for week, verdicts in zip(WEEKS[1:], story, strict=False):
+        seen = tuple(said(monitor, verdict) for monitor, verdict in verdicts.items())
+        history.append(Watched(week, seen))
+        decision = decide(history, learned, params, attempts)
+        history[-1] = Watched(week, seen, decision.action)
+        unknown = {m for m, v in verdicts.items() if v is Verdict.UNKNOWN}
+        broken = {m for m in BROKEN if verdicts.get(m) is Verdict.ALARM}
+        blind = unknown & set(NEEDED) or "feature_drift" not in verdicts
+        assert (decision.action is Action.INVESTIGATE) == bool(blind or broken)
+        if decision.action is not Action.RETRAIN:
+            continue
+        age = len(span(learned.next(), week))
+        assert age > params.cooldown_periods or age >= params.maximum_age_periods
+        vain = [a.as_of for a in attempts if a.as_of > learned]
+        assert all(len(span(w.next(), week)) > params.cooldown_periods or
+                   params.cooldown_periods == 0 for w in vain)  # fmt: skip
+        month = [a for a in attempts if week.end - a.as_of.end < MONTH]
+        assert len(month) < params.monthly_retrains
+        assert sum(a.seconds for a in month) < params.monthly_seconds
+        attempts.append(Attempt(week, data.draw(st.floats(0, 20))))
+        if data.draw(st.booleans()):
+            learned, history = week, []

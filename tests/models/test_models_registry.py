@@ -9,7 +9,7 @@ import pytest
 
 from data import digests
 from data.errors import EvergreenError
-from models import artifact, evaluate, evidence, gates, tracking
+from models import artifact, evaluate, evidence, gates, gates_page, tracking
 from models.candidates import CHALLENGER as TAKEN
 from models.evidence import Case
 from models.gates import GateReport
@@ -71,7 +71,7 @@ def log(registry: Registry, good, params, signed: Path, report: GateReport) -> s
         holdout=table,
         figures=evaluate.figures(held.label, scores, importance),
         registered=signed,
-        gates=report,
+        texts={"gates.html": gates_page.to_html(report, "Gates")},
         trials=(
             Trial(0, "complete", {"max_depth": 4}, 0.75),
             Trial(1, "pruned", {"max_depth": 9}, None),
@@ -97,7 +97,7 @@ def test_a_training_run_comes_back_as_the_very_artefact(registry, good, params, 
     assert run.data.metrics["challenger.roc_auc"] == pytest.approx(gain.value + 0.5)
     assert [source.dataset.name for source in run.inputs.dataset_inputs] == ["holdout"]
     kept = {item.path for item in client.list_artifacts(run_id)}
-    assert kept == {"registered", "plots", "gates.md", "gates.html"}
+    assert kept == {"registered", "plots", "gates.html"}
     shown = client.get_model_version(registry.name, version.number)
     assert shown.description == "**a card**" and shown.tags["mlflow_run"] == run_id
     json.dumps(report.to_json())

@@ -1,0 +1,94 @@
+"""`evergreen replay`: which policy pays on this data."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.errors import EvergreenError
+from flows.settings import Settings
+
+app = typer.Typer()
+console = Console(soft_wrap=True)
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@app.command()
+def replay(
+    policies: Annotated[
+        str,
+        typer.Option(
+            help="never, always, alarm, ours, every-K; +level: recalibrated too. Default: nine."
+        ),
+    ] = "",
+    starts: Annotated[
+        str, typer.Option(help="First periods of the seasons. Default: four, evenly.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Every model is trained so many times.")] = 1,
+    first: Annotated[int, typer.Option(min=2, help="Periods that the first model learns.")] = 8,
+    jobs: Annotated[int, typer.Option(min=1, help="Fits at a time, one thread each.")] = 2,
+    cost_retrain: Annotated[float, typer.Option(min=0, help="What a retrain costs.")] = 100.0,
+    cost_error: Annotated[
+        float, typer.Option(min=0, help="What a wrongly positive decision costs.")
+    ] = 1.0,
+    ingested: Annotated[
+        bool, typer.Option(help="Only periods in data/raw; else all that the source delivers.")
+    ] = False,
+    page: Annotated[
+        Path | None, typer.Option(help="Write the page there, and the JSON beside it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Live the past again under several policies, and say which costs least.
+
+    Periods that data/raw lacks are ingested below replay/ in the home; data/raw stays as it is.
+    Models are fitted once and kept there: stopped, the next run goes on.
+    """
+    from flows.project import Project
+    from flows.replay import USUAL, Asked, keep, run_replay
+    from flows.replay_view import advice, chart, tables
+    from flows.replay_view import page as written
+    from models.replayed import Prices
+
+    project = Project.open(Settings.read(os.environ))
+    asked = Asked(
+        starts=_split(starts),
+        policies=_split(policies) or USUAL,
+        seeds=seeds,
+        first=first,
+        jobs=jobs,
+        prices=Prices(cost_retrain, cost_error),
+        ingested=ingested,
+    )
+    with _progress() as progress:
+        content = run_replay(project, asked, progress)
+    folder = project.settings.home / "replay"
+    path = keep(content, folder, "replay")
+    content = json.loads(path.read_text())
+    chart(content, folder / "replay.png")
+    if page is not None:
+        keep(content, page.parent, page.stem)
+        try:
+            page.write_text(written(content))
+        except OSError as error:
+            raise EvergreenError(f"{page} cannot be written: {error}") from error
+    if as_json:
+        print(json.dumps(content))
+        return
+    for shown in tables(content):
+        console.print(shown)
+        console.print()
+    console.print(advice(content), highlight=False)
+    console.print(f"{path} · {folder / 'replay.png'}", highlight=False)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)

@@ -1,0 +1,132 @@
+"""Gates of a recalibrated model, which differs from one that was judged by one number.
+
+| gates | how |
+|---|---|
+| same_model, shift_size, rehearsal | made for it |
+| those named in `AGAIN` | judged again, on the newest period |
+| all others | taken over from the base's signed report: no ranking changed |
+
+Its log loss on the newest period is no gate: the shift was learned there. The rehearsal is.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import onnx
+
+from data.digests import MANIFEST
+from models import gates, graphs
+from models.artifact import Artifact
+from models.evidence import Case
+from models.quality import block_bootstrap, calibration_points, log_losses, measure
+from models.shifted import CHANGED, RECORD, Learned, moved
+from models.verdict import GateReport, Verdict, of_interval
+
+AGAIN = ("schema", "finite", "plausible_auc", "not_worse_than_champion", "serving_parity", "golden",
+         "latency", "size")  # fmt: skip
+ANEW = frozenset({*AGAIN, "log_loss", "git_clean"})
+
+
+def judge(case: Case, base: Artifact, learned: Learned, before: Sequence[Verdict]) -> GateReport:
+    """Put a recalibrated challenger through its gates.
+
+    Args:
+        case: its holdout is the newest period.
+        base: the model as it was trained.
+        before: what the gates said of it.
+    """
+    number = learned.shift.version
+    own = [
+        same_model(case.challenger, base),
+        shift_size(learned, case.params.shift_limit),
+        rehearsal(case, base, learned),
+    ]
+    again = [gates.judged(name, case) for name in AGAIN]
+    taken = [
+        verdict.because(f"of version {number}, which ranks the same: {verdict.reason}")
+        for verdict in before
+        if verdict.name not in ANEW
+    ]
+    found = [*own, *(verdict for verdict in again if verdict is not None), *taken]
+    champion = case.champion.digest if case.champion else None
+    report = GateReport(case.challenger.digest, champion, tuple(found))
+    return replace(report, **_details(case, base))
+
+
+def _details(case: Case, base: Artifact) -> dict[str, Any]:
+    label, scores = case.holdout.label, {"challenger": case.score}
+    if case.champion_score is not None:
+        scores["champion"] = case.champion_score
+    scores["as trained"] = base.score(case.holdout.columns)
+    return {
+        "qualities": {name: measure(label, score) for name, score in scores.items()},
+        "curves": {name: calibration_points(label, score) for name, score in scores.items()},
+    }
+
+
+def of_report(content: Mapping[str, Any]) -> list[Verdict]:
+    """The verdicts of a gate report, as it was written; nobody's waiver is taken over."""
+    found = []
+    for said in content["verdicts"]:
+        interval = tuple(said["interval"]) if said["interval"] else None
+        found.append(Verdict(**{**said, "interval": interval, "waiver": None}))
+    return found
+
+
+def same_model(challenger: Artifact, base: Artifact) -> Verdict:
+    """Every byte must be that of the base, but for what the shift itself changes."""
+    names = {p.name for folder in (challenger.folder, base.folder) for p in folder.iterdir()}
+    wrong = sorted(
+        name
+        for name in names - {MANIFEST, *CHANGED}
+        if _bytes(challenger, name) != _bytes(base, name)
+    )
+    said = dict(challenger.training)
+    recorded = said.pop(RECORD, {})
+    graph = onnx.load(str(base.folder / "model.onnx"))
+    graphs.moved(graph, float(recorded.get("shift", 0.0)))
+    checks = {
+        "training.json": said == dict(base.training),
+        "the base": recorded.get("digest") == base.digest,
+        "model.onnx": graphs.to_bytes(graph) == _bytes(challenger, "model.onnx"),
+    }
+    wrong += [name for name, good in checks.items() if not good]
+    reason = f"{', '.join(wrong)} differ from the base's" if wrong else (
+        f"{len(names) - 1} files are the base's, but for the shift"
+    )  # fmt: skip
+    return Verdict("same_model", not wrong, float(len(wrong)), 0.0, len(names) - 1, None, reason)
+
+
+def _bytes(artifact: Artifact, name: str) -> bytes | None:
+    path = artifact.folder / name
+    return path.read_bytes() if path.is_file() else None
+
+
+def shift_size(learned: Learned, limit: float) -> Verdict:
+    """A level that is further off than any recalibration is for a person, or a retrain."""
+    shift = learned.shift
+    reason = f"log odds {shift.value:+.3f}, up to {limit:.1f} either way is a recalibration's"
+    passed = abs(shift.value) <= limit
+    return Verdict("shift_size", passed, shift.value, limit, shift.rows, None, reason)
+
+
+def rehearsal(case: Case, base: Artifact, learned: Learned) -> Verdict:
+    """The period before's shift, on the newest: it may lose what any challenger may.
+
+    That is the mean log loss beyond the champion's, at most the margin.
+    """
+    name, margin, held = "rehearsal", case.params.log_loss_margin, case.holdout
+    if len(held) < case.params.minimum_rows or case.champion_score is None:
+        reason = f"{len(held)} rows cannot be judged ({case.params.minimum_rows} are needed)"
+        return Verdict(name, None, None, margin, len(held), None, reason)
+    score = moved(base.score(held.columns), learned.rehearsed)
+    losses = (log_losses(held.label, p) for p in (score, case.champion_score))
+    difference = np.subtract(*losses)
+    interval = block_bootstrap(difference, held.day, **case.draws)
+    found = of_interval(name, "log loss", interval, margin, len(held), interval.value <= margin)
+    return found.because(
+        f"{learned.before} would have led to {learned.rehearsed:+.3f}; on {learned.shift.period} "
+        f"{found.reason}"
+    )

@@ -1,0 +1,265 @@
+"""One life of a model: a season under one policy, from the answers of models fitted before."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from data.params import Params
+from data.verdicts import Finding, Verdict
+from models.gates_quality import no_more_loss, no_worse_ranking
+from models.governor import Action, Attempt, Watched
+from models.policies import Known, Policy
+from models.quality import Interval, Quality, block_bootstrap, log_losses, measure
+from models.recalibrate import learn
+from models.replay import Answers, Season
+from models.train import decision_threshold
+
+# Retrains are judged by the periods that follow; a further one is another model's.
+HORIZON = 4
+
+Watch = Callable[[int, int, np.ndarray], tuple[Finding, ...]]
+
+
+@dataclass(frozen=True)
+class Week:
+    """What one period came to.
+
+    Attributes:
+        cost: of its decisions for an average row, in units of a false positive.
+        action: what was decided after it; None after the last.
+        alarm: whether the monitor that the policy goes by alarmed.
+        gain: how much less log loss a new model has than the champion in the next periods.
+        promoted: whether the retrain's model took over; None if there was none.
+    """
+
+    period: str
+    quality: Quality
+    cost: float
+    rows: int
+    action: Action | None = None
+    alarm: bool = False
+    gain: Interval | None = None
+    promoted: bool | None = None
+
+
+@dataclass(frozen=True)
+class Life:
+    """A season under one policy; `seconds` is the CPU time of its retrains."""
+
+    policy: str
+    season: str
+    seed: int
+    weeks: tuple[Week, ...]
+    seconds: float
+
+    def mean(self, metric: str) -> float:
+        """Mean of a metric over the periods where it is defined."""
+        found = [getattr(week.quality, metric) for week in self.weeks]
+        return float(np.mean([value for value in found if value is not None]))
+
+    @property
+    def retrains(self) -> int:
+        return sum(week.action is Action.RETRAIN for week in self.weeks)
+
+    @property
+    def recalibrations(self) -> int:
+        return sum(week.action is Action.RECALIBRATE for week in self.weeks)
+
+    @property
+    def vain(self) -> int:
+        """Retrains whose model did not take over, or was no better than the one before."""
+        made = [week for week in self.weeks if week.action is Action.RETRAIN]
+        return sum(not (week.promoted and week.gain and week.gain.value > 0) for week in made)
+
+
+@dataclass
+class Scene:
+    """One season with one seed: what every policy is replayed on; answers are kept once read.
+
+    Attributes:
+        answers: slot -> answers of the model as of it.
+        watch: (slot, the champion's slot, served log odds) -> findings.
+    """
+
+    season: Season
+    seed: int
+    params: Params
+    answers: Callable[[int], Answers]
+    watch: Watch
+    _read: dict[int, Answers] = field(default_factory=dict)
+
+    def model(self, as_of: int) -> Answers:
+        if as_of not in self._read:
+            self._read[as_of] = self.answers(as_of)
+        return self._read[as_of]
+
+    def shift(self, as_of: int, slot: int) -> float:
+        """What a recalibration after `slot` adds to a model's log odds."""
+        label, odds = self.season.slots[slot].rows.label, self.model(as_of).of(slot)
+        return learn(label, odds, self.params.governor.recalibration_shrink)
+
+    def losses(self, as_of: int, slot: int, level: bool) -> np.ndarray:
+        """Log loss of each row (n,) of a slot, answered by one model; with `level`, recalibrated
+        after the slot before."""
+        shift = self.shift(as_of, slot - 1) if level and slot > as_of else 0.0
+        odds = self.model(as_of).of(slot) + shift
+        return log_losses(self.season.slots[slot].rows.label, expit(odds))
+
+    def gain(self, champion: int, slot: int, level: bool) -> Interval:
+        """How much less log loss the model as of `slot` has than the champion, over the periods
+        that follow."""
+        ahead = range(slot + 1, min(slot + 1 + HORIZON, len(self.season.slots)))
+        parts = [self.losses(champion, s, level) - self.losses(slot, s, level) for s in ahead]
+        days = [self.season.slots[s].rows.day for s in ahead]
+        return block_bootstrap(np.concatenate(parts), np.concatenate(days), **self.draws)
+
+    @property
+    def draws(self) -> dict[str, Any]:
+        """Of every bootstrap."""
+        gates, seed = self.params.gates, self.params.train.seed
+        return {"samples": gates.bootstrap_samples, "confidence": gates.confidence, "seed": seed}
+
+
+@dataclass(frozen=True)
+class State:
+    """What answers from a moment on."""
+
+    since: np.timedelta64
+    as_of: int
+    shift: float = 0.0
+
+
+@dataclass
+class _World:
+    """Where a life stands."""
+
+    champion: int
+    states: list[State]
+    history: list[Watched] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A slot as it was answered, and what was decided after it.
+
+    Attributes:
+        odds: served log odds, shape (n,).
+        champion: the slot of the model that was in charge at its end.
+        action: None after the last slot.
+        promoted: whether a retrain's model took over; None if there was none.
+    """
+
+    slot: int
+    odds: np.ndarray
+    champion: int
+    action: Action | None = None
+    alarm: bool = False
+    promoted: bool | None = None
+
+
+def live(scene: Scene, policy: Policy) -> Life:
+    """The season under a policy, with everything that can be said of it."""
+    weeks, seconds = [], 0.0
+    for turn in turns(scene, policy):
+        week = _told(scene, turn.slot, turn.odds)
+        if turn.action is not None:
+            gain = scene.gain(turn.champion, turn.slot, policy.moves)
+            week = replace(week, action=turn.action, alarm=turn.alarm, gain=gain,
+                           promoted=turn.promoted)  # fmt: skip
+        if turn.action is Action.RETRAIN:
+            seconds += scene.model(turn.slot).seconds
+        weeks.append(week)
+    return Life(policy.name, scene.season.name, scene.seed, tuple(weeks), seconds)
+
+
+def losses(scene: Scene, policy: Policy) -> np.ndarray:
+    """Mean log loss of each slot under a policy, shape (slots served,)."""
+    slots = scene.season.slots
+    found = [log_losses(slots[turn.slot].rows.label, expit(turn.odds)).mean()
+             for turn in turns(scene, policy)]  # fmt: skip
+    return np.array(found)
+
+
+def turns(scene: Scene, policy: Policy) -> Iterator[Turn]:
+    """The season under a policy, slot by slot."""
+    season = scene.season
+    world = _World(season.first, [State(np.timedelta64(0), season.first)])
+    for slot in season.served:
+        odds = served(season, scene.model, world.states, slot)
+        if slot in season.decisions:
+            yield _decided(scene, policy, world, Turn(slot, odds, world.champion))
+        else:
+            yield Turn(slot, odds, world.champion)
+
+
+def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
+    """Decide after a slot, and do it."""
+    season, slot, champion = scene.season, turn.slot, world.champion
+    findings = scene.watch(slot, champion, turn.odds) if policy.watches else ()
+    now = Watched(season.stand_in(slot), findings)
+    known = Known(
+        slot - season.decisions.start,
+        (*world.history, now),
+        season.stand_in(champion),
+        tuple(world.attempts),
+        champion,
+    )
+    action, promoted = policy.act(known), None
+    world.history.append(replace(now, action=action))
+    if action is Action.RETRAIN:
+        challenger = scene.model(slot)
+        world.attempts.append(Attempt(now.period, challenger.seconds))
+        promoted = blocked(scene, slot, challenger.of(slot), turn.odds) is None
+        if promoted:
+            world.champion, world.history = slot, []
+            world.states.append(State(season.known(slot), slot))
+    elif action is Action.RECALIBRATE:
+        shift = scene.shift(champion, slot)
+        world.states.append(State(season.known(slot), champion, shift))
+    alarm = policy.watches is not None and now.says(policy.watches, Verdict.ALARM)
+    return replace(turn, action=action, alarm=alarm, promoted=promoted)
+
+
+def served(
+    season: Season, model: Callable[[int], Answers], states: Sequence[State], slot: int
+) -> np.ndarray:
+    """Log odds (n,) that the rows of a slot were answered with, each by the state of its moment."""
+    moment = season.slots[slot].moment
+    place = np.searchsorted([state.since for state in states], moment, side="right") - 1
+    odds = np.empty(len(moment))
+    for number in np.unique(place):
+        rows, state = place == number, states[number]
+        odds[rows] = model(state.as_of).of(slot)[rows] + state.shift
+    return odds
+
+
+def blocked(scene: Scene, slot: int, challenger: np.ndarray, champion: np.ndarray) -> str | None:
+    """Why the gates that compare a challenger with the champion refuse it; None if they do not.
+
+    Args:
+        slot: the newest matured period, which the challenger has not seen.
+        challenger, champion: log odds of its rows, shape (n,).
+    """
+    held, gates = scene.season.slots[slot].rows, scene.params.gates
+    own, other = expit(challenger), expit(champion)
+    name, margin = "not_worse_than_champion", gates.champion_margin
+    verdicts = (
+        no_worse_ranking(name, held, own, other, margin, scene.draws),
+        no_more_loss("log_loss", held, own, other, gates.log_loss_margin, scene.draws),
+    )
+    return next((verdict.reason for verdict in verdicts if not verdict.passed), None)
+
+
+def _told(scene: Scene, slot: int, odds: np.ndarray) -> Week:
+    """How good the answers were."""
+    rows, costs = scene.season.slots[slot].rows, scene.params.decision
+    probability = expit(odds)
+    positive = probability >= decision_threshold(scene.params)
+    ratio = costs.cost_false_negative / costs.cost_false_positive
+    wrong = np.where(rows.label == 1, ratio * ~positive, positive)
+    period = scene.season.slots[slot].period.name
+    return Week(period, measure(rows.label, probability), float(wrong.mean()), len(rows))
