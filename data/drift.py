@@ -41,6 +41,20 @@ class ColumnDrift:
 
 
 @dataclass(frozen=True)
+class Distance:
+    """How far a window is from all of the reference together: what a retrain would learn from.
+
+    Attributes:
+        psi: the largest of any feature, of `column`.
+        limit: the largest that a period of the reference has against all others together.
+    """
+
+    column: str
+    psi: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class DriftReport:
     """The drift of one window; `columns` are sorted by ratio, largest first.
 
@@ -48,6 +62,7 @@ class DriftReport:
         statistic: the largest ratio; None without enough rows.
         rate: how often a period like the reference's is above `limit`, at most.
         odd: the period of the reference that is unlike all others, and sets no limit.
+        whole: the distance from all periods together; the verdict is about the nearest one.
     """
 
     verdict: Verdict
@@ -59,11 +74,13 @@ class DriftReport:
     columns: tuple[ColumnDrift, ...]
     score: ColumnDrift | None
     reason: str
+    whole: Distance | None = None
 
     def finding(self) -> Finding:
         """The same as every monitor says it."""
         columns = [asdict(column) for column in self.columns]
-        evidence = {"columns": columns, "rate": self.rate, "odd": self.odd}
+        whole = asdict(self.whole) if self.whole else None
+        evidence = {"columns": columns, "rate": self.rate, "odd": self.odd, "whole": whole}
         return Finding(
             FEATURE_DRIFT,
             self.verdict,
@@ -150,7 +167,30 @@ def compare(
     score = replace(drifts.pop(), limit=usual.score.value)
     columns = tuple(sorted(drifts, key=lambda drift: -drift.ratio))
     verdict, reason = _judge(columns, usual.limit, name)
-    return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason)
+    whole = distance(reference, matrix)
+    return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason, whole)
+
+
+def distance(reference: Reference, matrix: np.ndarray) -> Distance:
+    """How far features (n, width) are from all periods of the reference together."""
+    counted = {
+        histogram.name: psi(
+            np.asarray(histogram.counts).sum(axis=0), histogram.count(matrix[:, place])
+        )
+        for place, histogram in enumerate(reference.histograms[:-1])
+    }
+    top = max(counted, key=lambda name: counted[name])
+    return Distance(top, counted[top], _usual_distance(reference))
+
+
+@lru_cache(maxsize=8)
+def _usual_distance(reference: Reference) -> float:
+    """The largest PSI of any feature in one period against all others together."""
+    found = []
+    for histogram in reference.histograms[:-1]:
+        counts = np.asarray(histogram.counts)
+        found.append(_psi(_shares(counts.sum(axis=0) - counts), _shares(counts)).max())
+    return float(max(found))
 
 
 def _judge(columns: tuple[ColumnDrift, ...], usual: Limit, name: str | None) -> tuple[Verdict, str]:
