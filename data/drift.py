@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from data.conformal import Limit, limit, odd
+from data.conformal import Limit, joint, limit
 from data.reference import SCORE, Reference
 from data.verdicts import Finding, Verdict, twice
 
@@ -60,7 +60,7 @@ class DriftReport:
 
     Attributes:
         statistic: the largest ratio; None without enough rows.
-        rate: how often a period like the reference's is above `limit`, at most.
+        resolved: how often a period like the reference's exceeds what these showed, at most.
         odd: the period of the reference that is unlike all others, and sets no limit.
         whole: the distance from all periods together; the verdict is about the nearest one.
     """
@@ -68,7 +68,7 @@ class DriftReport:
     verdict: Verdict
     statistic: float | None
     limit: float
-    rate: float
+    resolved: float
     odd: str | None
     rows: int
     columns: tuple[ColumnDrift, ...]
@@ -80,7 +80,7 @@ class DriftReport:
         """The same as every monitor says it."""
         columns = [asdict(column) for column in self.columns]
         whole = asdict(self.whole) if self.whole else None
-        evidence = {"columns": columns, "rate": self.rate, "odd": self.odd, "whole": whole}
+        evidence = {"columns": columns, "resolved": self.resolved, "odd": self.odd, "whole": whole}
         return Finding(
             FEATURE_DRIFT,
             self.verdict,
@@ -153,34 +153,39 @@ def compare(
     """
     usual, rows = usual_of(reference, rate), len(matrix)
     name = None if usual.limit.odd is None else reference.periods[usual.limit.odd]
-    about = usual.limit.value, usual.limit.rate, name, rows
+    about = usual.limit.value, usual.limit.resolved, name, rows
     if rows < minimum_rows:
         reason = f"{rows} rows are too few to judge drift: {minimum_rows} are needed"
         return DriftReport(Verdict.UNKNOWN, None, *about, (), None, reason)
+    counts = [
+        histogram.count(scores if histogram.name == SCORE else matrix[:, place])
+        for place, histogram in enumerate(reference.histograms)
+    ]
     drifts = []
     for place, histogram in enumerate(reference.histograms):
-        values = scores if histogram.name == SCORE else matrix[:, place]
-        near = float(_psi(usual.shares[place], _shares(histogram.count(values))).min())
+        near = float(_psi(usual.shares[place], _shares(counts[place])).min())
         own = float(usual.own[place])
         ratio, limit_ = (near + NOISE) / (own + NOISE), usual.limit.value * (own + NOISE) - NOISE
         drifts.append(ColumnDrift(histogram.name, near, own, ratio, limit_))
     score = replace(drifts.pop(), limit=usual.score.value)
     columns = tuple(sorted(drifts, key=lambda drift: -drift.ratio))
     verdict, reason = _judge(columns, usual.limit, name)
-    whole = distance(reference, matrix)
+    whole = distance(reference, counts[:-1])
     return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason, whole)
 
 
-def distance(reference: Reference, matrix: np.ndarray) -> Distance:
-    """How far features (n, width) are from all periods of the reference together."""
-    counted = {
-        histogram.name: psi(
-            np.asarray(histogram.counts).sum(axis=0), histogram.count(matrix[:, place])
-        )
-        for place, histogram in enumerate(reference.histograms[:-1])
+def distance(reference: Reference, counts: Sequence[np.ndarray]) -> Distance:
+    """How far a window is from all periods of the reference together.
+
+    Args:
+        counts: its histogram of every feature, shape (bins + 1,) each.
+    """
+    found = {
+        histogram.name: psi(np.asarray(histogram.counts).sum(axis=0), mine)
+        for histogram, mine in zip(reference.histograms[:-1], counts, strict=True)
     }
-    top = max(counted, key=lambda name: counted[name])
-    return Distance(top, counted[top], _usual_distance(reference))
+    top = max(found, key=lambda name: found[name])
+    return Distance(top, found[top], _usual_distance(reference))
 
 
 @lru_cache(maxsize=8)
@@ -198,9 +203,7 @@ def _judge(columns: tuple[ColumnDrift, ...], usual: Limit, name: str | None) -> 
     reason = f"{top.name} is {top.ratio:.2f} times as far from the nearest period as those of the "
     reason += f"reference are (PSI {top.psi:.2f}), {usual.say()}"
     reason += f"; {name} is unlike all others and sets no limit" if name else ""
-    if top.ratio > usual.value:
-        return Verdict.ALARM, reason
-    return (Verdict.WARN if top.ratio > 1 else Verdict.OK), reason
+    return (Verdict.ALARM if top.ratio > usual.value else Verdict.OK), reason
 
 
 @lru_cache(maxsize=8)
@@ -211,15 +214,6 @@ def usual_of(reference: Reference, rate: float = RATE) -> Usual:
     periods = np.arange(distances.shape[1])
     distances[:, periods, periods] = np.inf
     near = distances.min(axis=2)
-    features = near[:-1] + NOISE
-    apart = odd(_ratios(features))
-    kept = periods if apart is None else np.delete(periods, apart)
-    found = limit(_ratios(features[:, kept]), rate, apart)
-    return Usual(shares, near[:, kept].max(axis=1), found, limit(near[-1].tolist(), rate))
-
-
-def _ratios(near: np.ndarray) -> list[float]:
-    """Each period's largest ratio to the most of the others; near is (columns, periods)."""
-    order = np.sort(near, axis=1)
-    most = np.where(near == order[:, -1:], order[:, -2:-1], order[:, -1:])
-    return [float(ratio) for ratio in (near / most).max(axis=0)]
+    found = joint(near[:-1] + NOISE, rate)
+    own = np.append(found.own - NOISE, near[-1].max())
+    return Usual(shares, own, found.limit, limit(near[-1].tolist(), rate))

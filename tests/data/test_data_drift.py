@@ -172,4 +172,4 @@ def test_the_distance_from_all_together_has_the_references_own_for_a_limit(known
     total = np.asarray(level.counts).sum(axis=0)
     matrix = window(np.random.default_rng(6), 1.0)
     expected = psi(total, level.count(matrix[:, 0]))
-    assert drift.distance(known, matrix).psi == pytest.approx(expected)
+    assert judge(known, matrix, random).whole.psi == pytest.approx(expected)
