@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from math import ceil
 
 from data.drift import FEATURE_DRIFT
 from data.params import Governor
@@ -109,8 +108,7 @@ def decide(
     now = history[-1]
     if now.trouble:
         return Decision(Action.INVESTIGATE, now.trouble)
-    oldest = max(params.maximum_age_periods, ceil(params.maximum_age_share * learned))
-    due, calm = _due(history, learned_until, params, oldest)
+    due, calm = _due(history, learned_until, params, params.oldest(learned))
     if due:
         held = _held(history, learned_until, params, attempts)
         if held is None:
