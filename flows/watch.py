@@ -151,7 +151,8 @@ def label_arrival(evidence: Evidence, _: Finding | None) -> Finding:
 def model_age(evidence: Evidence, _: Finding | None) -> Finding:
     """Monitor `model_age`."""
     age = len(span(evidence.learned_until.next(), evidence.period))
-    return serving_monitors.model_age(age, evidence.project.params.governor.maximum_age_periods)
+    limits, learned = evidence.project.params.governor, len(evidence.model.training["train"])
+    return serving_monitors.model_age(age, limits.oldest(learned))
 
 
 def concept_drift(evidence: Evidence, _: Finding | None) -> Finding:
