@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from data.conformal import Limit, limit, odd
+from data.conformal import Limit, joint, limit
 from data.reference import SCORE, Reference
 from data.verdicts import Finding, Verdict, twice
 
@@ -46,14 +46,14 @@ class DriftReport:
 
     Attributes:
         statistic: the largest ratio; None without enough rows.
-        rate: how often a period like the reference's is above `limit`, at most.
+        resolved: how often a period like the reference's exceeds what these showed, at most.
         odd: the period of the reference that is unlike all others, and sets no limit.
     """
 
     verdict: Verdict
     statistic: float | None
     limit: float
-    rate: float
+    resolved: float
     odd: str | None
     rows: int
     columns: tuple[ColumnDrift, ...]
@@ -63,7 +63,7 @@ class DriftReport:
     def finding(self) -> Finding:
         """The same as every monitor says it."""
         columns = [asdict(column) for column in self.columns]
-        evidence = {"columns": columns, "rate": self.rate, "odd": self.odd}
+        evidence = {"columns": columns, "resolved": self.resolved, "odd": self.odd}
         return Finding(
             FEATURE_DRIFT,
             self.verdict,
@@ -136,7 +136,7 @@ def compare(
     """
     usual, rows = usual_of(reference, rate), len(matrix)
     name = None if usual.limit.odd is None else reference.periods[usual.limit.odd]
-    about = usual.limit.value, usual.limit.rate, name, rows
+    about = usual.limit.value, usual.limit.resolved, name, rows
     if rows < minimum_rows:
         reason = f"{rows} rows are too few to judge drift: {minimum_rows} are needed"
         return DriftReport(Verdict.UNKNOWN, None, *about, (), None, reason)
@@ -158,9 +158,7 @@ def _judge(columns: tuple[ColumnDrift, ...], usual: Limit, name: str | None) -> 
     reason = f"{top.name} is {top.ratio:.2f} times as far from the nearest period as those of the "
     reason += f"reference are (PSI {top.psi:.2f}), {usual.say()}"
     reason += f"; {name} is unlike all others and sets no limit" if name else ""
-    if top.ratio > usual.value:
-        return Verdict.ALARM, reason
-    return (Verdict.WARN if top.ratio > 1 else Verdict.OK), reason
+    return (Verdict.ALARM if top.ratio > usual.value else Verdict.OK), reason
 
 
 @lru_cache(maxsize=8)
@@ -171,15 +169,6 @@ def usual_of(reference: Reference, rate: float = RATE) -> Usual:
     periods = np.arange(distances.shape[1])
     distances[:, periods, periods] = np.inf
     near = distances.min(axis=2)
-    features = near[:-1] + NOISE
-    apart = odd(_ratios(features))
-    kept = periods if apart is None else np.delete(periods, apart)
-    found = limit(_ratios(features[:, kept]), rate, apart)
-    return Usual(shares, near[:, kept].max(axis=1), found, limit(near[-1].tolist(), rate))
-
-
-def _ratios(near: np.ndarray) -> list[float]:
-    """Each period's largest ratio to the most of the others; near is (columns, periods)."""
-    order = np.sort(near, axis=1)
-    most = np.where(near == order[:, -1:], order[:, -2:-1], order[:, -1:])
-    return [float(ratio) for ratio in (near / most).max(axis=0)]
+    found = joint(near[:-1] + NOISE, rate)
+    own = np.append(found.own - NOISE, near[-1].max())
+    return Usual(shares, own, found.limit, limit(near[-1].tolist(), rate))

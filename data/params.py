@@ -174,7 +174,7 @@ class Demo(Section):
     first_train: str
     last_period: str
     rows_per_request: Annotated[int, Field(ge=1, le=1000)]
-    recalibrations: Annotated[int, Field(ge=0)] = 2
+    recalibrations: Annotated[int, Field(ge=0)] = 0
 
 
 class Params(Section):

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlparse
+from urllib.parse import urlencode
 
 from bento.client import Door
 from data.errors import EvergreenError
 from flows.settings import Settings
+from models.version import Version
 
 PATIENCE = 3.0  # seconds
 ALIVE = ("RUNNING", "PENDING", "PAUSED", "CANCELLING", "SCHEDULED")
@@ -23,21 +23,11 @@ RAISED = "Flow run encountered an exception: "
 
 
 @dataclass(frozen=True)
-class Known:
-    """A version as the registry has it: its number, run, folder and tags."""
-
-    number: str
-    run_id: str
-    folder: Path
-    tags: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Registered:
     """Alias -> version number, and the versions by number."""
 
     aliases: Mapping[str, str]
-    versions: Mapping[str, Known]
+    versions: Mapping[str, Version]
 
 
 @dataclass(frozen=True)
@@ -72,10 +62,11 @@ def registered(settings: Settings, name: str) -> Registered:
     return Registered(aliases, {version.number: version for version in versions})
 
 
-def _version(said: Mapping[str, Any]) -> Known:
+def _version(said: Mapping[str, Any]) -> Version:
     tags = {tag["key"]: tag.get("value", "") for tag in said.get("tags", [])}
-    folder = Path(urlparse(said["source"]).path)
-    return Known(str(said["version"]), said["run_id"], folder, tags)
+    return Version(
+        str(said["version"]), tags.get("digest", ""), said["run_id"], said["source"], tags
+    )
 
 
 def run_page(settings: Settings, run_id: str) -> str:

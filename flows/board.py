@@ -82,6 +82,8 @@ class Board:
             folder = version_folder(self.settings, number)
         except EvergreenError as error:
             return PlainTextResponse(f"{error}\n", 503, SAFE)
+        if folder is None:
+            return _missing()
         beside = folder / page
         return _kept(beside if beside.exists() else folder.parent / page)
 

@@ -35,14 +35,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
-app.add_typer(data_app, name="data")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(key_commands.app, name="keys")
-app.add_typer(release_commands.app)
-app.add_typer(ab_commands.app, name="ab")
-app.add_typer(file_commands.app)
-app.add_typer(replay_commands.app)
-app.add_typer(doctor.app)
+for name, part in {"data": data_app, "quarantine": quarantine.app, "keys": key_commands.app,
+                   "ab": ab_commands.app}.items():  # fmt: skip
+    app.add_typer(part, name=name)
+for part in (release_commands.app, file_commands.app, replay_commands.app, doctor.app):
+    app.add_typer(part)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 

@@ -55,7 +55,7 @@ class MonitorReport:
         ]
         lines += [f"**{f.monitor}** {f.verdict}: {f.reason}." for f in self.findings]
         if drift := find(self.findings, "feature_drift"):
-            table = ["| feature | PSI | usual up to |", "|---|---|---|"]
+            table = ["| feature | PSI to the nearest period | usual up to |", "|---|---|---|"]
             columns = drift.evidence.get("columns", [])
             table += [f"| {c['name']} | {c['psi']:.3f} | {c['limit']:.3f} |" for c in columns]
             lines.append("\n".join(table))

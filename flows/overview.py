@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlparse
 
 from bento import experiment, gateway, rollout
 from bento.gateway import Release, State
@@ -170,16 +171,17 @@ def chart(settings: Settings) -> Path:
     return settings.home / "demo" / "chart.png"
 
 
-def version_folder(settings: Settings, number: str) -> Path:
-    """Where what was kept with a version lies, card and gate report.
+def version_folder(settings: Settings, number: str) -> Path | None:
+    """Where what was signed with a version lies; None if this home has no such version.
 
     Raises:
-        EvergreenError: if MLflow does not answer, or has no such version in this home.
+        EvergreenError: if MLflow does not answer as it should.
     """
     known = ask.registered(settings, _name(_params(settings).problem)).versions
-    if number not in known or not known[number].folder.is_relative_to(settings.home):
-        raise EvergreenError(f"there is no version {number} in {settings.home}")
-    return known[number].folder
+    if number not in known:
+        return None
+    folder = Path(unquote(urlparse(known[number].source).path)).resolve()
+    return folder if folder.is_relative_to(settings.home.resolve()) else None
 
 
 def _asked(settings: Settings, name: str | None, at: datetime) -> tuple[dict[str, Any], list[str]]:

@@ -62,9 +62,9 @@ class Week:
 def table(weeks: Sequence[Week], period: str) -> Table:
     """One row for each period."""
     shown = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
-    for name in (period, "rows", "ROC-AUC", "log loss", "PSI", "limit", "drift", "decision",
+    for name in (period, "rows", "ROC-AUC", "log loss", "drift", "limit", "verdict", "decision",
                  "model", "v1 AUC"):  # fmt: skip
-        number = name not in (period, "drift", "decision")
+        number = name not in (period, "verdict", "decision")
         shown.add_column(name, justify="right" if number else "left", no_wrap=True)
     for week in weeks:
         later = "" if week.version == "1" else f"{week.first_roc_auc:.3f}"
@@ -115,7 +115,7 @@ def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
         axes.plot(places, first, "s:", color="grey", label="version 1", zorder=1)
         axes.set_ylabel(label)
         axes.legend(loc="best")
-    drift.plot(places, [w.drift for w in weeks], "o-", color="tab:red", label="largest PSI")
+    drift.plot(places, [w.drift for w in weeks], "o-", color="tab:red", label="drift")
     limits = [w.drift_limit for w in weeks]
     drift.step(places, limits, where="mid", color="black", linestyle="--", label="usual up to")
     for place, week in enumerate(weeks):

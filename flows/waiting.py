@@ -25,19 +25,17 @@ def find(
     entries: Sequence[Entry],
     runs: Sequence[Run],
 ) -> list[Waiting]:
-    """What goes on when a person says so: paused runs, and a challenger nobody decided about."""
+    """Paused runs, which ask about a version themselves; else a challenger nobody decided about."""
     found = [
-        Waiting(f"the run {run.name} is paused", "resume it in the Prefect UI", run.url)
+        Waiting(f"the run {run.name!r} is paused", "answer its form in the Prefect UI", run.url)
         for run in runs
         if run.kind == "PAUSED"
     ]
     number = known.aliases.get(CHALLENGER) if known else None
-    if params is None or known is None or number is None or number not in known.versions:
+    if found or params is None or known is None or number is None or number not in known.versions:
         return found
     version = known.versions[number]
-    against = version.tags.get("judged_against", "none")
-    digest, judged_against = version.tags.get("digest", ""), None if against == "none" else against
-    said = standing.decision(entries, digest, judged_against)
+    said = standing.decision(entries, version.digest, version.judged_against)
     ended = standing.aborted(entries, number) or standing.taken_back(entries, number)
     if ended or (said and said.kind is Kind.REFUSED):
         return found

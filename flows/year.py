@@ -119,12 +119,17 @@ def _page(path: Path) -> str | None:
 @lru_cache(maxsize=1024)
 def _read(path: Path, changed: int, size: int, page: str | None) -> Report:
     """One report; a file that was changed since is read again."""
-    said = json.loads(path.read_bytes())
+    said = json.loads(path.read_bytes(), parse_constant=_no_number)
     findings = [Finding.from_json(each) for each in said["findings"]]
     shown = tuple(
-        Said(f.monitor, f.verdict, f.value, f.threshold, f.rows, f.reason) for f in findings
+        Said(f.monitor, f.verdict, _number(f.value), _number(f.threshold), f.rows, f.reason)
+        for f in findings
     )
     return Report(_week(said, findings, page), shown, str(said["made_at"]))
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _week(said: Mapping[str, Any], findings: Sequence[Finding], page: str | None) -> Week:
@@ -140,12 +145,16 @@ def _week(said: Mapping[str, Any], findings: Sequence[Finding], page: str | None
         reason=str(said["decision"]["reason"]),
         verdict=worst,
         alarms=tuple(f.monitor for f in findings if f.verdict is Verdict.ALARM),
-        loss=judged.value if judged else None,
-        low=interval.get("low"),
-        high=interval.get("high"),
-        limit=judged.threshold if judged else None,
-        roc_auc=seen.get("roc_auc"),
-        log_loss=seen.get("log_loss"),
-        coverage=seen.get("coverage"),
+        loss=_number(judged.value if judged else None),
+        low=_number(interval.get("low")),
+        high=_number(interval.get("high")),
+        limit=_number(judged.threshold if judged else None),
+        roc_auc=_number(seen.get("roc_auc")),
+        log_loss=_number(seen.get("log_loss")),
+        coverage=_number(seen.get("coverage")),
         page=page,
     )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -6,7 +6,8 @@ Two bets are made against it, that it is higher, and that it is lower, than the 
 out-of-fold scores leave room for, and the money won is averaged over several stakes. While neither
 is so, the chance that it ever reaches 1 / alpha is at most alpha (Ville 1939), however often one
 looks: an e-process, in the betting form of I. Waudby-Smith, A. Ramdas, "Estimating means of bounded
-random variables by betting" (JRSS B 2024).
+random variables by betting" (JRSS B 2024). A rate that rises, or a relation that turns, is found in
+days to weeks; one that falls makes the error smaller, and `calibration` sees it first.
 """
 
 from dataclasses import dataclass

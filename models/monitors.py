@@ -176,7 +176,7 @@ def calibration(
         "positive_rate": float(judged.label.mean()),
         "mean_probability": float(judged.probability.mean()),
         "past": gaps.tolist(),
-        "rate": usual.rate,
+        "resolved": usual.resolved,
         "held": {n: {"value": v, "threshold": u.value} for n, (v, u) in held.items()},
         "slices": [
             {"slice": s[0], "value": s[1], "rows": now[s].rows, "standard_errors": scores[s],

@@ -123,6 +123,30 @@ def test_the_demo_lives_a_whole_life(world: World) -> None:
     assert all(found["coverage"] == 1.0 for found in quality.values())
 
 
+def test_the_board_shows_what_status_says(world: World) -> None:
+    status = _status(world)
+    with requests.Session() as session:
+        session.trust_env = False
+
+        def ask(path: str) -> requests.Response:
+            reply = session.get(f"{world.url('board')}{path}", timeout=30)
+            assert reply.status_code == 200, path
+            return reply
+
+        page, said = ask("/").text, ask("/overview.json").json()
+        for name in status.keys() - {"at", "runs"}:
+            assert said[name] == status[name], name
+        assert status["unknown"] == [] and {run["deployment"] for run in status["runs"]} >= {
+            "monitor", "retrain"
+        }  # fmt: skip
+        for words in ("It serves what it should", "version 2", "ALARM of feature_drift", "↻"):
+            assert words in page, words
+        kept = [link for link in status["links"].values() if link.startswith("/")]
+        assert sorted(kept) == ["/chart.png", "/versions/2/card.html", "/versions/2/gates.html"]
+        for link in [*kept, "/reports/2024-W14-v1.html"]:
+            ask(link)
+
+
 def test_the_same_model_three_ways(world: World) -> None:
     """The flow's version 1 is what `dvc repro` made; a plain train finds it registered."""
     repro = json.loads((world.home / "repro" / "model" / "manifest.json").read_text())

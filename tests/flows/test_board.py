@@ -208,10 +208,12 @@ def test_a_torn_ledger_is_shown_up_to_where_it_is_whole(lived, shown):
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(lived, shown):
     (lived.home / "reports" / "2024-W10-v1.json").write_text('{"period":')
     (lived.home / "reports" / "2024-W11-v2.json").write_text("[]")
+    odd = lived.home / "reports" / "2024-W12-v2.json"
+    odd.write_text(odd.read_text().replace('"value":-0.1', '"value":NaN'))
     (lived.serving.folder / STATE).write_text("{}")
     found = gather(lived, AT)
-    assert len(found.year) == 10 and found.monitor is not None
-    assert sum("is no report of the monitor" in said for said in found.unknown) == 2
+    assert len(found.year) == 9 and found.monitor is not None
+    assert sum("is no report of the monitor" in said for said in found.unknown) == 3
     assert any("is not a state of the gateway" in said for said in found.unknown)
     (lived.checkout / "params.yaml").write_text("problem: tests/nothing.py\n")
     assert any("params.yaml" in said for said in gather(lived, AT).unknown)
