@@ -43,17 +43,20 @@ def watch(
     champion: Version,
     model: Artifact,
     history: Sequence[Watched] = (),
+    family: Sequence[str] = (),
 ) -> Seen:
     """Every monitor's finding on the answers that the champion gave in a period.
 
     Args:
         history: what was said of the champion before, oldest first.
+        family: numbers of all versions of the same training, whose levels alone differ; without
+            them the champion's.
 
     Raises:
         EvergreenError: if the period has not been ingested, or its rows are damaged.
     """
     rows = project.partitions.rows(period)
-    evidence = Evidence(project, period, champion, model, rows)
+    evidence = Evidence(project, period, champion, model, rows, tuple(family))
     last = history[-1].findings if history and history[-1].period == period.previous() else ()
     found = [_asked(name, ask, evidence, find(last, name)) for name, ask in MONITORS.items()]
     try:

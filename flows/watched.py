@@ -1,5 +1,6 @@
 """What is known of a period that the champion served, gathered part by part; no effect."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -31,6 +32,7 @@ class Evidence:
     champion: Version
     model: Artifact
     rows: pd.DataFrame
+    family: tuple[str, ...] = ()
 
     @property
     def learned_until(self) -> Period:
@@ -45,7 +47,8 @@ class Evidence:
     @cached_property
     def logged(self) -> pd.DataFrame:
         """The last answer to every event of the period: key, probability, degraded, row."""
-        return self._log(self.period.start, ["probability", "degraded", "row"])
+        wanted = ["probability", "degraded", "row"]
+        return self._log(self.period.start, wanted, (self.champion.number,))
 
     @cached_property
     def served(self) -> pd.DataFrame:
@@ -87,10 +90,12 @@ class Evidence:
     def daily(self) -> Daily:
         """The champion's error on every labelled day since it learned, as known when this is due.
 
-        It is computed from the log each time, so that it can be told again at any time.
+        What the same model answered at other levels counts, too. It is computed from the log each
+        time, so that it can be told again at any time.
         """
         first = self.learned_until.next()
-        answers = self._log(first.start, ["event_time", "probability"])
+        versions = self.family or (self.champion.number,)
+        answers = self._log(first.start, ["event_time", "probability"], versions)
         there = set(self.project.partitions.periods())
         parts = []
         for period in span(first, self.period):
@@ -102,11 +107,11 @@ class Evidence:
             parts.append(tally.residuals(label, both["probability"].to_numpy(), day))
         return tally.joined(parts)
 
-    def _log(self, start: datetime, columns: list[str]) -> pd.DataFrame:
+    def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:
         folder = self.project.settings.serving.folder
         predictions.archive(folder)
         wanted = ["logged_at", KEY, *columns]
-        found = predictions.table(folder, wanted, start, self.period.end, self.champion.number)
+        found = predictions.table(folder, wanted, start, self.period.end, versions)
         told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
         return told.drop_duplicates(KEY, keep="last")[[KEY, *columns]].astype({KEY: "str"})
 
