@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock clean bench-serving bench-rollout bench-hostile
+.PHONY: help setup demo test check lock clean bench-serving bench-rollout bench-hostile bench-monitors
 
 help: ## list the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench-rollout: $(READY) ## releases, rollbacks and kills under load; counts lost
 
 bench-hostile: $(READY) ## 20,000 hostile requests through the gateway: no 5xx, every body JSON
 	@$(BIN)/python -m tests.bench.serving.bench_hostile
+
+bench-monitors: $(READY) ## faults put into resampled weeks: found, by what, and false alarms
+	@$(BIN)/python -m tests.bench.bench_monitors
 
 lock: $(READY) ## requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -54,6 +55,7 @@ class Answerer:
         identity: Identity,
         registry: CollectorRegistry = REGISTRY,
         explainer: Explainer | None = None,
+        beside: Path | None = None,
     ) -> None:
         self._predictor = predictor
         self._log = log
@@ -65,7 +67,7 @@ class Answerer:
         # Unique over processes by the first part, within one by the second.
         self._process, self._requests = os.urandom(10).hex(), count()
         about = {"digest": predictor.digest, "bento": identity.bento, "slot": identity.slot}
-        self.metrics = Metrics(identity.model_version, self._vocabularies, registry, about)
+        self.metrics = Metrics(identity.model_version, self._vocabularies, registry, about, beside)
         self._can_log = True
 
     def ready(self) -> bool:

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,10 +64,12 @@ class Metrics(Collector):
         open_fields: Iterable[str],
         registry: CollectorRegistry,
         about: Mapping[str, str] | None = None,
+        beside: Path | None = None,
     ) -> None:
         self._version = {"model_version": model_version}
         self._about = {**self._version, **(about or {})}
         self._registry = registry
+        self._beside = beside
         self._requests = Counter(dict.fromkeys(STATUSES, 0))
         self._explanations = Counter(dict.fromkeys(STATUSES, 0))
         self._unseen = Counter(dict.fromkeys(open_fields, 0))
@@ -95,8 +98,12 @@ class Metrics(Collector):
         self._unseen[field] += rows
 
     def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """All metrics in Prometheus' text format, and what the monitor left beside them."""
+        own = generate_latest(self._registry)
+        try:
+            return own + (self._beside.read_bytes() if self._beside else b"")
+        except OSError:  # the monitor has not run yet
+            return own
 
     def collect(self) -> Iterator[Metric]:
         """The families, for the registry."""

@@ -26,6 +26,7 @@ ARTEFACT = "artefact"
 LOG_VARIABLE = "EVERGREEN_PREDICTION_LOG"
 SLOT_VARIABLE = "EVERGREEN_SLOT"
 EXPLAIN_VARIABLE = "EVERGREEN_EXPLAIN"
+MONITOR_VARIABLE = "EVERGREEN_MONITOR_METRICS"
 
 TEXT, NUMBER, BOOLEAN = ({"type": kind} for kind in ("string", "number", "boolean"))
 
@@ -54,7 +55,9 @@ def load() -> Answerer:
     predictor = Predictor.load(artefact())
     wanted = os.environ.get(EXPLAIN_VARIABLE) == "on"
     explainer = Explainer.load(artefact(), predictor) if wanted else None
-    answerer = Answerer(predictor, log, identity, explainer=explainer)
+    said = os.environ.get(MONITOR_VARIABLE)
+    beside = Path(said) if said else None
+    answerer = Answerer(predictor, log, identity, explainer=explainer, beside=beside)
     # What is loaded now lives as long as the process: without the freeze, each collection walks it
     # and the 99th percentile is the garbage collector's.
     gc.collect()

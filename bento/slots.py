@@ -202,6 +202,11 @@ def _section(
     return f"[program:{name}]\n{text.replace('%', '%%')}"
 
 
+def monitor_file(folder: Path) -> Path:
+    """Where the monitor leaves what it says, which the slots of a serving folder show."""
+    return folder / "monitor.prom"
+
+
 def run(folder: Path, slot: Slot, host: str, port: int) -> None:
     """Become the server of a slot; does not return."""
     home = folder / "slots" / slot
@@ -217,6 +222,7 @@ def run(folder: Path, slot: Slot, host: str, port: int) -> None:
         "DO_NOT_TRACK": "1",
         "EVERGREEN_SLOT": slot,
         "EVERGREEN_PREDICTION_LOG": str(slot_file(folder, slot)),
+        "EVERGREEN_MONITOR_METRICS": str(monitor_file(folder)),
     }
     command = [sys.executable, "-m", "bento.server", "--bento", str(bento)]
     os.chdir(bento / "src")

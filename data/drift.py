@@ -1,48 +1,60 @@
 """Has a window drifted from the reference more than the reference drifts by itself?
 
-The statistic is the population stability index (PSI) of Siddiqi (2006). Its usual limit of 0.2 says
-nothing about seasonal data, so the limit here is the reference's own: what its periods show against
-the others, see `data.conformal`.
+The distance of two periods in one column is the population stability index (PSI, Siddiqi 2006);
+that of a window is its distance from the nearest period of the reference, so that what the model
+has seen once, such as another season, is no drift. PSI's usual limit of 0.2 says nothing about
+seasonal data: each distance is held against the largest that a period of the reference has from the
+others in that column. The statistic is the largest of these ratios, and its limit what the
+reference's own periods reach, each against the others, see `data.conformal`.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
-from data.conformal import Limit, limit
-from data.reference import SCORE, Histogram, Reference
+from data.conformal import Limit, joint, limit
+from data.reference import SCORE, Reference
 from data.verdicts import Finding, Verdict, twice
 
 FEATURE_DRIFT, SCORE_DRIFT = "feature_drift", "score_drift"
 RATE = 0.05
-FLOOR = 1e-4
+FLOOR = 1e-4  # of a share
+NOISE = 0.02  # PSI that two samples of a few hundred rows have anyway
 
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """PSI of one column and the largest one that the reference shows within itself."""
+    """PSI of one column to the nearest period, and what is usual for it within the reference.
+
+    Attributes:
+        ratio: of both; the noise of a sample is added to each.
+        limit: the PSI from which this column alone is an alarm.
+    """
 
     name: str
     psi: float
+    usual: float
+    ratio: float
     limit: float
-
-    @property
-    def unusual(self) -> bool:
-        return self.psi > self.limit
 
 
 @dataclass(frozen=True)
 class DriftReport:
-    """The drift of one window; `columns` are sorted by PSI, largest first.
+    """The drift of one window; `columns` are sorted by ratio, largest first.
 
     Attributes:
-        rate: how often a period like the reference's is above `limit`, at most.
+        statistic: the largest ratio; None without enough rows.
+        resolved: how often a period like the reference's exceeds what these showed, at most.
+        odd: the period of the reference that is unlike all others, and sets no limit.
     """
 
     verdict: Verdict
     statistic: float | None
     limit: float
-    rate: float
+    resolved: float
+    odd: str | None
     rows: int
     columns: tuple[ColumnDrift, ...]
     score: ColumnDrift | None
@@ -50,7 +62,8 @@ class DriftReport:
 
     def finding(self) -> Finding:
         """The same as every monitor says it."""
-        evidence = {"columns": [asdict(column) for column in self.columns], "rate": self.rate}
+        columns = [asdict(column) for column in self.columns]
+        evidence = {"columns": columns, "resolved": self.resolved, "odd": self.odd}
         return Finding(
             FEATURE_DRIFT,
             self.verdict,
@@ -70,14 +83,39 @@ class DriftReport:
             f"PSI of the scores {score.psi:.3f}; the reference itself reaches {score.limit:.3f}"
         )
         found = Finding(SCORE_DRIFT, Verdict.OK, score.psi, score.limit, self.rows, reason)
-        return twice(found, score.unusual, last)
+        return twice(found, score.psi > score.limit, last)
+
+
+@dataclass(frozen=True, eq=False)
+class Usual:
+    """How far the reference's own periods are from each other.
+
+    Attributes:
+        shares: of each column's bins, floored, shape (periods, bins + 1).
+        own: the largest distance of a period from the others, by column; the odd one apart.
+        limit: for the largest ratio; score: for the PSI of the scores.
+    """
+
+    shares: tuple[np.ndarray, ...]
+    own: np.ndarray
+    limit: Limit
+    score: Limit
 
 
 def psi(expected: np.ndarray, actual: np.ndarray) -> float:
     """Population stability index between two histograms of counts, shares floored at 1e-4."""
-    p = np.maximum(expected / max(expected.sum(), 1), FLOOR)
-    q = np.maximum(actual / max(actual.sum(), 1), FLOOR)
-    return float(((q - p) * np.log(q / p)).sum())
+    return float(_psi(_shares(expected), _shares(actual)))
+
+
+def _psi(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """PSI of floored shares over the last axis."""
+    return np.asarray(((q - p) * np.log(q / p)).sum(axis=-1))
+
+
+def _shares(counts: Sequence[Sequence[int]] | np.ndarray) -> np.ndarray:
+    table = np.asarray(counts, dtype=np.float64)
+    shares = table / np.maximum(table.sum(axis=-1, keepdims=True), 1)
+    return np.asarray(np.maximum(shares, FLOOR))
 
 
 def compare(
@@ -96,58 +134,41 @@ def compare(
         minimum_rows: with fewer rows the verdict is UNKNOWN.
         rate: how often a period like the reference's may be above the limit.
     """
-    usual = self_limit(reference, rate)
-    if len(matrix) < minimum_rows:
-        reason = f"{len(matrix)} rows are too few to judge drift: {minimum_rows} are needed"
-        return DriftReport(
-            Verdict.UNKNOWN, None, usual.value, usual.rate, len(matrix), (), None, reason
-        )
-    values = {h.name: matrix[:, i] for i, h in enumerate(_features(reference))}
-    values[SCORE] = scores
-    drifts = {
-        h.name: ColumnDrift(
-            h.name, psi(_total(h), h.count(values[h.name])), limit(_within(h), rate).value
-        )
-        for h in reference.histograms
-    }
-    score = drifts.pop(SCORE)
-    columns = tuple(sorted(drifts.values(), key=lambda drift: -drift.psi))
-    return _judge(columns, score, usual, len(matrix))
+    usual, rows = usual_of(reference, rate), len(matrix)
+    name = None if usual.limit.odd is None else reference.periods[usual.limit.odd]
+    about = usual.limit.value, usual.limit.resolved, name, rows
+    if rows < minimum_rows:
+        reason = f"{rows} rows are too few to judge drift: {minimum_rows} are needed"
+        return DriftReport(Verdict.UNKNOWN, None, *about, (), None, reason)
+    drifts = []
+    for place, histogram in enumerate(reference.histograms):
+        values = scores if histogram.name == SCORE else matrix[:, place]
+        near = float(_psi(usual.shares[place], _shares(histogram.count(values))).min())
+        own = float(usual.own[place])
+        ratio, limit_ = (near + NOISE) / (own + NOISE), usual.limit.value * (own + NOISE) - NOISE
+        drifts.append(ColumnDrift(histogram.name, near, own, ratio, limit_))
+    score = replace(drifts.pop(), limit=usual.score.value)
+    columns = tuple(sorted(drifts, key=lambda drift: -drift.ratio))
+    verdict, reason = _judge(columns, usual.limit, name)
+    return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason)
 
 
-def self_limit(reference: Reference, rate: float = RATE) -> Limit:
-    """What the largest PSI over all features may reach, from each period against the others."""
-    within = np.array([_within(h) for h in _features(reference)])
-    return limit(within.max(axis=0).tolist(), rate)
+def _judge(columns: tuple[ColumnDrift, ...], usual: Limit, name: str | None) -> tuple[Verdict, str]:
+    top = columns[0]
+    reason = f"{top.name} is {top.ratio:.2f} times as far from the nearest period as those of the "
+    reason += f"reference are (PSI {top.psi:.2f}), {usual.say()}"
+    reason += f"; {name} is unlike all others and sets no limit" if name else ""
+    return (Verdict.ALARM if top.ratio > usual.value else Verdict.OK), reason
 
 
-def _judge(
-    columns: tuple[ColumnDrift, ...], score: ColumnDrift, usual: Limit, rows: int
-) -> DriftReport:
-    top, unusual = columns[0], [c.name for c in columns if c.unusual]
-    if top.psi > usual.value:
-        verdict = Verdict.ALARM
-        reason = f"{top.name} has PSI {top.psi:.2f}, {usual.say()}"
-    elif unusual:
-        verdict = Verdict.WARN
-        reason = f"unusual for itself: {', '.join(unusual)}; no PSI above {usual.value:.2f}"
-    else:
-        verdict = Verdict.OK
-        reason = f"largest PSI {top.psi:.2f} ({top.name}), {usual.say()}"
-    return DriftReport(verdict, top.psi, usual.value, usual.rate, rows, columns, score, reason)
-
-
-def _features(reference: Reference) -> list[Histogram]:
-    return [h for h in reference.histograms if h.name != SCORE]
-
-
-def _total(histogram: Histogram) -> np.ndarray:
-    total: np.ndarray = np.asarray(histogram.counts).sum(axis=0)
-    return total
-
-
-def _within(histogram: Histogram) -> list[float]:
-    """PSI of each reference period against all the others together."""
-    counts = np.asarray(histogram.counts)
-    total = counts.sum(axis=0)
-    return [psi(total - row, row) for row in counts]
+@lru_cache(maxsize=8)
+def usual_of(reference: Reference, rate: float = RATE) -> Usual:
+    """What is usual within a reference of two or more periods; its last column is the score."""
+    shares = tuple(_shares(histogram.counts) for histogram in reference.histograms)
+    distances = np.array([_psi(table[:, None], table[None]) for table in shares])
+    periods = np.arange(distances.shape[1])
+    distances[:, periods, periods] = np.inf
+    near = distances.min(axis=2)
+    found = joint(near[:-1] + NOISE, rate)
+    own = np.append(found.own - NOISE, near[-1].max())
+    return Usual(shares, own, found.limit, limit(near[-1].tolist(), rate))

@@ -138,6 +138,8 @@ class Governor(Section):
     Attributes:
         cooldown_periods: a younger champion is left alone; after a retrain that did not help, too,
             twice as long after each further one.
+        maximum_age_periods, maximum_age_share: a champion is too old at that age, or at that share
+            of the periods that it was trained on if these are more.
         monthly_retrains, monthly_seconds: with as many in the last 30 days, or as much CPU time
             spent on them, no further one is started.
         recalibration_gap: log odds by which the served level has to be off for a recalibration.
@@ -147,9 +149,10 @@ class Governor(Section):
     consecutive_alarms: Annotated[int, Field(ge=1)]
     cooldown_periods: Annotated[int, Field(ge=0)]
     maximum_age_periods: Annotated[int, Field(ge=1)]
+    maximum_age_share: Annotated[float, Field(ge=0)] = 0.0
     monthly_retrains: Annotated[int, Field(ge=1)] = 3
     monthly_seconds: Annotated[float, Field(gt=0)] = 7200.0
-    recalibration_gap: Annotated[float, Field(ge=0)] = 0.1
+    recalibration_gap: Annotated[float, Field(ge=0)] = 0.3
     recalibration_shrink: Share = 0.5
 
 
@@ -161,11 +164,17 @@ class Approval(Section):
 
 
 class Demo(Section):
-    """What `make demo` replays."""
+    """What `make demo` replays.
+
+    Attributes:
+        recalibrations: how many are released; each takes as long as four weeks of traffic, so that
+            later ones are decided, shown, and left out.
+    """
 
     first_train: str
     last_period: str
     rows_per_request: Annotated[int, Field(ge=1, le=1000)]
+    recalibrations: Annotated[int, Field(ge=0)] = 0
 
 
 class Params(Section):

@@ -14,9 +14,11 @@ from data.verdicts import Finding, Verdict
 
 CONTRACT = "contract"
 SHARE_ROOM = 0.05  # of the rows: so much more of anything is never broken
+TOP_ROOM = 0.25  # of one value: a sensor that is stuck has it in far more
 WORD_ROOM = 0.02
-RANGE_ROOM = 0.1  # of a range's width
+RANGE_ROOM = 0.5  # of a range's width
 RANGE_GROWTH = 3.0  # times the largest growth in the past
+VARIES, CONSTANT = 0.9, 0.999  # what is never one value in so many rows is broken if it is in all
 SHOWN = 12
 
 
@@ -87,16 +89,14 @@ def contract(
 def _held(past: FieldHistory, columns: Columns) -> Iterator[Held]:
     now = measure(columns[past.name], past.known)
     yield Held(past.name, "nulls", now.nulls, _share_limit(past.nulls))
-    limit = _share_limit(past.top)
-    if max(past.top) < 1 - SHARE_ROOM / 10:
-        limit = min(limit, 1 - SHARE_ROOM / 20)
-    yield Held(past.name, "top", now.top, limit)
+    limit = _share_limit(past.top, TOP_ROOM)
+    yield Held(past.name, "top", now.top, min(limit, CONSTANT) if max(past.top) < VARIES else limit)
+    growth = max(past.growth[len(past.growth) // 4 :])  # before that everything is new
     if past.known.words is not None:
-        yield Held(past.name, "words", now.growth, max(past.growth) + WORD_ROOM)
+        yield Held(past.name, "words", now.growth, growth + WORD_ROOM)
     elif past.known.low is not None:
-        limit = max(past.growth) * RANGE_GROWTH + RANGE_ROOM
-        yield Held(past.name, "range", now.growth, limit)
+        yield Held(past.name, "range", now.growth, growth * RANGE_GROWTH + RANGE_ROOM)
 
 
-def _share_limit(shares: Sequence[float]) -> float:
-    return max(shares) + max(SHARE_ROOM, max(shares) - min(shares))
+def _share_limit(shares: Sequence[float], room: float = SHARE_ROOM) -> float:
+    return max(shares) + max(room, max(shares) - min(shares))

@@ -7,6 +7,7 @@ was refused by its gates, and the champion keeps serving; or a reproduced model 
 import json
 import os
 import sys
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
@@ -34,14 +35,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
-app.add_typer(data_app, name="data")
-app.add_typer(quarantine.app, name="quarantine")
-app.add_typer(key_commands.app, name="keys")
-app.add_typer(release_commands.app)
-app.add_typer(ab_commands.app, name="ab")
-app.add_typer(file_commands.app)
-app.add_typer(replay_commands.app)
-app.add_typer(doctor.app)
+for name, part in {"data": data_app, "quarantine": quarantine.app, "keys": key_commands.app,
+                   "ab": ab_commands.app}.items():  # fmt: skip
+    app.add_typer(part, name=name)
+for part in (release_commands.app, file_commands.app, replay_commands.app, doctor.app):
+    app.add_typer(part)
 console = Console(soft_wrap=True)
 REFUSED = DIFFERS = 3
 
@@ -76,7 +74,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 @app.command()
 def up() -> None:
-    """Start Prefect, MLflow, the gateway and the slots on loopback."""
+    """Start Prefect, MLflow, the board, the gateway and the slots on loopback."""
     from flows import stack
 
     settings = _settings()
@@ -97,11 +95,12 @@ def down() -> None:
 @app.command()
 def status(as_json: Json = False) -> None:
     """Say what serves, and what should."""
-    from flows.status import overview, render
+    from flows.overview import gather
+    from flows.status import render
 
-    found = overview(_settings())
+    found = gather(_settings(), datetime.now(UTC))
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(found.to_json()))
     else:
         console.print(render(found))
 
@@ -284,9 +283,8 @@ def _start(name: str, **parameters: Any) -> None:
 
 
 def _print_addresses(settings: Settings) -> None:
-    for title, service in (("Prefect", "prefect"), ("MLflow", "mlflow"), ("endpoint", "gateway")):
-        path = "/predict" if service == "gateway" else ""
-        console.print(f"{title:9} {settings.url(service)}{path}", highlight=False)
+    for title, address in settings.addresses.items():
+        console.print(f"{title:9} {address}", highlight=False)
 
 
 def main() -> None:

@@ -25,9 +25,11 @@ from data.periods import Period, parse_as_of, span
 from data.verdicts import Finding, Verdict
 from data.windows import load
 from flows import stack
+from flows.governor import ENDED, Record
 from flows.ingest import What, ingest
-from flows.monitor import monitor, reports
+from flows.monitor import monitor
 from flows.project import Project
+from flows.reports import reports
 from flows.retrain import retrain
 from flows.settings import Settings
 from flows.steps import as_flow
@@ -40,7 +42,8 @@ from models.quality import measure
 from models.registry import CHAMPION
 from models.version import Version
 
-RETRAIN_SECONDS = 300
+RUN_SECONDS = 300
+STARTED = (Action.RETRAIN, Action.RECALIBRATE)  # by an event
 
 
 def run_demo(settings: Settings, console: Console) -> None:
@@ -105,7 +108,8 @@ def _live(project: Project, period: Period, progress: Progress) -> None:
     progress.update(task, total=sent, completed=sent, visible=False)
     _ingest(project, period, "labels")
     before, started = project.registry.alias(CHAMPION), datetime.now(UTC)
-    as_flow(monitor, period=period.name)
+    left = _left_out(project)
+    as_flow(monitor, period=period.name, leave=left)
     report = _reports(project)[period.name]
     for found in map(Finding.from_json, report["findings"]):
         if found.verdict is Verdict.ALARM:
@@ -114,16 +118,24 @@ def _live(project: Project, period: Period, progress: Progress) -> None:
     if decision["action"] != Action.WAIT:
         said = f"{period}: {decision['action']}, {decision['reason']}"
         progress.console.print(said, highlight=False)
-    if decision["action"] == Action.RETRAIN:
-        _see_retrain(project, period, before, started, progress)
+    if decision["action"] == left:
+        said = f"left out here; `evergreen {left} --as-of {period}` does it"
+        progress.console.print(f"{period}: {said}", highlight=False)
+    elif decision["action"] in STARTED:
+        _see_change(project, period, Action(decision["action"]), before, started, progress)
 
 
-def _see_retrain(
-    project: Project, period: Period, before: Version | None, since: datetime, progress: Progress
+def _see_change(
+    project: Project,
+    period: Period,
+    action: Action,
+    before: Version | None,
+    since: datetime,
+    progress: Progress,
 ) -> None:
     """Wait for the run that the event starts, and say what serves then."""
-    task = progress.add_task(f"{period}: retrain started by the event", total=1)
-    run = _await_retrain(since)
+    task = progress.add_task(f"{period}: {action} started by the event", total=1)
+    run = _await_run(action, min(since, _asked(project, period, action, since)))
     progress.update(task, completed=1, visible=False)
     after = project.registry.alias(CHAMPION)
     changed = after is not None and (before is None or after.number != before.number)
@@ -132,13 +144,30 @@ def _see_retrain(
     progress.console.print(line, highlight=False)
 
 
+def _left_out(project: Project) -> Action | None:
+    """Recalibrations, once there were as many as the demo has time for."""
+    done = [line for line in Record.of(project).lines() if line.kind == ENDED]
+    many = sum(line.action == Action.RECALIBRATE for line in done)
+    return Action.RECALIBRATE if many >= project.params.demo.recalibrations else None
+
+
+def _asked(project: Project, period: Period, action: Action, otherwise: datetime) -> datetime:
+    """When it was asked for: perhaps by an earlier call of the demo, that was cut off."""
+    lines = Record.of(project).lines()
+    found = [line.at for line in lines if (line.period, line.action) == (period.name, action)]
+    return datetime.fromisoformat(found[0]) if found else otherwise
+
+
 def _is_over(project: Project, period: Period) -> bool:
-    """Whether the period has its report, and no retrain that it asked for was cut off."""
+    """Whether the period has its report, and nothing that it asked for was cut off."""
     report = _reports(project).get(period.name)
     if report is None:
         return False
-    asked = report["decision"]["action"] == Action.RETRAIN
-    return not asked or project.registry.versions()[-1].number != report["version"]
+    action = report["decision"]["action"]
+    ended = [line for line in Record.of(project).lines() if line.kind == ENDED]
+    if action not in STARTED or action == _left_out(project):
+        return True
+    return (period.name, action) in {(line.period, line.action) for line in ended}
 
 
 def _reports(project: Project) -> dict[str, dict[str, Any]]:
@@ -147,14 +176,14 @@ def _reports(project: Project) -> dict[str, dict[str, Any]]:
     return {report["period"]: report for report in found}
 
 
-def _await_retrain(since: datetime) -> FlowRun:
+def _await_run(action: Action, since: datetime) -> FlowRun:
     """The run that the automation starts, when it has ended.
 
     Raises:
         EvergreenError: if none starts, it fails, or it takes too long.
     """
-    deadline = time.monotonic() + RETRAIN_SECONDS
-    wanted = DeploymentFilter(name=DeploymentFilterName(any_=["retrain"]))
+    deadline = time.monotonic() + RUN_SECONDS
+    wanted = DeploymentFilter(name=DeploymentFilterName(any_=[action.value]))
     state = "has not been started"
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
@@ -165,17 +194,17 @@ def _await_retrain(since: datetime) -> FlowRun:
             for run in started:
                 state = f"is {run.state_name}"
                 if run.state and run.state.is_final():
-                    return _completed(run)
+                    return _completed(action, run)
             time.sleep(1)
     raise EvergreenError(
-        f"the retrain {state} after {RETRAIN_SECONDS} s: look at it in the Prefect UI and at "
+        f"the {action} {state} after {RUN_SECONDS} s: look at it in the Prefect UI and at "
         "var/logs/worker.log, then run the demo again"
     )
 
 
-def _completed(run: FlowRun) -> FlowRun:
+def _completed(action: Action, run: FlowRun) -> FlowRun:
     if run.state and not run.state.is_completed():
-        raise EvergreenError(f"the retrain {run.name!r} is {run.state_name}: {run.state.message}")
+        raise EvergreenError(f"the {action} {run.name!r} is {run.state_name}: {run.state.message}")
     return run
 
 

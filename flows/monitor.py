@@ -1,38 +1,46 @@
 """What happened in a period: what every monitor says, and the decision that follows."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
 
 from prefect import flow
-from prefect.events import emit_event
 
 from data.digests import canonical_json, write_atomically
 from data.errors import EvergreenError
 from data.periods import Period
-from data.verdicts import Finding, find
+from data.verdicts import Finding, Verdict, find
+from flows import announce, governor, publish
+from flows.governor import Record
 from flows.project import Project
-from flows.steps import Outcome, in_flow, show, step
+from flows.reports import folder, newest_report, reports
+from flows.steps import Outcome, show, step
 from flows.watch import watch
 from models import artifact
 from models.governor import Action, Decision, Watched, decide
 from models.registry import CHAMPION
 from models.version import Version
 
-DRIFT_DETECTED = "evergreen.drift.detected"
-
 
 @dataclass(frozen=True)
 class MonitorReport:
-    """Everything said of one period; kept as JSON under `reports/`."""
+    """Everything said of one period; kept as JSON under `reports/`, with a page beside it.
+
+    Attributes:
+        trained: the version whose training the champion's is; another one if it is recalibrated.
+        made_at: UTC, ISO text.
+    """
 
     period: str
     version: str
+    trained: str
     served: int
     findings: tuple[Finding, ...]
     decision: Decision
+    made_at: str
+
+    @property
+    def unknown(self) -> list[Finding]:
+        return [found for found in self.findings if found.verdict is Verdict.UNKNOWN]
 
     @property
     def message(self) -> str:
@@ -47,33 +55,54 @@ class MonitorReport:
         ]
         lines += [f"**{f.monitor}** {f.verdict}: {f.reason}." for f in self.findings]
         if drift := find(self.findings, "feature_drift"):
-            table = ["| feature | PSI | usual up to |", "|---|---|---|"]
+            table = ["| feature | PSI to the nearest period | usual up to |", "|---|---|---|"]
             columns = drift.evidence.get("columns", [])
             table += [f"| {c['name']} | {c['psi']:.3f} | {c['limit']:.3f} |" for c in columns]
             lines.append("\n".join(table))
         return "\n\n".join(lines)
 
 
-def run_monitor(project: Project, period: str | None = None) -> MonitorReport:
-    """Watch a period, decide, keep the report, and announce a retrain if one is due.
+def run_monitor(
+    project: Project, period: str | None = None, leave: Action | None = None
+) -> MonitorReport:
+    """Watch a period, decide, keep the report, and announce what is due or unknown.
+
+    Args:
+        leave: is decided and not announced.
 
     Raises:
         EvergreenError: if nothing serves, or the period has not been ingested.
     """
     chosen = Period.parse(period) if period else project.newest_labelled()
-    champion = project.registry.alias(CHAMPION)
-    if champion is None:
-        raise EvergreenError("nothing serves, so nothing can be watched: run `evergreen retrain`")
+    champion = serving(project)
     report = step(judge, project, chosen, champion)
-    path = _folder(project) / f"{report.period}-v{report.version}.json"
-    write_atomically(path, canonical_json(asdict(report)))
-    show("monitor", report.to_markdown(), f"{chosen}: {report.decision.reason}")
+    content = json.loads(canonical_json(asdict(report)))
+    path = folder(project) / f"{report.period}-v{report.version}.json"
+    write_atomically(path, canonical_json(content))
+    page = publish.page(project, content, reports(project), path)
     for found in report.findings:
         print(f"{chosen}: {found.monitor} {found.verdict}, {found.reason}")
     print(f"{chosen}: {report.decision.action}, {report.decision.reason}")
-    if report.decision.action is Action.RETRAIN:
-        announce(project, report)
+    if report.decision.action is not leave:
+        announce.decision(project, chosen, champion, report.decision)
+    announce.unknown(project, chosen, champion, report.unknown)
+    text = f"{report.to_markdown()}\n\n[The page with its charts]({page.as_uri()})"
+    show("monitor", text, f"{chosen}: {report.decision.reason}")
+    publish.gauges(project, content)
+    publish.history(project, content, champion)
     return report
+
+
+def serving(project: Project) -> Version:
+    """The champion.
+
+    Raises:
+        EvergreenError: if nothing serves.
+    """
+    champion = project.registry.alias(CHAMPION)
+    if champion is None:
+        raise EvergreenError("nothing serves, so nothing can be watched: run `evergreen retrain`")
+    return champion
 
 
 def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
@@ -83,54 +112,56 @@ def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
     seen = watch(project, period, champion, model, before)
     learned_until = Period.parse(model.training["holdout"][-1])
     history = [*before, Watched(period, seen.findings)]
-    decision = decide(history, learned_until, project.params.governor)
-    return MonitorReport(period.name, champion.number, seen.served, seen.findings, decision)
+    params, attempts = project.params.governor, Record.of(project).attempts()
+    learned = len(model.training["train"])
+    return MonitorReport(
+        period=period.name,
+        version=champion.number,
+        trained=champion.trained,
+        served=seen.served,
+        findings=seen.findings,
+        decision=decide(history, learned_until, params, attempts, learned),
+        made_at=governor.now(),
+    )
 
 
 def _history(project: Project, champion: Version, before: Period) -> list[Watched]:
-    """What was said of this champion in earlier periods, oldest first."""
-    found = []
-    for content in reports(project):
+    """What was said of this champion in earlier periods, oldest first.
+
+    A recalibrated version goes on with the history of the one that it came from: its drift is the
+    same. Where a period was watched twice, what answered more of it counts.
+    """
+    found: dict[Period, Watched] = {}
+    for content in sorted(reports(project), key=lambda report: int(report["served"])):
         period = Period.parse(content["period"])
-        if content["version"] == champion.number and period < before:
+        if content["trained"] == champion.trained and period < before:
             findings = tuple(Finding.from_json(said) for said in content["findings"])
-            found.append(Watched(period, findings, Action(content["decision"]["action"])))
-    return found
+            action = Action(content["decision"]["action"])
+            found[period] = Watched(period, findings, action)
+    return [found[period] for period in sorted(found)]
 
 
-def reports(project: Project) -> list[dict[str, Any]]:
-    """Every report kept, by period; there is one for each version that was watched in it."""
-    found = [json.loads(path.read_text()) for path in _folder(project).glob("*.json")]
-    return sorted(found, key=lambda content: (Period.parse(content["period"]), content["version"]))
-
-
-def _folder(project: Project) -> Path:
-    return project.settings.home / "reports"
-
-
-def announce(project: Project, report: MonitorReport) -> None:
-    """Emit the event that the automation answers with a retrain."""
-    payload: Mapping[str, str] = {
-        "as_of": report.period,
-        "cause": report.decision.reason,
-        "version": report.version,
-    }
-    resource = {
-        "prefect.resource.id": f"evergreen.model.{project.problem.name}",
-        "prefect.resource.name": project.problem.name,
-    }
-    if in_flow():
-        emit_event(DRIFT_DETECTED, resource=resource, payload=dict(payload))
-        print(f"announced {DRIFT_DETECTED}: {payload['cause']}")
-    else:
-        print(f"no Prefect server is up, so run `evergreen retrain --as-of {report.period}`")
+def watched_already(project: Project) -> str | None:
+    """Why a scheduled run has nothing to do: the newest period was watched, labels and all."""
+    newest, report = project.newest_labelled(), newest_report(project)
+    if report is None or Period.parse(report["period"]) < newest:
+        return None
+    said = report["decision"]
+    return f"nothing to do: {newest} was watched already ({said['action']}, {said['reason']})"
 
 
 @flow(name="monitor", flow_run_name="monitor {period}", log_prints=True)
-def monitor(period: str | None = None) -> Outcome:
+def monitor(period: str | None = None, once: bool = False, leave: Action | None = None) -> Outcome:
     """Watch a period: drift, real quality, and whether a retrain is due.
 
     Args:
         period: such as 2013-W10; without it the newest labelled period.
+        once: end at once if the newest period was watched before, as a late run of a schedule does
+            whose work another one has done.
+        leave: an action that is decided and not announced, so that nothing starts.
     """
-    return Outcome(run_monitor(Project.open(), period).message)
+    project = Project.open()
+    if once and (done := watched_already(project)):
+        print(done)
+        return Outcome(done)
+    return Outcome(run_monitor(project, period, leave).message)

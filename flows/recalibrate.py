@@ -14,7 +14,7 @@ from data import digests, windows
 from data.contracts import KEY
 from data.errors import EvergreenError
 from data.periods import Period, parse_as_of
-from flows import dossier
+from flows import dossier, governor
 from flows.dossier import Kept
 from flows.lineage import files_of
 from flows.owner import act, author
@@ -27,6 +27,7 @@ from models.artifact import Artifact
 from models.card import Evidence
 from models.evidence import Case
 from models.gates import GateReport
+from models.governor import Action
 from models.registry import CHAMPION
 from models.shifted import Learned
 from models.train import decision_threshold
@@ -168,7 +169,7 @@ def _keep(
 
 @flow(name="recalibrate", flow_run_name="recalibrate {as_of} · {cause}", log_prints=True)
 def recalibrate(
-    as_of: str | None = None, cause: str = "asked for", by: str | None = None
+    as_of: str | None = None, cause: str = "asked for", by: str | None = None, key: str = ""
 ) -> Outcome:
     """Move the champion's level towards that of the newest labels, and release it if it passes.
 
@@ -176,7 +177,14 @@ def recalibrate(
         as_of: a period (2013-W10) or a timestamp; without it the newest labelled period.
         cause: why, for the log.
         by: who asks for it, for the ledger; where identities are on, somebody else approves.
+        key: of what the monitor asked for; the same is done once.
     """
-    outcome = run_recalibrate(Project.open(), as_of, cause, by)
+    project = Project.open()
+    chosen = project.as_of(as_of)
+
+    def work() -> Outcome:
+        return run_recalibrate(project, chosen, cause, by)
+
+    outcome = governor.governed(project, Action.RECALIBRATE, chosen, cause, key, work)
     print(outcome.message)
     return outcome

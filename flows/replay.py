@@ -159,6 +159,7 @@ def _content(
         "recommended": best.policy,
         "evenly": evens.summary(),
         "lives": [_life(life) for life in lives],
+        "quarters": replayed.quarters(lives),
         "weeks": _weeks(lives, first),
     }
 

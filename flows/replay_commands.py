@@ -53,7 +53,7 @@ def replay(
     """
     from flows.project import Project
     from flows.replay import USUAL, Asked, keep, run_replay
-    from flows.replay_view import advice, chart, table
+    from flows.replay_view import advice, chart, tables
     from flows.replay_view import page as written
     from models.replayed import Prices
 
@@ -67,8 +67,8 @@ def replay(
         prices=Prices(cost_retrain, cost_error),
         ingested=ingested,
     )
-    with _progress() as shown:
-        content = run_replay(project, asked, shown)
+    with _progress() as progress:
+        content = run_replay(project, asked, progress)
     folder = project.settings.home / "replay"
     path = keep(content, folder, "replay")
     content = json.loads(path.read_text())
@@ -82,7 +82,9 @@ def replay(
     if as_json:
         print(json.dumps(content))
         return
-    console.print(table(content))
+    for shown in tables(content):
+        console.print(shown)
+        console.print()
     console.print(advice(content), highlight=False)
     console.print(f"{path} · {folder / 'replay.png'}", highlight=False)
 

@@ -11,8 +11,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.table import Table
 
-from data.periods import Period
-
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
 
@@ -36,15 +34,20 @@ def _versus(value: Any) -> str:
     return f"{found['value'] * 1e3:+.1f} [{low:+.1f}, {high:+.1f}] {better}/{len(starts)}"
 
 
-COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+Columns = Mapping[str, tuple[str, Callable[[Any], str]]]
+WORTH: Columns = {
     "policy": ("policy", str),
     "retrains": ("retrains", _number(1)),
-    "recalibrations": ("recalibrations", _number(1)),
     "vain": ("without benefit", _number(0, share=True)),
+    "recalibrations": ("recalibrations", _number(1)),
     "log_loss": ("log loss", _number(4)),
     "brier": ("Brier", _number(4)),
     "roc_auc": ("ROC-AUC", _number(4)),
     "regret": ("regret", _number(2)),
+    "cost": ("cost", _number(0)),
+}
+TIMING: Columns = {
+    "policy": ("policy", str),
     "evenly": ("vs even", _versus),
     "evenly_level": ("vs even+level", _versus),
     "alarms": ("alarms", _number(1)),
@@ -52,22 +55,25 @@ COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "delay": ("delay", _number(1)),
     "missed": ("missed", _number(1)),
     "seconds": ("CPU s", _number(0)),
-    "cost": ("cost", _number(0)),
 }
 
 
-def _cells(line: Row) -> list[str]:
-    return [say(line[name]) for name, (_, say) in COLUMNS.items()]
+def _cells(line: Row, columns: Columns) -> list[str]:
+    return [say(line[name]) for name, (_, say) in columns.items()]
 
 
-def table(content: Content) -> Table:
-    """One row for each policy; the recommended one stands out."""
+def tables(content: Content) -> tuple[Table, Table]:
+    """What each policy is worth, and how well it times; the recommended one stands out."""
+    return _table(content, WORTH), _table(content, TIMING)
+
+
+def _table(content: Content, columns: Columns) -> Table:
     shown = Table(box=None, padding=(0, 1))
-    for title, _ in COLUMNS.values():
+    for title, _ in columns.values():
         shown.add_column(title, justify="left" if title == "policy" else "right")
     for line in content["policies"]:
         style = "bold green" if line["policy"] == content["recommended"] else None
-        shown.add_row(*_cells(line), style=style)
+        shown.add_row(*_cells(line, columns), style=style)
     return shown
 
 
@@ -89,10 +95,13 @@ def chart(content: Content, path: Path) -> None:
         label = f"even schedules{', recalibrated' if level else ''}"
         traded.plot([e["retrains"] for e in evens], [e["log_loss"] for e in evens], style,
                     color="grey", label=label)  # fmt: skip
+    places: dict[tuple[float, float], list[str]] = {}
     for line in content["policies"]:
-        traded.plot(line["retrains"], line["log_loss"], "o")
-        traded.annotate(line["policy"], (line["retrains"], line["log_loss"]),
-                        xytext=(5, 4), textcoords="offset points")  # fmt: skip
+        places.setdefault((line["retrains"], line["log_loss"]), []).append(line["policy"])
+    for place, names in places.items():
+        traded.plot(*place, "o")
+        traded.annotate(", ".join(names), place, xytext=(5, 4), textcoords="offset points")
+    traded.margins(x=0.15)
     traded.set(xlabel="retrains in a season", ylabel="log loss, mean of periods")
     traded.legend()
     weeks = content["weeks"]
@@ -101,8 +110,8 @@ def chart(content: Content, path: Path) -> None:
         smooth = np.convolve(values, np.ones(4) / 4, mode="valid")
         weekly.plot(range(3, len(values)), smooth, label=f"{name}, mean of four periods")
     weekly.set_ylabel("ROC-AUC")
-    places = range(0, len(weeks["periods"]), 4)
-    weekly.set_xticks(list(places), [weeks["periods"][p] for p in places], rotation=45, ha="right")
+    marks = range(0, len(weeks["periods"]), 4)
+    weekly.set_xticks(list(marks), [weeks["periods"][p] for p in marks], rotation=45, ha="right")
     weekly.legend()
     for axes in (traded, weekly):
         axes.grid(alpha=0.3)
@@ -140,11 +149,12 @@ def _head(content: Content) -> Iterator[str]:
 
 
 def _policies(content: Content) -> Iterator[str]:
-    yield "## Policies"
-    yield ""
-    yield from _markdown([title for title, _ in COLUMNS.values()],
-                         [_cells(line) for line in content["policies"]])  # fmt: skip
-    yield ""
+    for title, columns in (("What they are worth", WORTH), ("How well they time", TIMING)):
+        yield f"## {title}"
+        yield ""
+        yield from _markdown([name for name, _ in columns.values()],
+                             [_cells(line, columns) for line in content["policies"]])  # fmt: skip
+        yield ""
     yield f"{advice(content).capitalize()}."
     yield ""
 
@@ -171,21 +181,19 @@ def _seasons(content: Content) -> Iterator[str]:
 
 
 def _quarters(content: Content) -> Iterator[str]:
-    """Mean ROC-AUC of the periods of each quarter, in the first season."""
-    weeks = content["weeks"]
-    places = [Period.parse(name).start for name in weeks["periods"]]
-    quarter = np.array([f"{day.year} Q{(day.month - 1) // 3 + 1}" for day in places])
-    names = list(dict.fromkeys(quarter))
-    rows = []
-    for policy, values in weeks["roc_auc"].items():
-        found = np.array(values, dtype=float)
-        means = [f"{np.nanmean(found[quarter == name]):.4f}" for name in names]
-        rows.append([policy, *means, ", ".join(weeks["retrained"][policy])])
-    yield f"## ROC-AUC through the season from {content['starts'][0]}"
+    """Mean ROC-AUC of the periods of each quarter, over all lives."""
+    names = sorted({name for found in content["quarters"].values() for name in found})
+    rows = [[policy, *(f"{found[name]:.4f}" for name in names)]
+            for policy, found in content["quarters"].items()]  # fmt: skip
+    yield "## ROC-AUC by quarter"
     yield ""
-    yield "Mean over the periods of each quarter; retrains as of."
+    yield "Mean over the periods of the quarter, over seasons and seeds."
     yield ""
-    yield from _markdown(["policy", *names, "retrained"], rows)
+    yield from _markdown(["policy", *names], rows)
+    yield ""
+    made = content["weeks"]["retrained"]
+    for policy in (name for name in made if made[name] and len(made[name]) < 12):
+        yield f"- `{policy}` retrained as of {', '.join(made[policy])} (first season)."
     yield ""
 
 
@@ -201,7 +209,8 @@ def _reading(content: Content) -> Iterator[str]:
         "equal distances, in mean over five phases; the interval holds 90 % of resamples of blocks "
         "of four periods; then in how many seasons the policy is better. **+level**: these "
         "schedules recalibrate after every period, too.",
-        "**alarms**: periods in which feature drift alarmed; **false**: those after which a new "
+        "**alarms**: periods in which the monitor that the policy goes by alarmed (for `ours` "
+        "feature drift, for `alarm` any PSI above 0.2); **false**: those after which a new "
         "model was no better over the next four periods.",
         "**delay**: periods from when a new model was shown to be worth it (the whole interval of "
         "its gain above 0, known only afterwards) to the retrain; **missed**: times a season that "

@@ -2,12 +2,14 @@
 
 from prefect import flow
 
+from flows import governor
 from flows.approval import NotPromotedError
 from flows.project import Project
 from flows.release import run_release
 from flows.steps import Outcome
 from flows.train import Judged, run_train
 from models import standing
+from models.governor import Action
 
 
 def run_retrain(
@@ -46,14 +48,32 @@ def release_judged(project: Project, judged: Judged, said: str, by: str | None) 
 
 
 @flow(name="retrain", flow_run_name="retrain {as_of} · {cause}", log_prints=True)
-def retrain(as_of: str | None = None, cause: str = "asked for", by: str | None = None) -> Outcome:
+def retrain(
+    as_of: str | None = None,
+    cause: str = "asked for",
+    by: str | None = None,
+    key: str = "",
+    once: bool = False,
+) -> Outcome:
     """Train a challenger, judge it against the champion, and release it if it passes.
 
     Args:
         as_of: a period (2013-W08) or a timestamp; without it the newest labelled period.
         cause: why, for the log.
         by: who asks for it, for the ledger; where identities are on, somebody else approves.
+        key: of what the monitor asked for; the same is done once.
+        once: end at once if the newest labels were learned from before, as a late run of a schedule
+            does.
     """
-    outcome = run_retrain(Project.open(), as_of, cause, by)
+    project = Project.open()
+    if once and (done := governor.overtaken(project)):
+        print(done)
+        return Outcome(done)
+    chosen = project.as_of(as_of)
+
+    def work() -> Outcome:
+        return run_retrain(project, chosen, cause, by)
+
+    outcome = governor.governed(project, Action.RETRAIN, chosen, cause, key, work)
     print(outcome.message)
     return outcome

@@ -14,7 +14,14 @@ from data.errors import EvergreenError
 
 HOST = "127.0.0.1"
 SIGNING_KEY = "keys/signing.pem"
-PORTS = {"prefect": 4200, "mlflow": 5000, "gateway": 3000, "blue": 3001, "green": 3002}
+PORTS = {
+    "prefect": 4200,
+    "mlflow": 5000,
+    "board": 4300,
+    "gateway": 3000,
+    "blue": 3001,
+    "green": 3002,
+}
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,16 @@ class Settings:
         if service == "gateway":
             return self.serving.url
         return f"http://{HOST}:{self.ports[service]}"
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """Where people and clients find the stack."""
+        return {
+            "board": self.url("board"),
+            "prefect": self.url("prefect"),
+            "mlflow": self.url("mlflow"),
+            "endpoint": f"{self.url('gateway')}/predict",
+        }
 
     @property
     def signing_key(self) -> Path:

@@ -1,4 +1,4 @@
-"""The local stack: Prefect server and worker, MLflow, gateway and slots, under one supervisord."""
+"""The local stack under one supervisord: Prefect, MLflow, the board, gateway and slots."""
 
 import os
 import shlex
@@ -86,6 +86,7 @@ def _start(settings: Settings, say: Callable[[str], None]) -> None:
     say("registering deployments and automations")
     _run_tool(settings, "prefect", "--no-prompt", "deploy", "--all")
     _wait_for(settings, "mlflow", f"{settings.url('mlflow')}/health")
+    _wait_for(settings, "board", f"{settings.url('board')}/healthz")
     rollout.resume(settings.serving)
 
 
@@ -148,10 +149,13 @@ def _configuration(settings: Settings) -> str:
     worker = ["worker", "start", "--pool", POOL, "--type", "process"]
     mlflow = ["server", "--backend-store-uri", settings.tracking_uri, "--workers", "1"]
     mlflow += ["--host", HOST, "--port", str(ports["mlflow"])]
+    board = ["--factory", "flows.board:served", "--host", HOST, "--port", str(ports["board"])]
+    board += ["--log-level", "warning", "--no-server-header"]
     programs = [
         _section(settings, "prefect", ["-m", "prefect", *prefect], True),
         _section(settings, "worker", ["-m", "prefect", *worker], False),
         _section(settings, "mlflow", ["-m", "mlflow", *mlflow], False),
+        _section(settings, "board", ["-m", "uvicorn", *board], True),
     ]
     return "\n".join([head, *programs, slots.programs(serving, settings.checkout)])
 

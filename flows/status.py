@@ -1,82 +1,72 @@
-"""What serves and what should, for a terminal or a script."""
-
-from dataclasses import asdict
-from typing import Any
+"""The overview as a person reads it in a terminal."""
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bento import experiment, rollout
-from bento.slots import SLOTS
-from flows import stack
-from flows.project import Project
-from flows.settings import Settings
-from models.registry import CHALLENGER, CHAMPION, PREVIOUS
+from data.verdicts import Verdict
+from flows.overview import Overview
+from flows.year import Report
+
+LINES, RUNS = 5, 6
+STYLES = {Verdict.WARN: "yellow", Verdict.ALARM: "bold red", Verdict.UNKNOWN: "magenta"}
 
 
-def overview(settings: Settings) -> dict[str, Any]:
-    """Aliases, slots, the endpoint's own answer, addresses, and what does not fit."""
-    project = Project.open(settings)
-    serving = rollout.status(settings.serving)
-    aliases = {
-        alias: version.number if (version := project.registry.alias(alias)) else None
-        for alias in (CHAMPION, CHALLENGER, PREVIOUS)
-    }
-    state = serving.state
-    up = stack.is_up(settings)
-    active = state.slots[state.active] if state.active else None
-    problems = [serving.problem] if serving.problem and up else []
-    if up and active and active.version != aliases[CHAMPION]:
-        problems.append(
-            f"version {active.version} serves, but the champion is {aliases[CHAMPION]}: run "
-            f"`evergreen release {aliases[CHAMPION]}`"
-        )
-    if experiment.abandoned(state):
-        problems.append(
-            "a canary is left behind by a killed release: `evergreen release` or `evergreen "
-            "rollback --reason WHY` ends it"
-        )
-    return {
-        "up": up,
-        "aliases": aliases,
-        "active": state.active,
-        "slots": {
-            slot: asdict(release) if (release := state.slots[slot]) else None for slot in SLOTS
-        },
-        "weights": dict(state.weights),
-        "experiment": experiment.describe(state),
-        "endpoint": serving.endpoint,
-        "problems": problems,
-        "addresses": {
-            "prefect": settings.url("prefect"),
-            "mlflow": settings.url("mlflow"),
-            "endpoint": f"{settings.url('gateway')}/predict",
-        },
-    }
+def render(found: Overview) -> RenderableType:
+    """What serves, what was said and decided, what comes next, and what does not fit."""
+    parts: list[RenderableType] = []
+    if found.up:
+        parts.append(_slots(found))
+    else:
+        left = "; a gateway left behind still answers" if found.endpoint else ""
+        parts.append(Text(f"the stack is down{left}: `evergreen up` starts it"))
+    aliases = ", ".join(f"{name} {number or '-'}" for name, number in found.aliases.items())
+    parts.append(Text(f"aliases: {aliases}"))
+    parts += [Text(found.experiment)] if found.experiment else []
+    parts += [_verdicts(found.monitor)] if found.monitor else []
+    parts += [_decided(found)] if found.ledger else []
+    parts += [_runs(found)] if found.runs else []
+    parts += [Text(f"waits for you: {w.what}: {w.url or w.command}") for w in found.waiting]
+    if found.up:
+        parts += [Text(f"{name}: {address}") for name, address in found.addresses.items()]
+    parts += [Text(f"unknown: {said}", style="magenta") for said in found.unknown]
+    parts += [Text(f"problem: {said}", style="bold red") for said in found.problems]
+    return Group(*parts)
 
 
-def render(found: dict[str, Any]) -> RenderableType:
-    """The same as a person reads it."""
-    if not found["up"]:
-        left = "; a gateway left behind still answers" if found["endpoint"] else ""
-        return Text(f"the stack is down{left}: `evergreen up` starts it")
-    slots = Table("slot", "version", "digest", "weight", "serves since")
-    for slot, release in found["slots"].items():
+def _slots(found: Overview) -> Table:
+    shown = Table("slot", "version", "digest", "weight", "serves since")
+    for slot, release in found.slots.items():
         if release is None:
-            slots.add_row(slot, "empty", "", "", "")
+            shown.add_row(slot, "empty", "", "", "")
             continue
-        mark = " (active)" if slot == found["active"] else ""
-        slots.add_row(
-            f"{slot}{mark}",
-            release["version"],
-            release["digest"][:16],
-            str(found["weights"][slot]),
-            release["since"] or "never",
-        )
-    aliases = ", ".join(f"{name} {number or '-'}" for name, number in found["aliases"].items())
-    lines = [Text(f"aliases: {aliases}")]
-    lines += [Text(found["experiment"])] if found["experiment"] else []
-    lines += [Text(f"{name}: {address}") for name, address in found["addresses"].items()]
-    lines += [Text(f"problem: {problem}", style="bold red") for problem in found["problems"]]
-    return Group(slots, *lines)
+        mark = " (active)" if slot == found.active else ""
+        weight, since = str(found.weights[slot]), release.since or "never"
+        shown.add_row(f"{slot}{mark}", release.version, release.digest[:16], weight, since)
+    return shown
+
+
+def _verdicts(report: Report) -> Table:
+    """Every monitor's word on the newest period, and what was decided."""
+    week = report.week
+    decided = Text(f"{week.period}: {week.action}, {week.reason}")
+    shown = Table("verdict", "monitor", "why", title=decided, title_justify="left")
+    for said in report.findings:
+        style = STYLES.get(said.verdict, "")
+        shown.add_row(Text(said.verdict, style=style), said.monitor, Text(said.reason))
+    return shown
+
+
+def _decided(found: Overview) -> Table:
+    shown = Table("when", "what", "by", "why", title="decided last", title_justify="left")
+    for line in found.ledger[:LINES]:
+        what = f"version {line.version} {line.kind.replace('_', ' ')}"
+        shown.add_row(line.at[:16], what, Text(line.by), Text(line.reason))
+    return shown
+
+
+def _runs(found: Overview) -> Table:
+    shown = Table("state", "what", "when", "run", title="runs", title_justify="left")
+    for run in found.runs[:RUNS]:
+        shown.add_row(run.state, run.deployment, run.at[:16], Text(run.name))
+    return shown

@@ -18,10 +18,15 @@ from data.verdicts import Finding, Verdict, find
 
 @dataclass(frozen=True)
 class Week:
-    """One period of the replay; `first_*` is what version 1 answers for the same rows."""
+    """One period of the replay; `first_*` is what version 1 answers for the same rows.
+
+    Attributes:
+        trained: the version whose training the model's is; another one if it is recalibrated.
+    """
 
     period: str
     version: str
+    trained: str
     rows: int
     roc_auc: float
     log_loss: float
@@ -41,6 +46,7 @@ class Week:
         return cls(
             period=report["period"],
             version=report["version"],
+            trained=report["trained"],
             rows=report["served"],
             roc_auc=quality.get("roc_auc", missing),
             log_loss=quality.get("log_loss", missing),
@@ -56,9 +62,9 @@ class Week:
 def table(weeks: Sequence[Week], period: str) -> Table:
     """One row for each period."""
     shown = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
-    for name in (period, "rows", "ROC-AUC", "log loss", "PSI", "limit", "drift", "decision",
+    for name in (period, "rows", "ROC-AUC", "log loss", "drift", "limit", "verdict", "decision",
                  "model", "v1 AUC"):  # fmt: skip
-        number = name not in (period, "drift", "decision")
+        number = name not in (period, "verdict", "decision")
         shown.add_column(name, justify="right" if number else "left", no_wrap=True)
     for week in weeks:
         later = "" if week.version == "1" else f"{week.first_roc_auc:.3f}"
@@ -73,14 +79,14 @@ def table(weeks: Sequence[Week], period: str) -> Table:
             week.action,
             week.version,
             later,
-            style="bold" if week.action == "retrain" else None,
+            style="bold" if week.action in ("retrain", "recalibrate") else None,
         )
     return shown
 
 
 def gain(weeks: Sequence[Week]) -> str | None:
-    """How the later versions compare with version 1 on the weeks that they served."""
-    later = [week for week in weeks if week.version != "1"]
+    """How the retrained versions compare with version 1 on the weeks that they served."""
+    later = [week for week in weeks if week.trained != "1"]
     if not later:
         return None
     mean = {
@@ -109,12 +115,12 @@ def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
         axes.plot(places, first, "s:", color="grey", label="version 1", zorder=1)
         axes.set_ylabel(label)
         axes.legend(loc="best")
-    drift.plot(places, [w.drift for w in weeks], "o-", color="tab:red", label="largest PSI")
+    drift.plot(places, [w.drift for w in weeks], "o-", color="tab:red", label="drift")
     limits = [w.drift_limit for w in weeks]
     drift.step(places, limits, where="mid", color="black", linestyle="--", label="usual up to")
     for place, week in enumerate(weeks):
-        if week.action == "retrain":
-            drift.annotate("retrain", (place, week.drift), xytext=(0, 8), ha="center",
+        if week.action in ("retrain", "recalibrate"):
+            drift.annotate(week.action, (place, week.drift), xytext=(0, 8), ha="center",
                            textcoords="offset points", weight="bold")  # fmt: skip
     drift.set_ylabel("drift")
     drift.margins(y=0.2)

@@ -6,7 +6,8 @@ Two bets are made against it, that it is higher, and that it is lower, than the 
 out-of-fold scores leave room for, and the money won is averaged over several stakes. While neither
 is so, the chance that it ever reaches 1 / alpha is at most alpha (Ville 1939), however often one
 looks: an e-process, in the betting form of I. Waudby-Smith, A. Ramdas, "Estimating means of bounded
-random variables by betting" (JRSS B 2024).
+random variables by betting" (JRSS B 2024). A rate that rises, or a relation that turns, is found in
+days to weeks; one that falls makes the error smaller, and `calibration` sees it first.
 """
 
 from dataclasses import dataclass
@@ -18,9 +19,9 @@ from data.verdicts import Finding, Verdict
 
 CONCEPT_DRIFT = "concept_drift"
 LOWEST, HIGHEST = -0.125, 1.0  # the least and the most that (y - p)(1 - 2p) can be
-STAKES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.7)  # parts of the largest that cannot lose everything
+STAKES = (0.1, 0.2, 0.4, 0.6, 0.8)  # parts of the largest that cannot lose everything
 BLOCK_DAYS = 7
-ROOM = 2.0  # standard errors of the reference's own mean
+ROOM = 1.0  # standard errors of the reference's own mean
 MINIMUM_DAYS = 3
 
 
@@ -33,7 +34,7 @@ class Room:
 
 
 def room(reference: Daily) -> Room:
-    """The reference's mean, and two standard errors of it over blocks of a week."""
+    """The reference's mean, and a standard error of it over blocks of a week."""
     values = np.array(reference.residual)
     blocks = [values[i : i + BLOCK_DAYS].mean() for i in range(0, len(values), BLOCK_DAYS)]
     error = np.std(blocks, ddof=1) / np.sqrt(len(blocks)) if len(blocks) > 1 else np.inf

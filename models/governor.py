@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from math import ceil
 
 from data.drift import FEATURE_DRIFT
 from data.params import Governor
@@ -82,6 +83,7 @@ def decide(
     learned_until: Period,
     params: Governor,
     attempts: Sequence[Attempt] = (),
+    learned: int = 0,
 ) -> Decision:
     """The decision after the last period of `history`.
 
@@ -90,11 +92,14 @@ def decide(
         learned_until: the newest period that the champion was trained or judged on.
         params: limits, counted in periods.
         attempts: retrains so far; one after `learned_until` left the champion in its place.
+        learned: periods that the champion was trained on; the more they are, the less a few
+            further ones add, and the older it may become.
     """
     now = history[-1]
     if now.trouble:
         return Decision(Action.INVESTIGATE, now.trouble)
-    due, calm = _due(history, learned_until, params)
+    oldest = max(params.maximum_age_periods, ceil(params.maximum_age_share * learned))
+    due, calm = _due(history, learned_until, params, oldest)
     if due:
         held = _held(history, learned_until, params, attempts)
         if held is None:
@@ -114,12 +119,16 @@ def _gap(now: Watched) -> float | None:
 
 
 def _due(
-    history: Sequence[Watched], learned_until: Period, params: Governor
+    history: Sequence[Watched], learned_until: Period, params: Governor, oldest: int
 ) -> tuple[str | None, str]:
-    """Why a retrain is due, if it is; and what to say if it is not."""
+    """Why a retrain is due, if it is; and what to say if it is not.
+
+    Args:
+        oldest: the age at which it is.
+    """
     now, needed = history[-1], params.consecutive_alarms
     age = _periods(learned_until, now.period)
-    if age >= params.maximum_age_periods:
+    if age >= oldest:
         return f"the champion is {age} periods old", ""
     run = _alarms_running(history)
     drift = run >= needed or now.says(CONCEPT_DRIFT, Verdict.ALARM)
@@ -149,6 +158,11 @@ def _held(
         if since <= min(wait, max(params.cooldown_periods, params.maximum_age_periods)):
             many = f"{len(vain)} retrains, the last" if len(vain) > 1 else "a retrain"
             return f"{many} {since} periods ago did not help"
+    return over_budget(now, params, attempts)
+
+
+def over_budget(now: Period, params: Governor, attempts: Sequence[Attempt]) -> str | None:
+    """Why the month that ends with a period has no room for a retrain; None if it has."""
     month = [a for a in attempts if now.end - MONTH < a.as_of.end <= now.end]
     if len(month) >= params.monthly_retrains:
         return f"the month's {params.monthly_retrains} retrains are made"

@@ -1,6 +1,6 @@
 """One life of a model: a season under one policy, from the answers of models fitted before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,7 +30,7 @@ class Week:
     Attributes:
         cost: of its decisions for an average row, in units of a false positive.
         action: what was decided after it; None after the last.
-        alarm: whether feature drift alarmed.
+        alarm: whether the monitor that the policy goes by alarmed.
         gain: how much less log loss a new model has than the champion in the next periods.
         promoted: whether the retrain's model took over; None if there was none.
     """
@@ -142,50 +142,86 @@ class _World:
     attempts: list[Attempt] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A slot as it was answered, and what was decided after it.
+
+    Attributes:
+        odds: served log odds, shape (n,).
+        champion: the slot of the model that was in charge at its end.
+        action: None after the last slot.
+        promoted: whether a retrain's model took over; None if there was none.
+    """
+
+    slot: int
+    odds: np.ndarray
+    champion: int
+    action: Action | None = None
+    alarm: bool = False
+    promoted: bool | None = None
+
+
 def live(scene: Scene, policy: Policy) -> Life:
-    """The season under a policy."""
+    """The season under a policy, with everything that can be said of it."""
+    weeks, seconds = [], 0.0
+    for turn in turns(scene, policy):
+        week = _told(scene, turn.slot, turn.odds)
+        if turn.action is not None:
+            gain = scene.gain(turn.champion, turn.slot, policy.moves)
+            week = replace(week, action=turn.action, alarm=turn.alarm, gain=gain,
+                           promoted=turn.promoted)  # fmt: skip
+        if turn.action is Action.RETRAIN:
+            seconds += scene.model(turn.slot).seconds
+        weeks.append(week)
+    return Life(policy.name, scene.season.name, scene.seed, tuple(weeks), seconds)
+
+
+def losses(scene: Scene, policy: Policy) -> np.ndarray:
+    """Mean log loss of each slot under a policy, shape (slots served,)."""
+    slots = scene.season.slots
+    found = [log_losses(slots[turn.slot].rows.label, expit(turn.odds)).mean()
+             for turn in turns(scene, policy)]  # fmt: skip
+    return np.array(found)
+
+
+def turns(scene: Scene, policy: Policy) -> Iterator[Turn]:
+    """The season under a policy, slot by slot."""
     season = scene.season
     world = _World(season.first, [State(np.timedelta64(0), season.first)])
-    weeks = []
     for slot in season.served:
         odds = served(season, scene.model, world.states, slot)
-        week = _told(scene, slot, odds)
         if slot in season.decisions:
-            week = _decided(scene, policy, world, week, slot, odds)
-        weeks.append(week)
-    seconds = sum(attempt.seconds for attempt in world.attempts)
-    return Life(policy.name, season.name, scene.seed, tuple(weeks), seconds)
+            yield _decided(scene, policy, world, Turn(slot, odds, world.champion))
+        else:
+            yield Turn(slot, odds, world.champion)
 
 
-def _decided(
-    scene: Scene, policy: Policy, world: _World, week: Week, slot: int, odds: np.ndarray
-) -> Week:
-    """Decide after a slot that was answered with these log odds (n,), and do it."""
-    season, champion = scene.season, world.champion
-    day, since = season.stand_in(slot), season.known(slot)
-    findings = scene.watch(slot, champion, odds) if policy.watches else ()
-    now = Watched(day, findings)
+def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
+    """Decide after a slot, and do it."""
+    season, slot, champion = scene.season, turn.slot, world.champion
+    findings = scene.watch(slot, champion, turn.odds) if policy.watches else ()
+    now = Watched(season.stand_in(slot), findings)
     known = Known(
         slot - season.decisions.start,
         (*world.history, now),
         season.stand_in(champion),
         tuple(world.attempts),
+        champion,
     )
-    action = policy.act(known)
+    action, promoted = policy.act(known), None
     world.history.append(replace(now, action=action))
-    gain = scene.gain(champion, slot, policy.moves) if policy.judged else None
-    promoted = None
     if action is Action.RETRAIN:
         challenger = scene.model(slot)
-        world.attempts.append(Attempt(day, challenger.seconds))
-        promoted = blocked(scene, slot, challenger.of(slot), odds) is None
+        world.attempts.append(Attempt(now.period, challenger.seconds))
+        promoted = blocked(scene, slot, challenger.of(slot), turn.odds) is None
         if promoted:
             world.champion, world.history = slot, []
-            world.states.append(State(since, slot))
+            world.states.append(State(season.known(slot), slot))
     elif action is Action.RECALIBRATE:
-        world.states.append(State(since, champion, scene.shift(champion, slot)))
-    alarm = now.drift is Verdict.ALARM
-    return replace(week, action=action, alarm=alarm, gain=gain, promoted=promoted)
+        shift = scene.shift(champion, slot)
+        world.states.append(State(season.known(slot), champion, shift))
+    alarm = policy.watches is not None and now.says(policy.watches, Verdict.ALARM)
+    return replace(turn, action=action, alarm=alarm, promoted=promoted)
 
 
 def served(

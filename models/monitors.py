@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
-from data.conformal import limit
+from data.conformal import Limit, limit
 from data.monitor_params import Monitor
 from data.params import Params
 from data.reference import Reference
 from data.verdicts import Finding, Verdict, twice
-from models.quality import block_bootstrap, log_losses, measure
+from models.quality import auc_draws, interval_of, log_losses, mean_draws, measure
 from models.tally import EVERYTHING, Slice, Tally, entropy, tallies, tally
 
 QUALITY, CALIBRATION, ESTIMATED = "quality", "calibration", "estimated_quality"
@@ -64,8 +64,29 @@ class Judged:
         return Finding(monitor, Verdict.UNKNOWN, None, None, len(self), reason, evidence)
 
 
+@dataclass(frozen=True)
+class Worse:
+    """How much worse than usual, in one sense.
+
+    Attributes:
+        value, low: beyond the reference's median: the estimate, and the least that it may be.
+        usual: what the reference's own periods are beyond it.
+    """
+
+    value: float
+    low: float
+    usual: Limit
+
+    @property
+    def ratio(self) -> float:
+        return self.low / max(self.usual.value, 1e-9)
+
+
 def quality(judged: Judged, reference: Reference, params: Params, last: Finding | None) -> Finding:
-    """Whether the log loss beyond that of the period's own rate is more than the reference's.
+    """Whether the answers are worse than the reference's own periods ever were.
+
+    Two ways to be worse: log loss beyond that of the period's own rate, and ROC-AUC. What is
+    further beyond its limit decides, and only if the whole interval over bootstrapped days is.
 
     Args:
         reference: what out-of-fold scores reached, by period.
@@ -75,74 +96,96 @@ def quality(judged: Judged, reference: Reference, params: Params, last: Finding 
         return unknown
     if not reference.slices:
         return _no_history(QUALITY, len(judged))
-    constant = entropy(float(judged.label.mean()))
-    interval = block_bootstrap(
-        log_losses(judged.label, judged.probability) - constant,
-        judged.day,
-        params.gates.bootstrap_samples,
-        params.gates.confidence,
-        params.train.seed,
-    )
-    past = [each.added_loss for each in tallies(reference.slices[0])]
-    usual = limit(past, params.monitor.false_alarm_rate)
     found = measure(judged.label, judged.probability)
-    reason = f"log loss {found.log_loss:.3f}, {interval.value:+.3f} [{interval.low:+.3f}, "
-    reason += f"{interval.high:+.3f}] beside the period's own rate; {usual.say()}"
+    loss, area = _loss(judged, reference, params), _area(judged, reference, params)
+    worst = max([loss, *([area] if area else [])], key=lambda each: each.ratio)
+    reason = f"log loss {found.log_loss:.3f}: beside the period's own rate {loss.value:+.3f} (at "
+    reason += f"least {loss.low:+.3f}) more than the reference's median, {loss.usual.say()}"
+    if area:
+        reason += f"; ROC-AUC {found.roc_auc:.3f}: {area.value:+.3f} (at least {area.low:+.3f}) "
+        reason += f"below the reference's median, {area.usual.say()}"
     reason += f"; {judged.missing} labels missing" if judged.missing else ""
     evidence = {
         **asdict(found),
-        "interval": asdict(interval),
+        "worse": {"log_loss": asdict(loss), "roc_auc": asdict(area) if area else None},
         "coverage": judged.coverage,
         "missing": judged.missing,
-        "past": past,
-        "rate": usual.rate,
+        "past_log_loss": [each.added_loss for each in tallies(reference.slices[0])],
+        "past_roc_auc": list(reference.slices[0].roc_auc),
     }
-    said = Finding(QUALITY, Verdict.OK, interval.value, usual.value, len(judged), reason, evidence)
-    return twice(said, interval.value > usual.value, last)
+    threshold = worst.usual.value
+    said = Finding(QUALITY, Verdict.OK, worst.low, threshold, len(judged), reason, evidence)
+    return twice(said, worst.ratio > 1, last)
+
+
+def _loss(judged: Judged, reference: Reference, params: Params) -> Worse:
+    """Log loss beside that of the rows' own rate."""
+    past = [each.added_loss for each in tallies(reference.slices[0])]
+    added = log_losses(judged.label, judged.probability) - entropy(float(judged.label.mean()))
+    draws = mean_draws(added, judged.day, params.gates.bootstrap_samples, params.train.seed)
+    return _worse(float(added.mean()), draws, past, params)
+
+
+def _area(judged: Judged, reference: Reference, params: Params) -> Worse | None:
+    """ROC-AUC, negative so that more is worse; None where there is one outcome only."""
+    past = [-area for area in reference.slices[0].roc_auc if area is not None]
+    if not past or not 0 < judged.label.sum() < len(judged):
+        return None
+    given = (judged.label, judged.probability, judged.day)
+    draws = auc_draws(*given, params.gates.bootstrap_samples, params.train.seed)
+    return _worse(-float(measure(*given[:2]).roc_auc or 0), -draws, past, params)
+
+
+def _worse(value: float, draws: np.ndarray, past: Sequence[float], params: Params) -> Worse:
+    middle = float(np.median(past))
+    low = interval_of(value, draws, params.gates.confidence).low - middle
+    usual = limit([each - middle for each in past], params.monitor.false_alarm_rate)
+    return Worse(value - middle, low, usual)
 
 
 def calibration(
     judged: Judged, reference: Reference, params: Monitor, last: Finding | None
 ) -> Finding:
-    """Whether probabilities are too high or too low: of everything, or of one slice beyond that.
+    """Whether probabilities are too high or too low: of everything, or of slices beyond that.
 
     The gap is in log odds. That of everything swings with the periods, and its limit with it; what
-    a slice adds to it does not, and is counted in standard errors.
+    the values of a slice add to it does not, and is counted in standard errors.
     """
     if (unknown := judged.too_few(CALIBRATION, params)) is not None:
         return unknown
     if not reference.slices:
         return _no_history(CALIBRATION, len(judged))
     now = tally(judged.label, judged.probability, judged.slices)
-    past = past_tallies(reference)
+    past, rate = past_tallies(reference), params.false_alarm_rate
     gaps = np.array([each.bias for each in past[EVERYTHING]])
-    usual = limit(np.abs(gaps - np.median(gaps)).tolist(), params.false_alarm_rate)
-    gap = now[EVERYTHING].bias - float(np.median(gaps))
     scores = slice_scores(past, now)
-    usual_slice = limit(slice_history(past), params.false_alarm_rate)
-    worst = max(scores, key=lambda each: abs(scores[each]), default=None)
-    extreme = abs(scores[worst]) if worst else 0.0
-    whole = abs(gap) / max(usual.value, 1e-9) >= extreme / max(usual_slice.value, 1e-9)
-    value, threshold = (abs(gap), usual) if whole else (extreme, usual_slice)
-    reason = f"probabilities are off by {now[EVERYTHING].bias:+.2f} log odds, {usual.say()}"
-    if worst:
-        reason += f"; {' '.join(worst)} by {now[worst].bias - now[EVERYTHING].bias:+.2f} beyond, "
-        reason += f"{extreme:.1f} standard errors, {usual_slice.say()}"
-    shown = sorted(scores, key=lambda each: -abs(scores[each]))[:SHOWN]
+    middle, gap = float(np.median(gaps)), now[EVERYTHING].bias
+    held = {EVERYTHING[0]: (abs(gap - middle), limit(np.abs(gaps - middle).tolist(), rate))}
+    history = slice_history(past)
+    held |= {n: (v, limit(history[n], rate)) for n, v in spreads(scores).items() if n in history}
+    name = max(held, key=lambda each: held[each][0] / max(held[each][1].value, 1e-9))
+    value, usual = held[name]
+    reason = f"probabilities are off by {gap:+.2f} log odds, {held[EVERYTHING[0]][1].say()}"
+    shown = sorted(scores, key=lambda each: -abs(scores[each]))
+    if name != EVERYTHING[0]:
+        worst = next(each for each in shown if each[0] == name)
+        reason += f"; values of {name} by {value:.2f} standard errors beyond that, {usual.say()}"
+        reason += f"; most of all {worst[1]}, by {now[worst].bias - gap:+.2f}"
     evidence = {
-        "gap": now[EVERYTHING].bias,
+        "gap": gap,
         "positive_rate": float(judged.label.mean()),
         "mean_probability": float(judged.probability.mean()),
-        "gaps": gaps.tolist(),
-        "rate": threshold.rate,
+        "past": gaps.tolist(),
+        "resolved": usual.resolved,
+        "held": {n: {"value": v, "threshold": u.value} for n, (v, u) in held.items()},
         "slices": [
             {"slice": s[0], "value": s[1], "rows": now[s].rows, "standard_errors": scores[s],
-             "gap": now[s].bias - now[EVERYTHING].bias}
-            for s in shown
+             "gap": now[s].bias - gap}
+            for s in shown[:SHOWN]
         ],
     }  # fmt: skip
-    said = Finding(CALIBRATION, Verdict.OK, value, threshold.value, len(judged), reason, evidence)
-    return twice(said, value > threshold.value, last)
+    said = Finding(CALIBRATION, Verdict.OK, value, usual.value, len(judged), reason, evidence)
+    return twice(said, value > usual.value, last)
 
 
 def past_tallies(reference: Reference) -> dict[Slice, list[Tally]]:
@@ -176,13 +219,22 @@ def slice_scores(
     return found
 
 
-def slice_history(past: Mapping[Slice, Sequence[Tally]]) -> list[float]:
-    """The largest of them for each period of the reference against the others."""
-    found = []
+def spreads(scores: Mapping[Slice, float]) -> dict[str, float]:
+    """How far the values of each slice are off together: the root mean square of their scores."""
+    found: dict[str, list[float]] = {}
+    for (name, _), score in scores.items():
+        found.setdefault(name, []).append(score)
+    return {name: float(np.sqrt(np.mean(np.square(each)))) for name, each in found.items()}
+
+
+def slice_history(past: Mapping[Slice, Sequence[Tally]]) -> dict[str, list[float]]:
+    """The same for each period of the reference against the others."""
+    found: dict[str, list[float]] = {}
     for place in range(len(past[EVERYTHING])):
         others = {name: [*each[:place], *each[place + 1 :]] for name, each in past.items()}
         scores = slice_scores(others, {name: each[place] for name, each in past.items()})
-        found.append(max(map(abs, scores.values()), default=0.0))
+        for name, value in spreads(scores).items():
+            found.setdefault(name, []).append(value)
     return found
 
 

@@ -19,10 +19,10 @@ from data.drift import FEATURE_DRIFT
 from data.errors import EvergreenError
 from data.params import Governor
 from data.periods import Period
-from data.verdicts import Verdict, find
+from data.verdicts import Verdict
 from models.governor import Action, Attempt, Watched, decide
 
-TEXTBOOK = 0.2
+TEXTBOOK = "textbook_drift"  # a monitor of replays alone
 OURS, NEVER, ALWAYS, ALARM = "ours", "never", "always", "alarm"
 LEVEL = "+level"
 NAMES = re.compile(rf"({OURS}|{NEVER}|{ALWAYS}|{ALARM}|every-([1-9][0-9]*))({re.escape(LEVEL)})?")
@@ -37,12 +37,14 @@ class Known:
         history: what the monitors said of the champion so far; empty for who does not watch.
         learned_until: the newest period that the champion was trained or judged on.
         attempts: retrains so far.
+        learned: periods that the champion was trained on.
     """
 
     turn: int
     history: tuple[Watched, ...]
     learned_until: Period
     attempts: tuple[Attempt, ...]
+    learned: int
 
 
 @dataclass(frozen=True)
@@ -50,18 +52,16 @@ class Policy:
     """When to do what.
 
     Attributes:
-        watches: whether it asks the monitors.
+        watches: the monitor that it goes by, if it asks them at all.
         level: whether it recalibrates wherever it would wait.
         moves: whether it recalibrates at all.
-        judged: whether each of its decisions is held against what a retrain would have gained.
     """
 
     name: str
     choose: Callable[[Known], Action]
-    watches: bool = False
+    watches: str | None = None
     level: bool = False
     moves: bool = False
-    judged: bool = True
 
     def act(self, known: Known) -> Action:
         action = self.choose(known)
@@ -93,8 +93,12 @@ def _plain(name: str, every: int, params: Governor) -> Policy:
     if name == ALWAYS:
         return Policy(name, lambda known: Action.RETRAIN)
     if name == ALARM:
-        return Policy(name, lambda known: _retrain(_textbook(known)), watches=True)
-    return Policy(name, lambda known: _ours(known, params), watches=True, moves=True)
+        return Policy(
+            name,
+            lambda known: _retrain(known.history[-1].says(TEXTBOOK, Verdict.ALARM)),
+            watches=TEXTBOOK,
+        )
+    return Policy(name, lambda known: _ours(known, params), watches=FEATURE_DRIFT, moves=True)
 
 
 def evenly(count: int, decisions: int, phase: float, level: bool) -> Policy:
@@ -106,9 +110,7 @@ def evenly(count: int, decisions: int, phase: float, level: bool) -> Policy:
     """
     turns = {int((i + phase) * decisions / count) for i in range(count)}
     name = f"evenly-{count}{LEVEL if level else ''}"
-    return Policy(
-        name, lambda known: _retrain(known.turn in turns), level=level, moves=level, judged=False
-    )
+    return Policy(name, lambda known: _retrain(known.turn in turns), level=level, moves=level)
 
 
 def _retrain(due: bool) -> Action:
@@ -116,11 +118,4 @@ def _retrain(due: bool) -> Action:
 
 
 def _ours(known: Known, params: Governor) -> Action:
-    return decide(known.history, known.learned_until, params, known.attempts).action
-
-
-def _textbook(known: Known) -> bool:
-    drift = find(known.history[-1].findings, FEATURE_DRIFT)
-    if drift is None or drift.verdict is Verdict.UNKNOWN:
-        return False
-    return any(column["psi"] > TEXTBOOK for column in drift.evidence["columns"])
+    return decide(known.history, known.learned_until, params, known.attempts, known.learned).action

@@ -22,7 +22,7 @@ from models.ledger import Act, Entry, Head, Kind, Ledger, head_fault
 from models.tracking import ARTIFACT, REGISTERED, Tracking
 from models.version import Version
 
-CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+CHALLENGER, CHAMPION, PREVIOUS = standing.CHALLENGER, standing.CHAMPION, standing.PREVIOUS
 HEAD, PROMOTED = "ledger_head", "promoted"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 LOCK_SECONDS = 120

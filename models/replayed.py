@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from models.lives import Life, Scene, live
+from data.periods import Period
+from models.lives import Life, Scene, losses
 from models.policies import ALWAYS, NEVER, evenly
 from models.quality import Interval, block_bootstrap
 
@@ -41,7 +42,7 @@ class Line:
     Attributes:
         regret: 0 is `always`, 1 is `never`; the mean over the lives.
         vain: share of retrains that did not take over or did not lower the log loss after.
-        alarms: of feature drift, per life; None for a policy that does not watch.
+        alarms: of the monitor that it goes by, per life; None for a policy that does not watch.
         false_alarms: share of these after which a new model was no better than the champion.
         delay: periods from when a retrain was shown to be worth it to the next one.
         missed: how often it was worth it and none came, per life.
@@ -105,12 +106,12 @@ class Evens:
     def summary(self) -> list[dict[str, Any]]:
         """Mean log loss of each count, where there are even schedules of it."""
         found: dict[tuple[int, bool], list[float]] = {}
-        for (_, _, count, level), losses in self.losses.items():
-            found.setdefault((count, level), []).append(float(losses.mean()))
+        for (_, _, count, level), values in self.losses.items():
+            found.setdefault((count, level), []).append(float(values.mean()))
         return [
-            {"retrains": count, "level": level, "log_loss": float(np.mean(values)),
-             "lives": len(values)}
-            for (count, level), values in sorted(found.items())
+            {"retrains": count, "level": level, "log_loss": float(np.mean(means)),
+             "lives": len(means)}
+            for (count, level), means in sorted(found.items())
         ]  # fmt: skip
 
     def versus(self, lives: Sequence[Life], level: bool) -> Versus | None:
@@ -137,7 +138,7 @@ def _even(scene: Scene, count: int, level: bool) -> np.ndarray:
     turns, found = len(scene.season.decisions), []
     for phase in range(PHASES):
         policy = evenly(count, turns, (phase + 0.5) / PHASES, level)
-        found.append([week.quality.log_loss for week in live(scene, policy).weeks])
+        found.append(losses(scene, policy))
     return np.asarray(np.mean(found, axis=0))
 
 
@@ -209,6 +210,19 @@ def delays(life: Life) -> tuple[list[int], int]:
         if week.promoted:
             since = None
     return found, int(since is not None)
+
+
+def quarters(lives: Sequence[Life]) -> dict[str, dict[str, float]]:
+    """Policy -> quarter of the year -> mean ROC-AUC of its periods, over all lives."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for life in lives:
+        for week in life.weeks:
+            day, auc = Period.parse(week.period).start, week.quality.roc_auc
+            if auc is not None:
+                quarter = f"Q{(day.month - 1) // 3 + 1}"
+                found.setdefault(life.policy, {}).setdefault(quarter, []).append(auc)
+    return {policy: {quarter: float(np.mean(values)) for quarter, values in sorted(told.items())}
+            for policy, told in found.items()}  # fmt: skip
 
 
 def recommend(found: Sequence[Line]) -> Line:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 from data.errors import EvergreenError
 from models.ledger import Entry, Kind
 
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"  # aliases
 GATE, PASSED = "gate.", "passed:"
 # Gates that nobody can answer for, see `models.verdict.waived`.
 NEVER_WAIVED = frozenset(

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-from mlflow.entities.model_registry import ModelVersion
+from typing import TYPE_CHECKING
 
 from data.errors import EvergreenError
+
+if TYPE_CHECKING:  # MLflow takes seconds to import, and not every reader needs it
+    from mlflow.entities.model_registry import ModelVersion
 
 JUDGED_AGAINST, RECALIBRATED_FROM = "judged_against", "recalibrated_from"
 
@@ -21,7 +23,7 @@ class Version:
     tags: Mapping[str, str]
 
     @classmethod
-    def of(cls, version: ModelVersion) -> "Version":
+    def of(cls, version: "ModelVersion") -> "Version":
         tags = dict(version.tags)
         digest, run_id = tags.get("digest", ""), str(version.run_id)
         return cls(str(version.version), digest, run_id, str(version.source), tags)

@@ -24,6 +24,7 @@ from bento.answerer import Answerer, Identity
 from bento.endpoint import Endpoint
 from bento.prediction_log import PredictionLog
 from bento.predictor import Predictor
+from flows import publish
 from tests.bento.conftest import make_columns, make_rows
 from tests.conftest import ROOT
 
@@ -31,6 +32,17 @@ PROMETHEUS, GRAFANA = ROOT / "deploy" / "prometheus", ROOT / "deploy" / "grafana
 RULES = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"][0]["rules"]
 ALERTING = yaml.safe_load((GRAFANA / "provisioning" / "alerting" / "evergreen.yml").read_text())
 DASHBOARD = json.loads((GRAFANA / "dashboards" / "evergreen.json").read_text())
+REPORT = {
+    "period": "2024-W10",
+    "version": "7",
+    "served": 500,
+    "findings": [
+        {"monitor": "quality", "verdict": "UNKNOWN", "value": None, "threshold": None},
+        {"monitor": "skew", "verdict": "OK", "value": 0.0, "threshold": 0.01},
+    ],
+    "decision": {"action": "wait", "reason": "calm"},
+    "made_at": "2024-03-11T06:00:00+00:00",
+}
 WORDS = {"by", "without", "ignoring", "on", "group_left", "group_right", "or", "and", "offset"}
 # .ci/run installs Prometheus and says so here: there, these tests never skip.
 NEEDED = "prometheus" in os.environ.get("EVERGREEN_TESTS_NEED", "")
@@ -50,7 +62,9 @@ def asked() -> list[str]:
 def answerer(artefact, tmp_path) -> Answerer:
     log = PredictionLog(tmp_path / "log" / "l.jsonl")
     identity = Identity("7", "p:a-7-d", "blue")
-    return Answerer(Predictor.load(artefact), log, identity, CollectorRegistry())
+    said = tmp_path / "monitor.prom"
+    said.write_bytes(publish.exposition(REPORT))
+    return Answerer(Predictor.load(artefact), log, identity, CollectorRegistry(), beside=said)
 
 
 def exported(answerer: Answerer) -> dict[str, set[str]]:
@@ -210,6 +224,8 @@ def test_a_real_prometheus_reads_a_real_slot(prometheus, served):
         "blue": "1",
         "green": "0",
     }
+    (unknown,) = ask('max by (monitor) (evergreen_monitor_verdict{verdict="UNKNOWN"}) == 1')
+    assert unknown["metric"] == {"monitor": "quality"}
     for panel in DASHBOARD["panels"]:
         for target in panel["targets"]:
             assert ask(target["expr"]), target["expr"]

@@ -62,21 +62,39 @@ def test_a_profile_counts_every_training_row(known):
     assert len(shares) == 10 and shares.max() / shares.min() < 1.1
 
 
-def test_the_limit_is_the_worst_period_against_all_others(known):
-    by_hand = []
-    for histogram in known.histograms[:-1]:
-        counts = np.asarray(histogram.counts)
-        for i, row in enumerate(counts):
-            by_hand.append(psi(np.delete(counts, i, axis=0).sum(axis=0), row))
-    assert drift.self_limit(known).value == pytest.approx(max(by_hand))
+def test_a_window_is_as_far_as_the_nearest_period_and_held_against_the_references_own(known):
+    random = np.random.default_rng(9)
+    matrix = window(random, shift=0.3)
+    by_name = {column.name: column for column in judge(known, matrix, random).columns}
+    for histogram, values in zip(known.histograms, matrix.T, strict=False):
+        counts = [np.asarray(row) for row in histogram.counts]
+        near = min(psi(row, histogram.count(values)) for row in counts)
+        own = max(min(psi(a, b) for b in counts if b is not a) for a in counts)
+        found = by_name[histogram.name]
+        assert (found.psi, found.usual) == pytest.approx((near, own))
+        assert found.ratio == pytest.approx((near + drift.NOISE) / (own + drift.NOISE))
 
 
 def test_a_planted_shift_alarms_and_is_named(known):
     random = np.random.default_rng(2)
     report = judge(known, window(random, shift=0.8), random)
     assert report.verdict is Verdict.ALARM
-    assert report.columns[0].name == "level" and report.statistic == report.columns[0].psi
+    top = report.columns[0]
+    assert top.name == "level" and report.statistic == top.ratio and top.psi > top.limit
     assert "level" in report.reason and report.statistic > report.limit
+
+
+def test_one_odd_period_hides_nothing_and_what_it_showed_is_no_drift():
+    random = np.random.default_rng(10)
+    matrix = np.concatenate([window(random, 4.0 if i == 7 else 0.0) for i in range(PERIODS)])
+    names = [f"2024-W{i:02d}" for i in range(1, PERIODS + 1)]
+    period = np.repeat(names, ROWS).astype(object)
+    known = reference.build(NAMES, matrix, random.uniform(0, 1, len(matrix)), period, 10)
+    smaller = judge(known, window(random, 1.0), random)
+    assert smaller.verdict is Verdict.ALARM and smaller.odd == "2024-W08"
+    assert "2024-W08 is unlike all others" in smaller.reason
+    assert judge(known, window(random, 4.0), random).verdict is not Verdict.ALARM
+    assert judge(known, window(random, 0.0), random).verdict is not Verdict.ALARM
 
 
 def test_missing_values_alone_alarm(known):

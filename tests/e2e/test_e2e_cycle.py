@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
+from scipy.special import logit
 
 from bento import predictions
 from data.contracts import to_columns
@@ -55,6 +56,15 @@ def _api(world: World, path: str, **body: object) -> object:
         reply = session.post(f"{world.url('prefect')}/api/{path}", json=body, timeout=30)
     assert reply.status_code == 200, reply.text
     return reply.json()
+
+
+def _governor(world: World) -> list[dict]:
+    return [json.loads(line) for line in (world.home / "governor.jsonl").read_text().splitlines()]
+
+
+def _events(world: World, name: str) -> list[dict]:
+    found = _api(world, "events/filter", filter={"event": {"name": [name]}})
+    return found["events"]
 
 
 def _mlflow(world: World, path: str, **query: str) -> dict:
@@ -113,6 +123,30 @@ def test_the_demo_lives_a_whole_life(world: World) -> None:
     assert all(found["coverage"] == 1.0 for found in quality.values())
 
 
+def test_the_board_shows_what_status_says(world: World) -> None:
+    status = _status(world)
+    with requests.Session() as session:
+        session.trust_env = False
+
+        def ask(path: str) -> requests.Response:
+            reply = session.get(f"{world.url('board')}{path}", timeout=30)
+            assert reply.status_code == 200, path
+            return reply
+
+        page, said = ask("/").text, ask("/overview.json").json()
+        for name in status.keys() - {"at", "runs"}:
+            assert said[name] == status[name], name
+        assert status["unknown"] == [] and {run["deployment"] for run in status["runs"]} >= {
+            "monitor", "retrain"
+        }  # fmt: skip
+        for words in ("It serves what it should", "version 2", "ALARM of feature_drift", "↻"):
+            assert words in page, words
+        kept = [link for link in status["links"].values() if link.startswith("/")]
+        assert sorted(kept) == ["/chart.png", "/versions/2/card.html", "/versions/2/gates.html"]
+        for link in [*kept, "/reports/2024-W14-v1.html"]:
+            ask(link)
+
+
 def test_the_same_model_three_ways(world: World) -> None:
     """The flow's version 1 is what `dvc repro` made; a plain train finds it registered."""
     repro = json.loads((world.home / "repro" / "model" / "manifest.json").read_text())
@@ -125,7 +159,7 @@ def test_the_same_model_three_ways(world: World) -> None:
 def test_the_retrain_came_from_the_event(world: World) -> None:
     deployments = _api(world, "deployments/filter")
     assert {d["name"] for d in deployments} == {
-        "ingest", "train", "release", "monitor", "retrain", "rollback"
+        "ingest", "train", "release", "monitor", "retrain", "recalibrate", "alert", "rollback"
     }  # fmt: skip
     (retrain,) = (d for d in deployments if d["name"] == "retrain")
     runs = _api(world, "flow_runs/filter", flow_runs={"deployment_id": {"any_": [retrain["id"]]}})
@@ -139,6 +173,25 @@ def test_the_retrain_came_from_the_event(world: World) -> None:
     assert {"key": "prefect_run", "value": run["id"]} in tags
     scheduled = [r for r in runs if r["auto_scheduled"] and r["state_type"] == "SCHEDULED"]
     assert scheduled, "the schedule materialises runs"
+
+
+def test_a_storm_of_alarms_is_one_run_and_it_finds_the_work_done(world: World) -> None:
+    (asked,) = (line for line in _governor(world) if line["kind"] == "asked")
+    assert asked["action"] == "retrain"
+    done = world.python("tests.e2e.storm", "300", asked["key"])
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + 300
+    ended: list[dict] = []
+    while not ended and time.monotonic() < deadline:
+        time.sleep(2)
+        runs = _api(world, "flow_runs/filter", flows={"name": {"any_": ["retrain"]}})
+        mine = [run for run in runs if run["parameters"].get("cause") == "a storm"]
+        ended = [run for run in mine if run["state_type"] == "COMPLETED"]
+    assert len(ended) == len(mine) == 1
+    logs = _api(world, "logs/filter", logs={"flow_run_id": {"any_": [ended[0]["id"]]}})
+    assert any("already done at" in line["message"] for line in logs)
+    assert _status(world)["aliases"]["champion"] == "2"
+    assert [line for line in _governor(world) if line["cause"] == "a storm"] == []
 
 
 def test_served_equals_training_on_the_same_rows(world: World) -> None:
@@ -258,6 +311,12 @@ def test_no_labels_and_no_answers_are_unknown_never_ok(world: World) -> None:
         said(report, "feature_drift")["verdict"] == said(report, "quality")["verdict"] == "UNKNOWN"
     )
     assert report["decision"]["action"] == "investigate"
+    assert "a person should look" in done.stdout or _events(world, "evergreen.monitor.unknown")
+    shown = _status(world)["monitor"]
+    assert (shown["week"]["period"], shown["week"]["action"]) == ("2024-W17", "investigate")
+    unknown = {found["monitor"] for found in shown["findings"] if found["verdict"] == "UNKNOWN"}
+    assert {"quality", "feature_drift"} <= unknown
+    assert "<h1>parcels: 2024-W17</h1>" in (world.home / "reports" / "2024-W17-v2.html").read_text()
 
 
 def test_a_truncated_partition_is_refused_by_name_and_restored(world: World) -> None:
@@ -281,6 +340,33 @@ def test_a_misspelt_parameter_is_refused(world: World) -> None:
     assert done.returncode == 1
     assert "max_dept" in done.stderr
     assert "'max_depth'" in done.stderr
+
+
+def test_a_recalibration_is_released_and_taken_back_like_any_other(world: World) -> None:
+    done = world.run("recalibrate", "--as-of", "2024-W16", "--cause", "a test")
+    assert done.returncode == 0, done.stdout + done.stderr
+    status = _status(world)
+    assert status["aliases"] == {"champion": "3", "challenger": None, "previous": "2"}
+    assert status["endpoint"]["model_version"] == "3" and status["problems"] == []
+    row = artifact.to_requests(to_columns(_rows(world, CHANGED).head(1), planted.FIELDS),
+                               planted.FIELDS)  # fmt: skip
+    made, before = _artefact(world, "3"), _artefact(world, "2")
+    assert made.training["recalibration"]["digest"] == before.digest
+    shift = made.training["recalibration"]["shift"]
+    served = _served(world, row).json()[0]
+    assert served["model_version"] == "3"
+    columns = to_columns(_rows(world, CHANGED).head(1), planted.FIELDS)
+    assert logit(served["probability"]) == pytest.approx(
+        logit(before.score(columns)[0]) + shift, abs=1e-4
+    )
+    assert world.run("verify").returncode == 0
+    lines = _governor(world)
+    assert [(line["action"], line["kind"], line["period"]) for line in lines] == [
+        ("retrain", "ended", "2024-W09"), ("retrain", "asked", "2024-W14"),
+        ("retrain", "ended", "2024-W14"), ("recalibrate", "ended", "2024-W16"),
+    ]  # fmt: skip
+    assert world.run("rollback", "--reason", "a test").returncode == 0
+    assert _status(world)["aliases"] == {"champion": "2", "challenger": None, "previous": "3"}
 
 
 def test_rollback_and_back_again(world: World) -> None:

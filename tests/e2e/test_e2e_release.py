@@ -108,6 +108,8 @@ def test_a_run_waits_for_somebody_else_than_its_author(world: World) -> None:
     process = _start(world, "retrain", "--as-of", "2024-W09", **ANN)
     run, form = _paused(world, process, forms=1)
     assert "| beats_logistic | passed" in form and "May version 2 serve?" in form
+    (waits,) = json.loads(_must(world, "status", "--json"))["waiting"]
+    assert waits["url"].endswith(run) and "2024-W09" in waits["what"]
     _resume(world, run, decision="approve", by="Ann", note="mine")
     run, form = _paused(world, process, forms=2)
     assert "Ann cannot approve version 2, which is their own" in form
@@ -128,6 +130,9 @@ def test_nobody_in_time_and_a_no_are_not_promoted(world: World) -> None:
     assert _ledger(world)[-1] == ("not_promoted", "3")
     status = json.loads(_must(world, "status", "--json"))
     assert status["aliases"] == {"champion": "2", "challenger": "3", "previous": "1"}
+    assert [each["command"] for each in status["waiting"]] == [
+        "evergreen approve 3 --by NAME --note WHY"
+    ]
     _must(world, "reject", "3", "--by", "Bob", "--note", "not in spring")
     assert "Bob refused it (not in spring)" in _must(world, "release", "3", code=3)
     _must(world, "approve", "3", "--by", "Bob", "--note", "spring is over")

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -30,10 +31,10 @@ from data.params import load_params
 from data.periods import Period
 from flows import ab, back, release
 from flows.approval import NotPromotedError
+from flows.overview import Overview, gather
 from flows.project import Project
 from flows.rollback import settle_ended
 from flows.settings import Settings
-from flows.status import overview
 from flows.train import run_train
 from flows.verify import run_verify
 from models.artifact import to_requests
@@ -165,6 +166,10 @@ def _with_faults(build, flag: Path):
     return made
 
 
+def seen(life: Life) -> Overview:
+    return gather(life.project.settings, datetime.now(UTC))
+
+
 def test_without_traffic_a_canary_is_no_promotion(life):
     said = life.release(canary=life.project.params.release.canary.model_copy(
         update={"maximum_wait": 0.5}))  # fmt: skip
@@ -220,7 +225,7 @@ def test_a_rollback_ends_a_canary_at_once(life):
     with Load(f"{life.serving.url}/predict", life.rows) as load, ThreadPoolExecutor() as pool:
         running = pool.submit(life.release)
         wait_for(lambda: gateway.load(life.serving).experiment is not None, 60)
-        assert "version 2 is canary with" in overview(life.project.settings)["experiment"]
+        assert "version 2 is canary with" in (seen(life).experiment or "")
         ended = back.wait_or_end(life.project.settings)
         said = settle_ended(life.project, ended, "a test").message
         assert "version 2 is canary" in said and ended.milliseconds < 1000
@@ -240,7 +245,7 @@ def test_a_killed_canary_leaves_the_champion_and_ends_in_one_promotion(life):
             process.send_signal(signal.SIGKILL)
         state = gateway.load(life.serving)
         assert state.experiment and experiment.abandoned(state)
-        assert any("left behind" in said for said in overview(life.project.settings)["problems"])
+        assert any("left behind" in said for said in seen(life).problems)
         assert rollout.status(life.serving).problem is None, "it serves all the same"
         (traffic,) = (c for c in run_verify(life.project.settings) if c.name == "traffic")
         assert traffic.ok is False and "left behind" in traffic.reason
@@ -288,7 +293,7 @@ def test_an_ab_test_keeps_clients_and_says_who_is_better(life):
     assert found["running"] and (found["a"]["version"], found["b"]["version"]) == ("2", "1")
     assert "unknown: " in found["reason"] and found["a"]["labelled"] > 20
     assert found["a"]["requests"] + found["b"]["requests"] == 2 * len(before)
-    assert overview(life.project.settings)["problems"] == []
+    assert seen(life).problems == ()
     checks = {check.name: check for check in run_verify(life.project.settings)}
     assert checks["traffic"].ok and "is B of" in checks["traffic"].reason
     ended = ab.stop(life.project, "a test")

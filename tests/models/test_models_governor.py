@@ -98,6 +98,15 @@ def test_limits_come_from_the_parameters():
     assert decided("2024-W08", "2024-W09", "RA", eager).action is Action.RETRAIN
 
 
+def test_who_has_learned_much_may_become_older():
+    params = PARAMS.model_copy(update={"maximum_age_periods": 8, "maximum_age_share": 0.4})
+    for learned, oldest in ((0, 8), (20, 8), (21, 9), (40, 16)):
+        for age, action in ((oldest - 1, Action.WAIT), (oldest, Action.RETRAIN)):
+            week = Period.parse(f"2024-W{age + 1:02d}")
+            calm = [Watched(week, (said("feature_drift", Verdict.OK),))]
+            assert decide(calm, Period.parse("2024-W01"), params, (), learned).action is action
+
+
 def said(monitor: str, verdict: Verdict) -> Finding:
     return Finding(monitor, verdict, None, None, 500, f"{monitor} says {verdict}")
 

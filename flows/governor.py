@@ -1,0 +1,197 @@
+"""What the governor asked for and what came of it: `governor.jsonl` in the home, only appended.
+
+One line for each thing asked for and for each run that ended. From it follow the month's budget and
+the back-off, and that a thousand alarms about the same thing make one run: whatever has the same
+key (data, champion, cause) is asked for once a minute at most, and done once.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from data import windows
+from data.digests import canonical_json, digest_of
+from data.errors import EvergreenError
+from data.periods import Period, parse_as_of
+from flows.project import Project
+from flows.steps import Outcome, flow_run_id
+from models.governor import Action, Attempt, over_budget
+from models.registry import CHAMPION
+from models.version import Version
+
+ASKED, ENDED = "asked", "ended"
+ONCE = timedelta(minutes=1)
+PATIENCE = 1800.0  # seconds that a run waits for the one before it
+
+
+@dataclass(frozen=True)
+class Line:
+    """Something asked for, or a run that ended.
+
+    Attributes:
+        at: UTC, ISO text; period: of the logical time.
+        key: see `key_of`; empty for what a person asks for.
+        seconds: of CPU time; promoted: whether what came of it serves; outcome: a sentence.
+    """
+
+    kind: str
+    action: str
+    at: str
+    period: str
+    key: str
+    cause: str
+    run: str = "none"
+    seconds: float = 0.0
+    promoted: bool = False
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class Record:
+    """The file of lines."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, project: Project) -> "Record":
+        return cls(project.settings.home / "governor.jsonl")
+
+    def lines(self) -> list[Line]:
+        """All lines, oldest first; one that a killed writer left unfinished is none."""
+        try:
+            *whole, _ = self.path.read_text().split("\n")
+        except FileNotFoundError:
+            return []
+        return [Line(**json.loads(text)) for text in whole if text.endswith("}")]
+
+    def ask(self, line: Line) -> bool:
+        """Add what is asked for; False if the same was done, or asked for within a minute."""
+        with self._held():
+            since = datetime.fromisoformat(line.at) - ONCE
+            same = [known for known in self.lines() if known.key == line.key]
+            if any(k.kind == ENDED or datetime.fromisoformat(k.at) > since for k in same):
+                return False
+            self._append(line)
+            return True
+
+    def end(self, line: Line) -> None:
+        with self._held():
+            self._append(line)
+
+    def done(self, key: str) -> Line | None:
+        """What came of it, if anything with this key has ended."""
+        return next((k for k in self.lines() if key and k.key == key and k.kind == ENDED), None)
+
+    def attempts(self) -> list[Attempt]:
+        """The retrains that ended, whatever came of them."""
+        return [
+            Attempt(Period.parse(line.period), line.seconds)
+            for line in self.lines()
+            if line.kind == ENDED and line.action == Action.RETRAIN
+        ]
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.path.with_suffix(".lock"), timeout=60):
+            yield
+
+    def _append(self, line: Line) -> None:
+        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
+        text = ("\n" if torn else "") + canonical_json(asdict(line)) + "\n"
+        with self.path.open("ab", buffering=0) as file:
+            file.write(text.encode())
+            os.fsync(file.fileno())
+
+
+def key_of(project: Project, period: Period, champion: Version, cause: str) -> str:
+    """The same for the same data up to a period, the same champion and the same cause."""
+    periods = [known for known in project.partitions.periods() if known <= period]
+    files = project.partitions.fingerprint(periods)
+    return digest_of({"data": files, "champion": champion.digest, "cause": cause})[:16]
+
+
+def governed(
+    project: Project, action: Action, as_of: str, cause: str, key: str, work: Callable[[], Outcome]
+) -> Outcome:
+    """Do something that changes what serves, one at a time, and write down what it came to.
+
+    Args:
+        key: of what the monitor asked for: it is done once. Empty: a person asks, it is done again.
+
+    Raises:
+        EvergreenError: if another one is still at work after half an hour.
+    """
+    record = Record.of(project)
+    with _alone(project, action):
+        if (before := record.done(key)) is not None:
+            return Outcome(f"already done at {before.at}: {before.outcome}", done=before.promoted)
+        began = _cpu()
+        outcome = work()
+        record.end(
+            Line(
+                kind=ENDED,
+                action=action,
+                at=now(),
+                period=_period(project, as_of).name,
+                key=key,
+                cause=cause,
+                run=flow_run_id(),
+                seconds=round(_cpu() - began, 1),
+                promoted=outcome.done,
+                outcome=outcome.message,
+            )
+        )
+        return outcome
+
+
+@contextmanager
+def _alone(project: Project, action: Action) -> Iterator[None]:
+    project.settings.home.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(project.settings.home / "change.lock", timeout=PATIENCE)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise EvergreenError(
+            f"this {action} waited {PATIENCE / 60:.0f} minutes for another retrain or "
+            "recalibration: look at it in the Prefect UI, then start this one again"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def overtaken(project: Project) -> str | None:
+    """Why a scheduled retrain is not made: nothing newer than was looked at, or no budget."""
+    champion = project.registry.alias(CHAMPION)
+    if champion is None:
+        return None
+    newest, seen = project.newest_labelled(), champion.tags.get("as_of", "")
+    attempts = [attempt.as_of for attempt in Record.of(project).attempts()]
+    if newest in attempts or (seen and _period(project, seen) >= newest):
+        return f"nothing to do: {newest}, the newest labelled period, was looked at already"
+    spent = over_budget(newest, project.params.governor, Record.of(project).attempts())
+    return f"not now: {spent}" if spent else None
+
+
+def _period(project: Project, as_of: str) -> Period:
+    """The newest period that is complete at a moment of logical time."""
+    moment = parse_as_of(as_of, project.problem.label_delay)
+    return windows.last_complete(project.problem, moment)
+
+
+def _cpu() -> float:
+    """CPU seconds of this process and of the children that it waited for."""
+    used: Sequence[float] = os.times()[:4]
+    return sum(used)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
