@@ -72,8 +72,10 @@ def report_on(period: Period, place: int) -> MonitorReport:
     alarmed, known = place in (4, 5), place != 9
     drift = Finding("feature_drift", Verdict.ALARM if alarmed else Verdict.OK, 0.1 * place, 0.4,
                     900, f"PSI of {period}", {"columns": []})  # fmt: skip
-    interval = {"value": -0.1, "low": -0.2, "high": 0.02}
-    seen = {"roc_auc": 0.7, "log_loss": 0.5, "interval": interval, "coverage": 1.0}
+    usual = {"value": 0.03, "rate": 0.1, "odd": None}
+    worse = {"log_loss": {"value": -0.1, "low": -0.2, "high": 0.02, "usual": usual}}
+    worse["roc_auc"] = {"value": -0.05, "low": -0.07, "high": 0.01, "usual": usual}
+    seen = {"roc_auc": 0.7, "log_loss": 0.5, "worse": worse, "coverage": 1.0}
     judged = Finding("quality", Verdict.OK, -0.1, 0.01, 900, "as usual", seen)
     unknown = Finding("quality", Verdict.UNKNOWN, None, None, 0, "no label", {"coverage": 0.0})
     action = Action.RETRAIN if place == 5 else Action.WAIT
@@ -167,6 +169,13 @@ def test_page_json_and_terminal_say_the_same(lived, shown):
     assert said == get(f"{url}/?json").json() == json.loads(json.dumps(found.to_json()))
     assert said["aliases"] == {"champion": "2", "challenger": None, "previous": "1"}
     assert said["monitor"]["period"] == "2024-W16" and said["monitor"]["action"] == "wait"
+    auc = said["year"][0]["auc"]
+    assert auc == {
+        "value": 0.7,
+        "low": pytest.approx(0.64),
+        "high": pytest.approx(0.72),
+        "limit": pytest.approx(0.62),
+    }
     assert [week["action"] for week in said["year"]].count("retrain") == 1
     for text in (page, terminal):
         assert "as usual" in text and "PSI of 2024-W16" in text and "drift alarm 2 periods" in text
