@@ -5,7 +5,7 @@ its archive is on disk.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from itertools import islice
@@ -112,9 +112,9 @@ def archive(folder: Path, keep: int = KEEP) -> list[Path]:
 
 
 def table(
-    folder: Path, columns: list[str], start: datetime, end: datetime, model_version: str
+    folder: Path, columns: list[str], start: datetime, end: datetime, versions: Sequence[str]
 ) -> pd.DataFrame:
-    """Columns of the answers that a version gave to the events of [start, end), without probes.
+    """Columns of the answers that versions gave to the events of [start, end), without probes.
 
     Args:
         folder: the serving folder.
@@ -123,7 +123,7 @@ def table(
     wanted = (
         (pc.field("event_time") >= start)
         & (pc.field("event_time") < end)
-        & (pc.field("model_version") == model_version)
+        & pc.field("model_version").isin(list(versions))
         & ~pc.field("probe")
     )
     parts = [SCHEMA.empty_table()]

@@ -41,6 +41,20 @@ class ColumnDrift:
 
 
 @dataclass(frozen=True)
+class Distance:
+    """How far a window is from all of the reference together: what a retrain would learn from.
+
+    Attributes:
+        psi: the largest of any feature, of `column`.
+        limit: the largest that a period of the reference has against all others together.
+    """
+
+    column: str
+    psi: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class DriftReport:
     """The drift of one window; `columns` are sorted by ratio, largest first.
 
@@ -48,6 +62,7 @@ class DriftReport:
         statistic: the largest ratio; None without enough rows.
         resolved: how often a period like the reference's exceeds what these showed, at most.
         odd: the period of the reference that is unlike all others, and sets no limit.
+        whole: the distance from all periods together; the verdict is about the nearest one.
     """
 
     verdict: Verdict
@@ -59,11 +74,13 @@ class DriftReport:
     columns: tuple[ColumnDrift, ...]
     score: ColumnDrift | None
     reason: str
+    whole: Distance | None = None
 
     def finding(self) -> Finding:
         """The same as every monitor says it."""
         columns = [asdict(column) for column in self.columns]
-        evidence = {"columns": columns, "resolved": self.resolved, "odd": self.odd}
+        whole = asdict(self.whole) if self.whole else None
+        evidence = {"columns": columns, "resolved": self.resolved, "odd": self.odd, "whole": whole}
         return Finding(
             FEATURE_DRIFT,
             self.verdict,
@@ -140,17 +157,45 @@ def compare(
     if rows < minimum_rows:
         reason = f"{rows} rows are too few to judge drift: {minimum_rows} are needed"
         return DriftReport(Verdict.UNKNOWN, None, *about, (), None, reason)
+    counts = [
+        histogram.count(scores if histogram.name == SCORE else matrix[:, place])
+        for place, histogram in enumerate(reference.histograms)
+    ]
     drifts = []
     for place, histogram in enumerate(reference.histograms):
-        values = scores if histogram.name == SCORE else matrix[:, place]
-        near = float(_psi(usual.shares[place], _shares(histogram.count(values))).min())
+        near = float(_psi(usual.shares[place], _shares(counts[place])).min())
         own = float(usual.own[place])
         ratio, limit_ = (near + NOISE) / (own + NOISE), usual.limit.value * (own + NOISE) - NOISE
         drifts.append(ColumnDrift(histogram.name, near, own, ratio, limit_))
     score = replace(drifts.pop(), limit=usual.score.value)
     columns = tuple(sorted(drifts, key=lambda drift: -drift.ratio))
     verdict, reason = _judge(columns, usual.limit, name)
-    return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason)
+    whole = distance(reference, counts[:-1])
+    return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason, whole)
+
+
+def distance(reference: Reference, counts: Sequence[np.ndarray]) -> Distance:
+    """How far a window is from all periods of the reference together.
+
+    Args:
+        counts: its histogram of every feature, shape (bins + 1,) each.
+    """
+    found = {
+        histogram.name: psi(np.asarray(histogram.counts).sum(axis=0), mine)
+        for histogram, mine in zip(reference.histograms[:-1], counts, strict=True)
+    }
+    top = max(found, key=lambda name: found[name])
+    return Distance(top, found[top], _usual_distance(reference))
+
+
+@lru_cache(maxsize=8)
+def _usual_distance(reference: Reference) -> float:
+    """The largest PSI of any feature in one period against all others together."""
+    found = []
+    for histogram in reference.histograms[:-1]:
+        counts = np.asarray(histogram.counts)
+        found.append(_psi(_shares(counts.sum(axis=0) - counts), _shares(counts)).max())
+    return float(max(found))
 
 
 def _judge(columns: tuple[ColumnDrift, ...], usual: Limit, name: str | None) -> tuple[Verdict, str]:

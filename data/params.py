@@ -1,5 +1,6 @@
 """The typed, frozen view of params.yaml; an unknown, missing or mistyped key is an error."""
 
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -154,6 +155,10 @@ class Governor(Section):
     monthly_seconds: Annotated[float, Field(gt=0)] = 7200.0
     recalibration_gap: Annotated[float, Field(ge=0)] = 0.3
     recalibration_shrink: Share = 0.5
+
+    def oldest(self, learned: int) -> int:
+        """The age, in periods, at which a champion trained on `learned` of them is too old."""
+        return max(self.maximum_age_periods, ceil(self.maximum_age_share * learned))
 
 
 class Approval(Section):

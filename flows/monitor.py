@@ -109,7 +109,9 @@ def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
     """The report on a period, without any effect."""
     model = artifact.load(project.registry.folder(champion))
     before = _history(project, champion, period)
-    seen = watch(project, period, champion, model, before)
+    versions = project.registry.versions()
+    family = [version.number for version in versions if version.trained == champion.trained]
+    seen = watch(project, period, champion, model, before, family)
     learned_until = Period.parse(model.training["holdout"][-1])
     history = [*before, Watched(period, seen.findings)]
     params, attempts = project.params.governor, Record.of(project).attempts()

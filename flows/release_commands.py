@@ -14,6 +14,7 @@ from flows.settings import Settings
 
 app = typer.Typer()
 console = Console(soft_wrap=True)
+REFUSED = 3
 Number = Annotated[str, typer.Argument(metavar="VERSION", help="Its number in the registry.")]
 By = Annotated[str | None, typer.Option(help="Who; default: EVERGREEN_USER.")]
 
@@ -74,6 +75,21 @@ def waive(
     console.print(
         f"gate {waiver.gate} of version {version} is waived until {waiver.expires}", highlight=False
     )
+
+
+@app.command()
+def challenge(
+    experiment: Annotated[str, typer.Argument(help="Its name, as `dvc exp show` has it.")],
+    by: By = None,
+) -> None:
+    """Judge and register the model of a `dvc exp` as a challenger; 3 if its gates refuse it."""
+    from flows.challenge import run_challenge
+    from flows.project import Project
+
+    judged = run_challenge(Project.open(_settings()), experiment, by)
+    console.print(f"`evergreen release {judged.version.number}` brings it to traffic")
+    if not judged.passed:
+        raise typer.Exit(REFUSED)
 
 
 @app.command()

@@ -209,9 +209,9 @@ def _reading(content: Content) -> Iterator[str]:
         "equal distances, in mean over five phases; the interval holds 90 % of resamples of blocks "
         "of four periods; then in how many seasons the policy is better. **+level**: these "
         "schedules recalibrate after every period, too.",
-        "**alarms**: periods in which the monitor that the policy goes by alarmed (for `ours` "
-        "feature drift, for `alarm` any PSI above 0.2); **false**: those after which a new "
-        "model was no better over the next four periods.",
+        "**alarms**: periods further, by PSI, from all that was learned together than any learned "
+        "one is from the others (for `alarm`: than 0.2); **false**: those after which a new model "
+        "was no better over the next four periods.",
         "**delay**: periods from when a new model was shown to be worth it (the whole interval of "
         "its gain above 0, known only afterwards) to the retrain; **missed**: times a season that "
         "none came any more.",

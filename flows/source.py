@@ -5,8 +5,9 @@ from pathlib import Path
 
 from data.git import git
 
+LOCK = "requirements.lock"
 ROOMS = ("data", "models", "bento", "flows")
-SETTINGS = ("params.yaml", "requirements.lock")
+SETTINGS = ("params.yaml", LOCK)
 
 
 @dataclass(frozen=True)
@@ -47,3 +48,16 @@ def read(checkout: Path, problem: str) -> Source:
     changed = [entry[3:] for entry in entries if entry[:2] != "??" or entry.endswith(".py")]
     head = git(checkout, "rev-parse", "--verify", "--quiet", "HEAD", optional=True)
     return Source(head or "none", (*changed,))
+
+
+def since(checkout: Path, commit: str, problem: str) -> list[str]:
+    """Files that shape a model and are not as a commit has them; parameters are not looked at.
+
+    Args:
+        problem: path of the problem's file, relative to the checkout.
+    """
+    paths = ["--", *ROOMS, LOCK, problem, ":(exclude)*.dvc"]
+    changed = git(checkout, "diff", "--name-only", "--no-renames", "-z", commit, *paths)
+    new = git(checkout, "ls-files", "--others", "--exclude-standard", "-z", *paths)
+    found = [*changed.split("\0"), *(name for name in new.split("\0") if name.endswith(".py"))]
+    return [name for name in found if name]

@@ -8,6 +8,7 @@ from pathlib import Path
 from prefect import flow
 
 from data import digests
+from data.errors import EvergreenError
 from data.periods import parse_as_of
 from data.watermarks import total
 from flows import dossier
@@ -41,11 +42,21 @@ class Judged:
 
 
 def run_train(
-    project: Project, as_of: str | None = None, cause: str = "asked for", by: str | None = None
+    project: Project,
+    as_of: str | None = None,
+    cause: str = "asked for",
+    by: str | None = None,
+    expected: str | None = None,
 ) -> Judged:
     """Train, judge and register; a model that is registered already is not registered twice.
 
     It is judged again if the champion changed since.
+
+    Args:
+        expected: the digest that the model must have, if that is known.
+
+    Raises:
+        EvergreenError: if it has another one, or cannot be trained.
     """
     made_by = author(project.settings, by)
     chosen, code = project.as_of(as_of), project.source()
@@ -58,6 +69,11 @@ def run_train(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
+        if expected and digest != expected:
+            raise EvergreenError(
+                f"the model comes out as {digest[:16]}, not as {expected[:16]}: data/raw or the "
+                "packages are not those of then; nothing was registered"
+            )
         champion = project.registry.alias(CHAMPION)
         if same := project.registry.find(digest, or_dirty=code.dirty):
             print(f"version {same.number} is this very model ({digest[:16]})")

@@ -1,33 +1,27 @@
 """What the monitors say of a period that the champion served; no effect on anything.
 
-Here evidence is gathered: rows, log, labels, counters. What it means is said by pure functions of
+`flows.watched` gathers the evidence: rows, log, labels. What it means is said by pure functions of
 `data` and `models`. A monitor that fails says UNKNOWN, and the others go on.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 
 import msgspec
-import numpy as np
 import pandas as pd
 
-from bento import observe, predictions
+from bento import observe
 from data import contracts, drift, labels, soundness
 from data.contracts import KEY, to_columns
-from data.drift import DriftReport
 from data.errors import EvergreenError
-from data.features import Columns
-from data.labels import known
-from data.periods import Period, parse_as_of, span
-from data.reference import Daily
+from data.periods import Period, span
 from data.verdicts import Finding, Verdict, find
 from flows.project import Project
-from models import concept, monitors, serving_monitors, slices, tally
+from flows.watched import Evidence
+from models import concept, monitors, serving_monitors
 from models.artifact import Artifact
 from models.governor import Watched
-from models.monitors import Judged
 from models.serving_monitors import Replayed, Traffic
 from models.version import Version
 
@@ -49,17 +43,20 @@ def watch(
     champion: Version,
     model: Artifact,
     history: Sequence[Watched] = (),
+    family: Sequence[str] = (),
 ) -> Seen:
     """Every monitor's finding on the answers that the champion gave in a period.
 
     Args:
         history: what was said of the champion before, oldest first.
+        family: numbers of all versions of the same training, whose levels alone differ; without
+            them the champion's.
 
     Raises:
         EvergreenError: if the period has not been ingested, or its rows are damaged.
     """
     rows = project.partitions.rows(period)
-    evidence = Evidence(project, period, champion, model, rows)
+    evidence = Evidence(project, period, champion, model, rows, tuple(family))
     last = history[-1].findings if history and history[-1].period == period.previous() else ()
     found = [_asked(name, ask, evidence, find(last, name)) for name, ask in MONITORS.items()]
     try:
@@ -69,131 +66,13 @@ def watch(
     return Seen(served, tuple(found))
 
 
-def _asked(name: str, ask: "Ask", evidence: "Evidence", last: Finding | None) -> Finding:
+def _asked(name: str, ask: "Ask", evidence: Evidence, last: Finding | None) -> Finding:
     """What a monitor says; UNKNOWN if it fails."""
     try:
         return ask(evidence, last)
     except Exception as error:
         reason = f"the monitor failed ({type(error).__name__}: {error})"
         return Finding(name, Verdict.UNKNOWN, None, None, 0, reason)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of a period, each part gathered when it is first asked for."""
-
-    project: Project
-    period: Period
-    champion: Version
-    model: Artifact
-    rows: pd.DataFrame
-
-    @property
-    def learned_until(self) -> Period:
-        """The newest period that the champion was trained or judged on."""
-        return Period.parse(self.model.training["holdout"][-1])
-
-    @property
-    def due(self) -> datetime:
-        """When all labels of the period are known."""
-        return parse_as_of(self.period.name, self.project.problem.label_delay)
-
-    @cached_property
-    def logged(self) -> pd.DataFrame:
-        """The last answer to every event of the period: key, probability, degraded, row."""
-        return self._log(self.period.start, ["probability", "degraded", "row"])
-
-    @cached_property
-    def served(self) -> pd.DataFrame:
-        """Rows of the partition that were answered, with their answers."""
-        return self.rows.merge(self.logged, how="inner", on=KEY, validate="1:1")
-
-    @cached_property
-    def columns(self) -> Columns:
-        return to_columns(self.served, self.project.problem.fields)
-
-    @cached_property
-    def matrix(self) -> np.ndarray:
-        return self.model.matrix(self.columns)
-
-    @cached_property
-    def scores(self) -> np.ndarray:
-        return np.asarray(self.served["probability"].to_numpy(dtype=float))
-
-    @cached_property
-    def drift(self) -> DriftReport:
-        params = self.project.params.monitor
-        return drift.compare(
-            self.model.reference,
-            self.matrix,
-            self.scores,
-            params.minimum_rows,
-            params.false_alarm_rate,
-        )
-
-    @cached_property
-    def labels(self) -> pd.DataFrame | None:
-        return matured(self.project, self.period, self.due)
-
-    @cached_property
-    def judged(self) -> Judged:
-        return judged(self.project, self.period, self.served, self.labels)
-
-    @cached_property
-    def daily(self) -> Daily:
-        """The champion's error on every labelled day since it learned, as known when this is due.
-
-        It is computed from the log each time, so that it can be told again at any time.
-        """
-        first = self.learned_until.next()
-        answers = self._log(first.start, ["event_time", "probability"])
-        there = set(self.project.partitions.periods())
-        parts = []
-        for period in span(first, self.period):
-            told = matured(self.project, period, self.due) if period in there else None
-            if told is None:
-                continue
-            both = answers.merge(told[[KEY, "label"]].dropna(), on=KEY, validate="1:1")
-            label, day = both["label"].to_numpy(), both["event_time"].to_numpy()
-            parts.append(tally.residuals(label, both["probability"].to_numpy(), day))
-        return tally.joined(parts)
-
-    def _log(self, start: datetime, columns: list[str]) -> pd.DataFrame:
-        folder = self.project.settings.serving.folder
-        predictions.archive(folder)
-        wanted = ["logged_at", KEY, *columns]
-        found = predictions.table(folder, wanted, start, self.period.end, self.champion.number)
-        told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
-        return told.drop_duplicates(KEY, keep="last")[[KEY, *columns]].astype({KEY: "str"})
-
-
-def matured(project: Project, period: Period, due: datetime) -> pd.DataFrame | None:
-    """The labels known at `due`, one for each event; None before any arrives."""
-    if not project.partitions.has_labels(period):
-        return None
-    return known(project.partitions.labels(period), due)
-
-
-def judged(
-    project: Project, period: Period, served: pd.DataFrame, told: pd.DataFrame | None
-) -> Judged:
-    """Served answers with their matured labels."""
-    nothing = np.empty(0)
-    if told is None:
-        reason = f"no labels of {period} have arrived"
-        return Judged(nothing, nothing, nothing, len(served), why=reason)
-    problem = project.problem
-    every = served.merge(told, how="left", on=KEY, validate="1:1")
-    every = every.sort_values([problem.event_time, KEY])
-    found = every[every["label"].notna()]
-    columns = to_columns(found, problem.fields)
-    return Judged(
-        found["label"].to_numpy(dtype=np.int8),
-        found["probability"].to_numpy(dtype=float),
-        found[problem.event_time].to_numpy().astype("datetime64[D]"),
-        len(every) - int(every["excluded"].notna().sum()),
-        {name: slices.values(problem, name, columns) for name in problem.slices},
-    )
 
 
 def contract(evidence: Evidence, _: Finding | None) -> Finding:
@@ -275,7 +154,8 @@ def label_arrival(evidence: Evidence, _: Finding | None) -> Finding:
 def model_age(evidence: Evidence, _: Finding | None) -> Finding:
     """Monitor `model_age`."""
     age = len(span(evidence.learned_until.next(), evidence.period))
-    return serving_monitors.model_age(age, evidence.project.params.governor.maximum_age_periods)
+    limits, learned = evidence.project.params.governor, len(evidence.model.training["train"])
+    return serving_monitors.model_age(age, limits.oldest(learned))
 
 
 def concept_drift(evidence: Evidence, _: Finding | None) -> Finding:

@@ -75,6 +75,21 @@ def summary(holdout: pd.DataFrame, rolling: pd.DataFrame, params: Params) -> dic
     return found
 
 
+def headline(found: Mapping[str, Any]) -> dict[str, float | None]:
+    """The few figures by which tries are told apart, all of the model that was taken.
+
+    Args:
+        found: as `summary` makes it.
+    """
+    own, before = found[CHALLENGER], found.get("rolling", {}).get(CHALLENGER, {})
+    return {
+        **found["interval"],
+        **{name: own[name] for name in ("pr_auc", "brier", "calibration_error")},
+        "cost": found["decision"]["cost"],
+        **{f"rolling_{name}": before[name] for name in METRICS if name in before},
+    }
+
+
 def score_names(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if name not in NOT_SCORES]
 
@@ -258,6 +273,7 @@ def main() -> None:
     metrics, periods = summary(holdout, rolling, params), by_period(rolling, params)
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    (arguments.out / "headline.json").write_text(json.dumps(headline(metrics), indent=1))
     (arguments.out / "rolling.json").write_text(json.dumps(periods))
     label, challenger = holdout["label"].to_numpy(), holdout[CHALLENGER].to_numpy()
     for name, points in curves(label, challenger).items():

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from math import ceil
 
 from data.drift import FEATURE_DRIFT
 from data.params import Governor
@@ -54,6 +53,17 @@ class Watched:
         return found.verdict if found else Verdict.UNKNOWN
 
     @property
+    def far(self) -> bool:
+        """Whether features are further from all that was learned together than any of its periods
+        is from the others: in replays this, more than how unlike the nearest period they are, goes
+        with what a retrain gains."""
+        found = find(self.findings, FEATURE_DRIFT)
+        if found is None or found.verdict is Verdict.UNKNOWN:
+            return False
+        whole = found.evidence.get("whole")
+        return whole["psi"] > whole["limit"] if whole else found.verdict is Verdict.ALARM
+
+    @property
     def trouble(self) -> str | None:
         """Why a retrain would learn from broken data, or from nobody knows what, if it would."""
         broken = [f for f in self.findings if f.monitor in BROKEN and f.verdict is Verdict.ALARM]
@@ -98,8 +108,7 @@ def decide(
     now = history[-1]
     if now.trouble:
         return Decision(Action.INVESTIGATE, now.trouble)
-    oldest = max(params.maximum_age_periods, ceil(params.maximum_age_share * learned))
-    due, calm = _due(history, learned_until, params, oldest)
+    due, calm = _due(history, learned_until, params, params.oldest(learned))
     if due:
         held = _held(history, learned_until, params, attempts)
         if held is None:
@@ -177,10 +186,10 @@ def _periods(after: Period, until: Period) -> int:
 
 
 def _alarms_running(history: Sequence[Watched]) -> int:
-    """Length of the unbroken run of drift alarms that ends with the last period."""
+    """Length of the unbroken run of periods far from what was learned that ends with the last."""
     count, expected = 0, history[-1].period
     for watched in reversed(history):
-        if watched.drift is not Verdict.ALARM or watched.period != expected:
+        if not watched.far or watched.period != expected:
             break
         count, expected = count + 1, expected.previous()
     return count

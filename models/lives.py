@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import expit
 
 from data.params import Params
-from data.verdicts import Finding, Verdict
+from data.verdicts import Finding
 from models.gates_quality import no_more_loss, no_worse_ranking
 from models.governor import Action, Attempt, Watched
 from models.policies import Known, Policy
@@ -30,7 +30,7 @@ class Week:
     Attributes:
         cost: of its decisions for an average row, in units of a false positive.
         action: what was decided after it; None after the last.
-        alarm: whether the monitor that the policy goes by alarmed.
+        alarm: whether the policy took what it saw for an alarm.
         gain: how much less log loss a new model has than the champion in the next periods.
         promoted: whether the retrain's model took over; None if there was none.
     """
@@ -199,7 +199,7 @@ def turns(scene: Scene, policy: Policy) -> Iterator[Turn]:
 def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
     """Decide after a slot, and do it."""
     season, slot, champion = scene.season, turn.slot, world.champion
-    findings = scene.watch(slot, champion, turn.odds) if policy.watches else ()
+    findings = scene.watch(slot, champion, turn.odds) if policy.alarmed else ()
     now = Watched(season.stand_in(slot), findings)
     known = Known(
         slot - season.decisions.start,
@@ -220,7 +220,7 @@ def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
     elif action is Action.RECALIBRATE:
         shift = scene.shift(champion, slot)
         world.states.append(State(season.known(slot), champion, shift))
-    alarm = policy.watches is not None and now.says(policy.watches, Verdict.ALARM)
+    alarm = policy.alarmed is not None and policy.alarmed(now)
     return replace(turn, action=action, alarm=alarm, promoted=promoted)
 
 

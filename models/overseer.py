@@ -1,5 +1,4 @@
-"""What the monitors would have said in a replay: drift of features, and the level's gap; and what
-the textbook would, for those who go by it.
+"""What the monitors would have said in a replay: drift of features, and the level's gap.
 
 Score drift is not replayed, since no policy decides on it, and neither are the monitors that watch
 for broken data: a replay lives through data that passed the contract.
@@ -17,12 +16,10 @@ from data.params import Params
 from data.reference import Reference
 from data.verdicts import Finding, Verdict
 from models.governor import CALIBRATION
-from models.policies import TEXTBOOK
 from models.quality import level_shift
 from models.replay import Season
 
 CODE = (drift, conformal, features, reference)
-TEXTBOOK_LIMIT = 0.2
 
 
 @dataclass
@@ -37,11 +34,11 @@ class Overseer:
     params: Params
     folder: Path
     _references: dict[int, Reference] = field(default_factory=dict)
-    _found: dict[int, dict[str, tuple[Finding, ...]]] = field(default_factory=dict)
+    _found: dict[int, dict[str, Finding]] = field(default_factory=dict)
 
     def __call__(self, slot: int, champion: int, odds: np.ndarray) -> tuple[Finding, ...]:
         """The findings about a slot that a champion answered with these log odds (n,)."""
-        return *self.drift(slot, champion), self.level(slot, odds)
+        return self.drift(slot, champion), self.level(slot, odds)
 
     def level(self, slot: int, odds: np.ndarray) -> Finding:
         label = self.season.slots[slot].rows.label
@@ -52,23 +49,22 @@ class Overseer:
         reason = f"log odds are off by {gap:+.2f}"
         return Finding(CALIBRATION, Verdict.OK, abs(gap), None, len(label), reason, {"gap": gap})
 
-    def drift(self, slot: int, champion: int) -> tuple[Finding, ...]:
+    def drift(self, slot: int, champion: int) -> Finding:
         """Of the features, against the profile of what the champion learned."""
         found, name = self._kept(champion), str(slot)
         if name not in found:
             found[name] = self._compare(slot, champion)
-            content = {place: [asdict(one) for one in told] for place, told in found.items()}
+            content = {place: asdict(finding) for place, finding in found.items()}
             write_atomically(self._path(champion), canonical_json(content))
         return found[name]
 
-    def _compare(self, slot: int, champion: int) -> tuple[Finding, ...]:
+    def _compare(self, slot: int, champion: int) -> Finding:
         fitted, rows = self.season.features(champion), self.season.slots[slot].rows
         matrix = features.transform(fitted, rows.columns)
         unused = np.zeros(len(matrix))  # in place of scores
         limits, usual = self.params.monitor, self._reference(champion)
         minimum, rate = limits.minimum_rows, limits.false_alarm_rate
-        found = drift.compare(usual, matrix, unused, minimum, rate).finding()
-        return found, textbook(usual, matrix)
+        return drift.compare(usual, matrix, unused, minimum, rate).finding()
 
     def _reference(self, champion: int) -> Reference:
         """The profile of the slots that a model learned."""
@@ -82,34 +78,14 @@ class Overseer:
             )
         return self._references[champion]
 
-    def _kept(self, champion: int) -> dict[str, tuple[Finding, ...]]:
+    def _kept(self, champion: int) -> dict[str, Finding]:
         if champion not in self._found:
             path = self._path(champion)
             content = json.loads(path.read_text()) if path.exists() else {}
-            self._found[champion] = {
-                name: tuple(map(Finding.from_json, told)) for name, told in content.items()
-            }
+            self._found[champion] = {n: Finding.from_json(value) for n, value in content.items()}
         return self._found[champion]
 
     def _path(self, champion: int) -> Path:
         code = [sha256_file(Path(str(module.__file__))) for module in CODE]
         made_by = digest_of([code, self.params.monitor.model_dump()])[:8]
         return self.folder / f"watched-{made_by}" / f"{self.season.name}-{champion:03d}.json"
-
-
-def textbook(reference: Reference, matrix: np.ndarray) -> Finding:
-    """Whether any feature's PSI against all training rows is above 0.2 (Siddiqi 2006).
-
-    Args:
-        matrix: features of a period, shape (n, features), in the reference's order.
-    """
-    found = {
-        histogram.name: drift.psi(
-            np.asarray(histogram.counts).sum(axis=0), histogram.count(matrix[:, place])
-        )
-        for place, histogram in enumerate(reference.histograms[:-1])
-    }
-    top = max(found, key=lambda name: found[name])
-    verdict = Verdict.ALARM if found[top] > TEXTBOOK_LIMIT else Verdict.OK
-    reason = f"{top} has PSI {found[top]:.2f}"
-    return Finding(TEXTBOOK, verdict, found[top], TEXTBOOK_LIMIT, len(matrix), reason)

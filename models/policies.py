@@ -19,10 +19,10 @@ from data.drift import FEATURE_DRIFT
 from data.errors import EvergreenError
 from data.params import Governor
 from data.periods import Period
-from data.verdicts import Verdict
+from data.verdicts import find
 from models.governor import Action, Attempt, Watched, decide
 
-TEXTBOOK = "textbook_drift"  # a monitor of replays alone
+TEXTBOOK = 0.2
 OURS, NEVER, ALWAYS, ALARM = "ours", "never", "always", "alarm"
 LEVEL = "+level"
 NAMES = re.compile(rf"({OURS}|{NEVER}|{ALWAYS}|{ALARM}|every-([1-9][0-9]*))({re.escape(LEVEL)})?")
@@ -52,14 +52,14 @@ class Policy:
     """When to do what.
 
     Attributes:
-        watches: the monitor that it goes by, if it asks them at all.
+        alarmed: what it takes for an alarm, if it asks the monitors at all.
         level: whether it recalibrates wherever it would wait.
         moves: whether it recalibrates at all.
     """
 
     name: str
     choose: Callable[[Known], Action]
-    watches: str | None = None
+    alarmed: Callable[[Watched], bool] | None = None
     level: bool = False
     moves: bool = False
 
@@ -93,12 +93,8 @@ def _plain(name: str, every: int, params: Governor) -> Policy:
     if name == ALWAYS:
         return Policy(name, lambda known: Action.RETRAIN)
     if name == ALARM:
-        return Policy(
-            name,
-            lambda known: _retrain(known.history[-1].says(TEXTBOOK, Verdict.ALARM)),
-            watches=TEXTBOOK,
-        )
-    return Policy(name, lambda known: _ours(known, params), watches=FEATURE_DRIFT, moves=True)
+        return Policy(name, lambda known: _retrain(_textbook(known.history[-1])), _textbook)
+    return Policy(name, lambda known: _ours(known, params), alarmed=lambda now: now.far, moves=True)
 
 
 def evenly(count: int, decisions: int, phase: float, level: bool) -> Policy:
@@ -119,3 +115,10 @@ def _retrain(due: bool) -> Action:
 
 def _ours(known: Known, params: Governor) -> Action:
     return decide(known.history, known.learned_until, params, known.attempts, known.learned).action
+
+
+def _textbook(now: Watched) -> bool:
+    """Whether any feature's PSI against all that was learned is above 0.2 (Siddiqi 2006)."""
+    drift = find(now.findings, FEATURE_DRIFT)
+    whole = drift.evidence["whole"] if drift else None
+    return whole is not None and whole["psi"] > TEXTBOOK

@@ -156,3 +156,20 @@ def test_a_constant_and_an_empty_column_are_profiled():
     moved[:, 1] = 1.0
     found = compare(known, moved, np.linspace(0, 1, 40), 10)
     assert found.verdict is Verdict.ALARM and found.columns[0].name == "empty"
+
+
+def test_the_distance_from_all_together_has_the_references_own_for_a_limit(known):
+    random = np.random.default_rng(5)
+    usual = []
+    for histogram in known.histograms[:-1]:
+        counts = np.asarray(histogram.counts)
+        usual += [psi(counts.sum(axis=0) - own, own) for own in counts]
+    moved, same = (judge(known, window(random, shift), random).whole for shift in (1.0, 0.0))
+    assert moved.limit == same.limit == pytest.approx(max(usual))
+    assert moved.column == "level" and moved.psi > 3 * moved.limit
+    assert same.psi < 2 * same.limit
+    level = known.histograms[0]
+    total = np.asarray(level.counts).sum(axis=0)
+    matrix = window(np.random.default_rng(6), 1.0)
+    expected = psi(total, level.count(matrix[:, 0]))
+    assert judge(known, matrix, random).whole.psi == pytest.approx(expected)

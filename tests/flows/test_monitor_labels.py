@@ -14,7 +14,7 @@ from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.reference import Reference
 from data.verdicts import Verdict
-from flows import watch
+from flows import watch, watched
 from models import monitors, tally
 from tests import planted
 
@@ -41,9 +41,9 @@ def past():
 
 def judged(project):
     served = project.partitions.rows(WEEK).assign(probability=0.3)
-    judged = watch.judged(project, WEEK, served, watch.matured(project, WEEK, DUE))
+    judged = watched.judged(project, WEEK, served, watched.matured(project, WEEK, DUE))
     model = SimpleNamespace(reference=past())
-    seen = watch.Evidence(project, WEEK, None, model, project.partitions.rows(WEEK))
+    seen = watched.Evidence(project, WEEK, None, model, project.partitions.rows(WEEK))
     said = monitors.quality(judged, model.reference, project.params, None)
     return said, watch.contract(seen, None)
 

@@ -98,6 +98,23 @@ def test_limits_come_from_the_parameters():
     assert decided("2024-W08", "2024-W09", "RA", eager).action is Action.RETRAIN
 
 
+def test_what_counts_is_the_distance_from_all_that_was_learned():
+    """Features unlike the nearest period warn a person; far from all together they are a cause."""
+
+    def seen(verdict: Verdict, psi: float) -> tuple[Finding, ...]:
+        whole = {"whole": {"column": "queue", "psi": psi, "limit": 1.0}}
+        return (Finding("feature_drift", verdict, None, None, 500, "", whole),)
+
+    first, second, learned = map(Period.parse, ("2024-W09", "2024-W10", "2024-W01"))
+    for verdict, psi, action in (
+        (Verdict.WARN, 1.1, Action.RETRAIN),
+        (Verdict.ALARM, 0.9, Action.WAIT),
+        (Verdict.UNKNOWN, 1.1, Action.INVESTIGATE),
+    ):
+        history = [Watched(week, seen(verdict, psi)) for week in (first, second)]
+        assert decide(history, learned, PARAMS).action is action
+
+
 def test_who_has_learned_much_may_become_older():
     params = PARAMS.model_copy(update={"maximum_age_periods": 8, "maximum_age_share": 0.4})
     for learned, oldest in ((0, 8), (20, 8), (21, 9), (40, 16)):

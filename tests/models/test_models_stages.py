@@ -43,6 +43,12 @@ def test_the_four_stages_make_a_model_from_nothing(tmp_path, monkeypatch, params
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
     trained = good.trained
     assert metrics == evaluate.summary(trained.holdout_table(), trained.rolling, params)
+    short = json.loads((out / "evaluation" / "headline.json").read_text())
+    assert short == evaluate.headline(metrics)
+    assert (short["roc_auc"], short["cost"]) == (
+        metrics["challenger"]["roc_auc"],
+        metrics["decision"]["cost"],
+    )
     roc = json.loads((out / "evaluation" / "roc.json").read_text())
     assert (roc[0]["tpr"], roc[-1]["fpr"]) == (0, 1) and len(roc) <= evaluate.CURVE_POINTS
 
