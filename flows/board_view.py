@@ -22,7 +22,12 @@ KINDS = {
 }
 WIDE, NARROW = (1120, 60), (350, 12)  # pixels, and at most how many periods
 LEFT, RIGHT = 54, 8
-BANDS, LOSS, AUC, LABELS, MARKS = (4, 22), (34, 164), (186, 256), (278, 308), (322, 362)
+PANELS = {"loss": (40, 140), "auc": (164, 256)}  # name -> top and bottom
+TITLES = {
+    "loss": "log loss beyond what is usual (less is better)",
+    "auc": "ROC-AUC (more is better)",
+}
+LABELS, MARKS = (278, 308), (322, 362)
 HEIGHT = 384
 
 
@@ -103,8 +108,7 @@ def chart(weeks: Sequence[Week], width: int, most: int, name: str) -> dict[str, 
         "right": width - RIGHT,
         "step": round(step, 1),
         "bands": _bands(shown, step),
-        "loss": _loss(seen, step),
-        "auc": _auc(seen, step),
+        "panels": list(filter(None, (_measured(seen, step, *panel) for panel in PANELS.items()))),
         "labels": _labels(seen, step),
         "marks": _marks(seen),
         "lanes": {"alarm": MARKS[0] + 12, "decision": MARKS[1] - 4},
@@ -159,35 +163,29 @@ def _runs(points: Sequence[tuple[float, float]], step: float) -> list[str]:
     return [" ".join(f"{x},{y}" for x, y in run) for run in runs]
 
 
-def _loss(seen: Sequence[tuple[float, Week]], step: float) -> dict[str, Any] | None:
-    """Log loss beside the period's own rate: points with intervals, and the limit."""
-    known = [(x, week) for x, week in seen if week.loss is not None]
+def _measured(
+    seen: Sequence[tuple[float, Week]], step: float, name: str, place: tuple[int, int]
+) -> dict[str, Any] | None:
+    """A measure by period: points with intervals, and the limit of each; None if none is known."""
+    known = [(x, week, found) for x, week in seen if (found := getattr(week, name)) is not None]
     if not known:
         return None
-    values = [v for _, w in known for v in (w.loss, w.low, w.high, w.limit) if v is not None]
-    y, ticks = _scale(values, LOSS)
+    y, ticks = _scale([v for _, _, m in known for v in (m.value, m.low, m.high, m.limit)], place)
     dots = [
         {
             "x": x,
-            "y": y(week.loss),
-            "low": y(week.loss if week.low is None else week.low),
-            "high": y(week.loss if week.high is None else week.high),
-            "limit": None if week.limit is None else y(week.limit),
+            "y": y(found.value),
+            "low": y(found.low),
+            "high": y(found.high),
+            "limit": y(found.limit),
             "week": week,
+            "says": f"{number(found.value)} [{number(found.low)} to {number(found.high)}], "
+            f"limit {number(found.limit)}",
         }
-        for x, week in known
+        for x, week, found in known
     ]
     line = _runs([(dot["x"], dot["y"]) for dot in dots], step)
-    return {"ticks": ticks, "dots": dots, "line": line, "top": LOSS[0]}
-
-
-def _auc(seen: Sequence[tuple[float, Week]], step: float) -> dict[str, Any] | None:
-    known = [(x, week.roc_auc) for x, week in seen if week.roc_auc is not None]
-    if not known:
-        return None
-    y, ticks = _scale([value for _, value in known], AUC)
-    points = [(x, y(value)) for x, value in known]
-    return {"ticks": ticks, "dots": points, "line": _runs(points, step), "top": AUC[0]}
+    return {"title": TITLES[name], "ticks": ticks, "dots": dots, "line": line, "top": place[0]}
 
 
 def _labels(seen: Sequence[tuple[float, Week]], step: float) -> dict[str, Any]:

@@ -28,12 +28,23 @@ class Said:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """A measure of quality, the interval of it, and the limit that it was held against."""
+
+    value: float
+    low: float
+    high: float
+    limit: float
+
+
+@dataclass(frozen=True)
 class Week:
     """What was said of a period, in short.
 
     Attributes:
-        loss, low, high, limit: log loss beside the period's own rate, its interval and its limit;
+        loss: log loss beside the period's own rate, beyond the reference's median (more is worse);
             None where no label has matured.
+        auc: ROC-AUC with its interval, and what is usual at least.
         coverage: the share of answers with a label; None where nobody counted.
         alarms: the monitors that said ALARM.
         page: the report's page, as the board serves it; None without one.
@@ -46,11 +57,8 @@ class Week:
     reason: str
     verdict: Verdict
     alarms: tuple[str, ...]
-    loss: float | None
-    low: float | None
-    high: float | None
-    limit: float | None
-    roc_auc: float | None
+    loss: Measured | None
+    auc: Measured | None
     log_loss: float | None
     coverage: float | None
     page: str | None
@@ -135,7 +143,7 @@ def _no_number(name: str) -> None:
 def _week(said: Mapping[str, Any], findings: Sequence[Finding], page: str | None) -> Week:
     judged = find(findings, QUALITY)
     seen: Mapping[str, Any] = judged.evidence if judged else {}
-    interval = seen.get("interval") or {}
+    worse = seen.get("worse") or {}
     worst = max((f.verdict for f in findings), key=ORDER.index, default=Verdict.UNKNOWN)
     return Week(
         period=Period.parse(said["period"]).name,
@@ -145,15 +153,30 @@ def _week(said: Mapping[str, Any], findings: Sequence[Finding], page: str | None
         reason=str(said["decision"]["reason"]),
         verdict=worst,
         alarms=tuple(f.monitor for f in findings if f.verdict is Verdict.ALARM),
-        loss=_number(judged.value if judged else None),
-        low=_number(interval.get("low")),
-        high=_number(interval.get("high")),
-        limit=_number(judged.threshold if judged else None),
-        roc_auc=_number(seen.get("roc_auc")),
+        loss=_loss(worse.get("log_loss")),
+        auc=_auc(seen.get("roc_auc"), worse.get("roc_auc")),
         log_loss=_number(seen.get("log_loss")),
         coverage=_number(seen.get("coverage")),
         page=page,
     )
+
+
+def _loss(worse: Mapping[str, Any] | None) -> Measured | None:
+    if worse is None:
+        return None
+    value, low = worse["value"], worse["low"]
+    found = (value, low, worse.get("high", value), worse["usual"]["value"])
+    return Measured(*map(float, found))
+
+
+def _auc(value: float | None, worse: Mapping[str, Any] | None) -> Measured | None:
+    """ROC-AUC itself: what the monitor keeps is by how much it is below the usual."""
+    if value is None or worse is None:
+        return None
+    usual = float(value) + float(worse["value"])
+    low, high = worse.get("high", worse["value"]), worse["low"]
+    limit = worse["usual"]["value"]
+    return Measured(float(value), *(usual - float(below) for below in (low, high, limit)))
 
 
 def _number(value: Any) -> float | None:

@@ -69,12 +69,13 @@ class Worse:
     """How much worse than usual, in one sense.
 
     Attributes:
-        value, low: beyond the reference's median: the estimate, and the least that it may be.
+        value, low, high: beyond the reference's median: the estimate, and its interval.
         usual: what the reference's own periods are beyond it.
     """
 
     value: float
     low: float
+    high: float
     usual: Limit
 
     @property
@@ -138,9 +139,9 @@ def _area(judged: Judged, reference: Reference, params: Params) -> Worse | None:
 
 def _worse(value: float, draws: np.ndarray, past: Sequence[float], params: Params) -> Worse:
     middle = float(np.median(past))
-    low = interval_of(value, draws, params.gates.confidence).low - middle
+    found = interval_of(value, draws, params.gates.confidence)
     usual = limit([each - middle for each in past], params.monitor.false_alarm_rate)
-    return Worse(value - middle, low, usual)
+    return Worse(value - middle, found.low - middle, found.high - middle, usual)
 
 
 def calibration(

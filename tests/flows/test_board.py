@@ -3,8 +3,8 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import psutil
 import pytest
@@ -14,24 +14,16 @@ import yaml
 from rich.console import Console
 
 from bento.gateway import STATE, Experiment, Release, State
-from data.digests import canonical_json
 from data.periods import Period, span
-from data.verdicts import Finding, Verdict
 from flows import board, board_view, stack
-from flows.monitor import MonitorReport
 from flows.overview import Overview, gather
 from flows.settings import PORTS, Settings
 from flows.status import render
-from models.governor import Action, Decision
 from models.ledger import Act, Kind, Ledger
 from tests.browser import browser, needs_chromium
 from tests.conftest import ROOT
+from tests.lived import AT, DIGEST, EVIL, keep, put, report_on
 from tests.serving_stack import free_ports, supervisord, wait_for
-
-AT = datetime(2024, 5, 1, 6, tzinfo=UTC)
-EVIL = "<script src='http://127.0.0.1:9/x.js'></script><img src='http://127.0.0.1:9/i.png'>"
-EVIL += "<style>@import 'http://127.0.0.1:9/s.css'</style>"
-DIGEST = "a1" * 32
 
 
 @pytest.fixture
@@ -66,38 +58,6 @@ def lived(settings) -> Settings:
     green = Release("2", DIGEST, "planted:a1-2", "2024-04-08T00:00:00+00:00")
     put(settings, State({"blue": blue, "green": green}, "green", {"blue": 0, "green": 100}))
     return settings
-
-
-def report_on(period: Period, place: int) -> MonitorReport:
-    alarmed, known = place in (4, 5), place != 9
-    drift = Finding("feature_drift", Verdict.ALARM if alarmed else Verdict.OK, 0.1 * place, 0.4,
-                    900, f"PSI of {period}", {"columns": []})  # fmt: skip
-    interval = {"value": -0.1, "low": -0.2, "high": 0.02}
-    seen = {"roc_auc": 0.7, "log_loss": 0.5, "interval": interval, "coverage": 1.0}
-    judged = Finding("quality", Verdict.OK, -0.1, 0.01, 900, "as usual", seen)
-    unknown = Finding("quality", Verdict.UNKNOWN, None, None, 0, "no label", {"coverage": 0.0})
-    action = Action.RETRAIN if place == 5 else Action.WAIT
-    return MonitorReport(
-        period=period.name,
-        version="1" if place < 6 else "2",
-        trained="1" if place < 6 else "2",
-        served=900,
-        findings=(drift, judged if known else unknown),
-        decision=Decision(action, "drift alarm 2 periods running"),
-        made_at=(AT - timedelta(days=2)).isoformat(),
-    )
-
-
-def keep(settings: Settings, report: MonitorReport) -> None:
-    path = settings.home / "reports" / f"{report.period}-v{report.version}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(canonical_json(asdict(report)))
-    path.with_suffix(".html").write_text(f"<h1>{report.period}</h1>")
-
-
-def put(settings: Settings, state: State) -> None:
-    settings.serving.folder.mkdir(exist_ok=True)
-    (settings.serving.folder / STATE).write_text(json.dumps(asdict(state)))
 
 
 @pytest.fixture
@@ -167,6 +127,13 @@ def test_page_json_and_terminal_say_the_same(lived, shown):
     assert said == get(f"{url}/?json").json() == json.loads(json.dumps(found.to_json()))
     assert said["aliases"] == {"champion": "2", "challenger": None, "previous": "1"}
     assert said["monitor"]["period"] == "2024-W16" and said["monitor"]["action"] == "wait"
+    auc = said["year"][0]["auc"]
+    assert auc == {
+        "value": 0.7,
+        "low": pytest.approx(0.64),
+        "high": pytest.approx(0.72),
+        "limit": pytest.approx(0.62),
+    }
     assert [week["action"] for week in said["year"]].count("retrain") == 1
     for text in (page, terminal):
         assert "as usual" in text and "PSI of 2024-W16" in text and "drift alarm 2 periods" in text
