@@ -10,6 +10,7 @@ from data.digests import canonical_json
 from data.periods import Period
 from data.verdicts import Finding, Verdict
 from flows import announce, monitor
+from flows.alert import stopped
 from flows.governor import Record
 from flows.reports import SILENCE, newest_report, silence
 from models.governor import Action, Decision
@@ -107,6 +108,13 @@ def test_a_silent_monitor_is_a_problem_after_its_week_and_a_day(project):
     assert silence(project, last + SILENCE) is None
     said = silence(project, last + SILENCE + timedelta(seconds=1))
     assert said is not None and "silent for 8 days (last: 2024-W03)" in said
+
+
+def test_a_false_alarm_about_the_monitor_is_none(project):
+    assert "no run of the monitor has completed" in str(stopped(project, MADE))
+    keep(project, "2024-W02", "1")
+    assert stopped(project, MADE + timedelta(hours=1)) is None
+    assert "silent for 9 days" in str(stopped(project, MADE + timedelta(days=9)))
 
 
 def test_a_late_run_of_the_schedule_watches_the_newest_period_once(project):

@@ -30,7 +30,7 @@ QUALITY = {
     "log_loss": 0.6,
     "roc_auc": None,
     "past": [-0.2, -0.1],
-    "interval": {"value": 0.1, "low": -0.1, "high": 0.2},
+    "worse": {"log_loss": {"value": 0.1, "low": -0.1, "high": 0.2}},
 }
 WEEKS = [
     report("2024-W10", "1", said("quality", "OK", -0.1, 0.05, **QUALITY)),
