@@ -6,7 +6,7 @@ error, for a canary without metrics is not watched.
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,20 +35,20 @@ class Counters:
 
 @dataclass(frozen=True)
 class Reading:
-    """Both slots at a moment (UTC)."""
+    """The slots at a moment (UTC)."""
 
     at: datetime
     slots: Mapping[Slot, Counters]
 
 
-def read(serving: Serving, at: datetime) -> Reading:
-    """The counters of both slots.
+def read(serving: Serving, at: datetime, slots: Collection[Slot] = SLOTS) -> Reading:
+    """The counters of both slots, or of those named.
 
     Raises:
-        EvergreenError: if a slot's /metrics or the gateway does not answer.
+        EvergreenError: if one's /metrics or the gateway does not answer.
     """
     lost = _lost(gateway.command(serving, "show stat"))
-    return Reading(at, {slot: _counters(serving, slot, lost.get(slot, 0)) for slot in SLOTS})
+    return Reading(at, {slot: _counters(serving, slot, lost.get(slot, 0)) for slot in slots})
 
 
 def records(serving: Serving, since: datetime, until: datetime) -> list[dict[str, Any]]:

@@ -75,10 +75,12 @@ class Joint:
 
     Attributes:
         own: the largest of each measure, the odd period apart, shape (measures,).
+        past: the largest ratio of each period but the odd one.
         limit: for the largest ratio of a measure to its own.
     """
 
     own: np.ndarray
+    past: tuple[float, ...]
     limit: Limit
 
 
@@ -90,7 +92,8 @@ def joint(table: np.ndarray, rate: float) -> Joint:
     """
     apart = odd(_ratios(table))
     kept = table if apart is None else np.delete(table, apart, axis=1)
-    return Joint(kept.max(axis=1), limit(_ratios(kept), rate, apart))
+    ratios = _ratios(kept)
+    return Joint(kept.max(axis=1), tuple(ratios), limit(ratios, rate, apart))
 
 
 def _ratios(table: np.ndarray) -> list[float]:

@@ -63,6 +63,7 @@ class DriftReport:
         resolved: how often a period like the reference's exceeds what these showed, at most.
         odd: the period of the reference that is unlike all others, and sets no limit.
         whole: the distance from all periods together; the verdict is about the nearest one.
+        past: the statistic of each period of the reference.
     """
 
     verdict: Verdict
@@ -75,12 +76,19 @@ class DriftReport:
     score: ColumnDrift | None
     reason: str
     whole: Distance | None = None
+    past: tuple[float, ...] = ()
 
     def finding(self) -> Finding:
         """The same as every monitor says it."""
         columns = [asdict(column) for column in self.columns]
         whole = asdict(self.whole) if self.whole else None
-        evidence = {"columns": columns, "resolved": self.resolved, "odd": self.odd, "whole": whole}
+        evidence = {
+            "columns": columns,
+            "resolved": self.resolved,
+            "odd": self.odd,
+            "whole": whole,
+            "past": list(self.past),
+        }
         return Finding(
             FEATURE_DRIFT,
             self.verdict,
@@ -110,11 +118,13 @@ class Usual:
     Attributes:
         shares: of each column's bins, floored, shape (periods, bins + 1).
         own: the largest distance of a period from the others, by column; the odd one apart.
+        past: the largest ratio of each period but the odd one.
         limit: for the largest ratio; score: for the PSI of the scores.
     """
 
     shares: tuple[np.ndarray, ...]
     own: np.ndarray
+    past: tuple[float, ...]
     limit: Limit
     score: Limit
 
@@ -171,7 +181,7 @@ def compare(
     columns = tuple(sorted(drifts, key=lambda drift: -drift.ratio))
     verdict, reason = _judge(columns, usual.limit, name)
     whole = distance(reference, counts[:-1])
-    return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason, whole)
+    return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason, whole, usual.past)
 
 
 def distance(reference: Reference, counts: Sequence[np.ndarray]) -> Distance:
@@ -216,4 +226,4 @@ def usual_of(reference: Reference, rate: float = RATE) -> Usual:
     near = distances.min(axis=2)
     found = joint(near[:-1] + NOISE, rate)
     own = np.append(found.own - NOISE, near[-1].max())
-    return Usual(shares, own, found.limit, limit(near[-1].tolist(), rate))
+    return Usual(shares, own, found.past, found.limit, limit(near[-1].tolist(), rate))

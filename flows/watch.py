@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 import pandas as pd
 
-from bento import observe
+from bento import gateway, observe
 from data import contracts, drift, labels, soundness
 from data.contracts import KEY, to_columns
 from data.errors import EvergreenError
@@ -127,10 +127,14 @@ def endpoint(evidence: Evidence, _: Finding | None) -> Finding:
 
 
 def _counted(project: Project) -> tuple[int | None, int, float | None]:
-    """Requests, errors and the ninth decile of seconds of both slots since they began."""
+    """Requests, errors and the ninth decile of seconds of the slots in use since they began."""
+    serving = project.settings.serving
     try:
-        reading = observe.read(project.settings.serving, datetime.now(UTC))
+        used = [slot for slot, release in gateway.load(serving).slots.items() if release]
+        reading = observe.read(serving, datetime.now(UTC), used)
     except (EvergreenError, OSError):
+        return None, 0, None
+    if not used:
         return None, 0, None
     slots = reading.slots.values()
     requests = sum(sum(slot.statuses.values()) + slot.lost for slot in slots)

@@ -70,12 +70,13 @@ class Worse:
 
     Attributes:
         value, low, high: beyond the reference's median: the estimate, and its interval.
-        usual: what the reference's own periods are beyond it.
+        past, usual: what the reference's own periods are beyond it, and the limit from them.
     """
 
     value: float
     low: float
     high: float
+    past: tuple[float, ...]
     usual: Limit
 
     @property
@@ -111,8 +112,7 @@ def quality(judged: Judged, reference: Reference, params: Params, last: Finding 
         "worse": {"log_loss": asdict(loss), "roc_auc": asdict(area) if area else None},
         "coverage": judged.coverage,
         "missing": judged.missing,
-        "past_log_loss": [each.added_loss for each in tallies(reference.slices[0])],
-        "past_roc_auc": list(reference.slices[0].roc_auc),
+        "past": list(worst.past),
     }
     threshold = worst.usual.value
     said = Finding(QUALITY, Verdict.OK, worst.low, threshold, len(judged), reason, evidence)
@@ -140,8 +140,9 @@ def _area(judged: Judged, reference: Reference, params: Params) -> Worse | None:
 def _worse(value: float, draws: np.ndarray, past: Sequence[float], params: Params) -> Worse:
     middle = float(np.median(past))
     found = interval_of(value, draws, params.gates.confidence)
-    usual = limit([each - middle for each in past], params.monitor.false_alarm_rate)
-    return Worse(value - middle, found.low - middle, found.high - middle, usual)
+    beyond = tuple(round(float(each - middle), 6) for each in past)
+    usual = limit(beyond, params.monitor.false_alarm_rate)
+    return Worse(value - middle, found.low - middle, found.high - middle, beyond, usual)
 
 
 def calibration(
