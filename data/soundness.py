@@ -99,4 +99,4 @@ def _held(past: FieldHistory, columns: Columns) -> Iterator[Held]:
 
 
 def _share_limit(shares: Sequence[float], room: float = SHARE_ROOM) -> float:
-    return max(shares) + max(room, max(shares) - min(shares))
+    return min(max(shares) + max(room, max(shares) - min(shares)), 1.0)

@@ -222,6 +222,7 @@ def _summary(project: Project, console: Console) -> None:
         "chart": path.as_uri(),
         "Prefect UI": settings.url("prefect"),
         "MLflow UI": settings.url("mlflow"),
+        "board": settings.url("board"),
         "endpoint": f"{settings.url('gateway')}/predict",
     }
     for name, target in links.items():

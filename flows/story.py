@@ -62,7 +62,7 @@ class Week:
 def table(weeks: Sequence[Week], period: str) -> Table:
     """One row for each period."""
     shown = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
-    for name in (period, "rows", "ROC-AUC", "log loss", "drift", "limit", "verdict", "decision",
+    for name in (period, "rows", "ROC-AUC", "log loss", "drift", "verdict", "decision",
                  "model", "v1 AUC"):  # fmt: skip
         number = name not in (period, "verdict", "decision")
         shown.add_column(name, justify="right" if number else "left", no_wrap=True)
@@ -74,7 +74,6 @@ def table(weeks: Sequence[Week], period: str) -> Table:
             f"{week.roc_auc:.3f}",
             f"{week.log_loss:.3f}",
             f"{week.drift:.2f}",
-            f"{week.drift_limit:.2f}",
             week.verdict,
             week.action,
             week.version,

@@ -21,11 +21,11 @@ SIGNS = {Verdict.OK: "✔", Verdict.WARN: "▲", Verdict.ALARM: "✘", Verdict.U
 GRAVEST = (Verdict.ALARM, Verdict.UNKNOWN, Verdict.WARN, Verdict.OK)
 ABOUT = {
     "contract": ("Is the data still what it should be?", "worst excess over what is allowed"),
-    "feature_drift": ("Do the features look as they did in training?", "largest PSI"),
+    "feature_drift": ("Do the features look as they did in training?", "times the usual distance"),
     "score_drift": ("Are the answers distributed as in training?", "PSI of the scores"),
     "estimated_quality": ("What would the scores alone suggest?", "estimated ROC-AUC"),
     "quality": ("How good were the answers, now that the outcomes are known?",
-                "log loss beside the period's own rate"),
+                "how much worse than the reference's median"),
     "calibration": ("Are the probabilities too high or too low?", "gap, in log odds or errors"),
     "concept_drift": ("Do the outcomes still follow from the features?", "evidence against it"),
     "skew": ("Is what was served what training would compute?", "share of rows that differ"),
