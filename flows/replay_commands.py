@@ -20,14 +20,19 @@ def _split(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+Policies = Annotated[
+    str,
+    typer.Option(
+        help="never, always, alarm, ours, every-K; +level: recalibrated too. Default: nine."
+    ),
+]
+Error = Annotated[float, typer.Option(min=0, help="What a wrongly positive decision costs.")]
+Page = Annotated[Path | None, typer.Option(help="Write the page there, and the JSON beside it.")]
+
+
 @app.command()
 def replay(
-    policies: Annotated[
-        str,
-        typer.Option(
-            help="never, always, alarm, ours, every-K; +level: recalibrated too. Default: nine."
-        ),
-    ] = "",
+    policies: Policies = "",
     starts: Annotated[
         str, typer.Option(help="First periods of the seasons. Default: four, evenly.")
     ] = "",
@@ -35,15 +40,11 @@ def replay(
     first: Annotated[int, typer.Option(min=2, help="Periods that the first model learns.")] = 8,
     jobs: Annotated[int, typer.Option(min=1, help="Fits at a time, one thread each.")] = 2,
     cost_retrain: Annotated[float, typer.Option(min=0, help="What a retrain costs.")] = 100.0,
-    cost_error: Annotated[
-        float, typer.Option(min=0, help="What a wrongly positive decision costs.")
-    ] = 1.0,
+    cost_error: Error = 1.0,
     ingested: Annotated[
         bool, typer.Option(help="Only periods in data/raw; else all that the source delivers.")
     ] = False,
-    page: Annotated[
-        Path | None, typer.Option(help="Write the page there, and the JSON beside it.")
-    ] = None,
+    page: Page = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Live the past again under several policies, and say which costs least.
@@ -75,18 +76,19 @@ def replay(
     chart(content, folder / "replay.png")
     if page is not None:
         keep(content, page.parent, page.stem)
-        try:
-            page.write_text(written(content))
-        except OSError as error:
-            raise EvergreenError(f"{page} cannot be written: {error}") from error
+        _write(page, written(content))
     if as_json:
         print(json.dumps(content))
         return
-    for shown in tables(content):
-        console.print(shown)
-        console.print()
-    console.print(advice(content), highlight=False)
-    console.print(f"{path} · {folder / 'replay.png'}", highlight=False)
+    for shown in (*tables(content), advice(content), f"{path} · {folder / 'replay.png'}"):
+        console.print(shown, highlight=False)
+
+
+def _write(page: Path, text: str) -> None:
+    try:
+        page.write_text(text)
+    except OSError as error:
+        raise EvergreenError(f"{page} cannot be written: {error}") from error
 
 
 def _progress() -> Progress:

@@ -69,11 +69,8 @@ def run_train(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
-        if expected and digest != expected:
-            raise EvergreenError(
-                f"the model comes out as {digest[:16]}, not as {expected[:16]}: data/raw or the "
-                "packages are not those of then; nothing was registered"
-            )
+        if expected is not None:
+            _refuse_other_than(expected, digest)
         champion = project.registry.alias(CHAMPION)
         if same := project.registry.find(digest, or_dirty=code.dirty):
             print(f"version {same.number} is this very model ({digest[:16]})")
@@ -85,17 +82,11 @@ def run_train(
         report = report.and_also(shift).and_also(gates.git_clean(code.commit, code.changed))
         show("gates", report.to_markdown(), f"Gates of the model as of {chosen}: {report.reason}")
         # The partitions were read, so their bytes are whole: a snapshot holds them from now on.
-        snapshot = step(project.record, "train")
-        tags = {
-            **project.lineage(code, snapshot),
-            **_decisions(trained),
-            "as_of": chosen,
-            "cause": cause,
-            "author": made_by,
-            "prefect_run": flow_run_id(),
-            "partitions": digests.digest_of(dict(trained.fingerprint)),
+        lineage = project.lineage(code, step(project.record, "train"))
+        tags = lineage | _decisions(trained) | {
+            "as_of": chosen, "cause": cause, "author": made_by, "prefect_run": flow_run_id(),
             "labels": labels.say(),
-        }
+        }  # fmt: skip
         kept = step(dossier.keep, project, Judgement(challenger, trained, report, found, tags))
     done = act(project.settings, report.reason[:5000], made_by)
     judged = step(register, project.registry, kept, report, champion, tags, done)
@@ -103,6 +94,14 @@ def run_train(
     link("mlflow-run", url, f"MLflow run of version {number}")
     print(judged.message)
     return judged
+
+
+def _refuse_other_than(expected: str, digest: str) -> None:
+    if digest != expected:
+        raise EvergreenError(
+            f"the model comes out as {digest[:16]}, not as {expected[:16]}: data/raw or the "
+            "packages are not those of then; nothing was registered"
+        )
 
 
 def stands(registry: Registry, known: Version, champion: Version | None) -> bool:
@@ -147,8 +146,9 @@ def _judge(
 
 
 def _decisions(trained: Trained) -> dict[str, str]:
-    """What was taken and why, as tags."""
+    """What was taken, why, and from which partitions, as tags."""
     return {
+        "partitions": digests.digest_of(dict(trained.fingerprint)),
         "candidate": trained.choice.kind,
         "tuned": str(trained.choice.tuned).lower(),
         "choice": trained.choice.reason[:5000],

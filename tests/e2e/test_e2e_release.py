@@ -52,14 +52,6 @@ def _ledger(world: World) -> list[tuple[str, str]]:
     return [(str(entry.kind), entry.version) for entry in entries]
 
 
-def _api(world: World, path: str, **body: object) -> list[dict]:
-    with requests.Session() as session:
-        session.trust_env = False
-        reply = session.post(f"{world.url('prefect')}/api/{path}", json=body, timeout=30)
-    assert reply.status_code in (200, 201), reply.text
-    return reply.json()
-
-
 def _start(world: World, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "flows.cli", *arguments],
@@ -76,9 +68,11 @@ def _paused(world: World, process: subprocess.Popen[str], forms: int) -> tuple[s
     end = time.monotonic() + 240
     while time.monotonic() < end:
         assert process.poll() is None, process.stdout.read()
-        runs = _api(world, "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["PAUSED"]}}})
+        runs = world.prefect(
+            "flow_runs/filter", flow_runs={"state": {"type": {"any_": ["PAUSED"]}}}
+        )
         for run in runs:
-            inputs = _api(world, f"flow_runs/{run['id']}/input/filter", prefix="", limit=50)
+            inputs = world.prefect(f"flow_runs/{run['id']}/input/filter", prefix="", limit=50)
             said = [i["value"] for i in inputs if i["key"].endswith("-description")]
             if len(said) == forms:
                 newest = max(inputs, key=lambda i: i["created"])
@@ -88,7 +82,7 @@ def _paused(world: World, process: subprocess.Popen[str], forms: int) -> tuple[s
 
 
 def _resume(world: World, run: str, **form: str) -> None:
-    said = _api(world, f"flow_runs/{run}/resume", run_input=form)
+    said = world.prefect(f"flow_runs/{run}/resume", run_input=form)
     assert said["status"] == "ACCEPT", said
 
 
