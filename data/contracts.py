@@ -25,7 +25,7 @@ DTYPES: dict[str, Any] = {
 LABELS = pa.DataFrameSchema(
     {
         KEY: pa.Column("str", unique=True),
-        "label": pa.Column("float64", pa.Check.isin([0.0, 1.0]), nullable=True),
+        "label": pa.Column("float64", nullable=True),
         "excluded": pa.Column("str", nullable=True),
         "labelled_at": pa.Column("datetime64[us]"),
     },

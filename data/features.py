@@ -32,15 +32,15 @@ class Counts:
     """What training rows count to, for the columns that a feature learns from.
 
     Attributes:
-        total, positive: rows, and those of them with label 1.
+        total, outcome: rows, and the sum of their labels.
         rows: column -> value -> rows with it; missing values are not counted.
-        positives: the same of the rows with label 1.
+        outcomes: column -> value -> the sum of the labels of these rows.
     """
 
     total: int = 0
-    positive: int = 0
+    outcome: float = 0
     rows: Mapping[str, Counter[str]] = field(default_factory=dict)
-    positives: Mapping[str, Counter[str]] = field(default_factory=dict)
+    outcomes: Mapping[str, Counter[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -164,10 +164,10 @@ class Category:
 
 @dataclass(frozen=True)
 class HistoricalRate:
-    """The training rows' positive rate of a category, shrunk to the overall rate.
+    """The training rows' positive rate, or mean number, of a category, shrunk to the overall one.
 
-    rate(c) = (positives(c) + strength * overall) / (rows(c) + strength), the additive smoothing of
-    Micci-Barreca (2001); an unseen category has the overall rate.
+    rate(c) = (outcomes(c) + strength * overall) / (rows(c) + strength), the additive smoothing of
+    Micci-Barreca (2001); an unseen category has the overall rate. A multiclass problem has none.
     """
 
     name: str
@@ -178,10 +178,10 @@ class HistoricalRate:
     kind: ClassVar[str] = "historical_rate"
 
     def fit(self, counts: Counts) -> Self:
-        overall = counts.positive / counts.total
-        rows, positives = counts.rows[self.column], counts.positives[self.column]
+        overall = counts.outcome / counts.total
+        rows, outcomes = counts.rows[self.column], counts.outcomes[self.column]
         rates = tuple(
-            (value, (positives[value] + self.strength * overall) / (rows[value] + self.strength))
+            (value, (outcomes[value] + self.strength * overall) / (rows[value] + self.strength))
             for value in sorted(rows)
         )
         return replace(self, overall=overall, rates=rates)
@@ -214,30 +214,37 @@ def count(specs: Sequence[Feature], columns: Columns, label: np.ndarray) -> Coun
     Args:
         specs: the problem's features.
         columns: raw columns of training rows, each of shape (n,).
-        label: 0/1 outcomes of the same rows, shape (n,).
+        label: outcomes of the same rows, shape (n,), see `data.task`.
     """
     learned = {spec.column for spec in specs if isinstance(spec, Category | HistoricalRate)}
     known = {name: columns[name] != None for name in learned}  # noqa: E711, for each element
-    positive = label == 1
     return Counts(
         len(label),
-        int(positive.sum()),
+        label.sum().item(),
         {name: Counter(columns[name][known[name]]) for name in learned},
-        {name: Counter(columns[name][known[name] & positive]) for name in learned},
+        {name: _sums(columns[name][known[name]], label[known[name]]) for name in learned},
     )
+
+
+def _sums(values: np.ndarray, label: np.ndarray) -> Counter[str]:
+    """The sum of the labels by value, without those that are 0."""
+    if label.dtype.kind == "i":  # of two outcomes; where there are more, nobody asks
+        return Counter(values[label == 1])
+    names, place = np.unique(values.astype(str), return_inverse=True)
+    return Counter(dict(zip(names.tolist(), np.bincount(place, label), strict=True)))
 
 
 def merge(parts: Iterable[Counts]) -> Counts:
     """The counts of all parts together."""
-    total, positive = 0, 0
+    total, outcome = 0, 0.0
     rows: dict[str, Counter[str]] = {}
-    positives: dict[str, Counter[str]] = {}
+    outcomes: dict[str, Counter[str]] = {}
     for part in parts:
-        total, positive = total + part.total, positive + part.positive
+        total, outcome = total + part.total, outcome + part.outcome
         for name in part.rows:
             rows.setdefault(name, Counter()).update(part.rows[name])
-            positives.setdefault(name, Counter()).update(part.positives[name])
-    return Counts(total, positive, rows, positives)
+            outcomes.setdefault(name, Counter()).update(part.outcomes[name])
+    return Counts(total, outcome, rows, outcomes)
 
 
 def fit(specs: Sequence[Feature], columns: Columns, label: np.ndarray) -> tuple[Feature, ...]:

@@ -148,7 +148,7 @@ def ingest(
 
     try:
         if alone(batch):
-            found = only_labels(batch, rows and not labels, what)
+            found = only_labels(problem.task, batch, rows and not labels, what)
             return _add_labels(problem, partitions, quarantine, period, found, what)
         delivered = _examine(problem, period, batch, what, contract)
         if not rows:
@@ -172,7 +172,7 @@ def _examine(
     )
     if delivered.outcomes is None:
         return delivered
-    return replace(delivered, outcomes=told(delivered.outcomes, moments, what))
+    return replace(delivered, outcomes=told(problem.task, delivered.outcomes, moments, what))
 
 
 def _add(

@@ -10,6 +10,7 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from data.contracts import KEY, check
@@ -18,6 +19,7 @@ from data.errors import EvergreenError, RefusedError
 from data.partitions import Partitions, append, to_bytes
 from data.periods import Period
 from data.problem import Problem
+from data.task import Task
 
 LABELLED_AT = "labelled_at"
 OUTCOME = ["label", "excluded"]
@@ -138,16 +140,18 @@ def alone(batch: pd.DataFrame) -> bool:
     return {KEY, "label"} <= set(batch.columns) <= set(COLUMNS)
 
 
-def told(outcomes: pd.DataFrame, moments: pd.Series | None, what: str) -> pd.DataFrame:
+def told(task: Task, outcomes: pd.DataFrame, moments: pd.Series | None, what: str) -> pd.DataFrame:
     """Outcomes as delivered, those that say nothing left out.
 
     Args:
         moments: `labelled_at` of each of them as delivered; None if the batch does not have it.
 
     Raises:
-        RefusedError: naming the row whose `labelled_at` is no timestamp.
+        RefusedError: naming the row whose label is none of this task, or whose `labelled_at` is no
+            timestamp.
     """
     found = outcomes.reset_index(drop=True).reindex(columns=[KEY, *OUTCOME])
+    found = found.assign(label=_codes(task, found, what))
     if moments is not None:
         if len(moments) != len(found):
             raise RefusedError(
@@ -159,6 +163,18 @@ def told(outcomes: pd.DataFrame, moments: pd.Series | None, what: str) -> pd.Dat
     if moments is not None:
         found = found.assign(**{LABELLED_AT: _moments(found, what)})
     return found
+
+
+def _codes(task: Task, found: pd.DataFrame, what: str) -> np.ndarray:
+    codes = task.encoded(found["label"].astype(object).where(found["label"].notna(), None))
+    wrong = task.wrong(codes)
+    if not wrong.any():
+        return codes
+    row = int(np.flatnonzero(wrong)[0])
+    raise RefusedError(
+        f"{what}: the label of row {row} ({found[KEY][row]!r}) is {found['label'][row]!r}: "
+        f"expected {task.expected}, or nothing where it is not known"
+    )
 
 
 def _moments(found: pd.DataFrame, what: str) -> pd.Series:
@@ -251,7 +267,7 @@ def _same(a: pd.DataFrame, b: pd.DataFrame) -> pd.Series:
 
 def _say(labels: pd.DataFrame, row: int) -> str:
     label, excluded = labels["label"][row], labels["excluded"][row]
-    return f"{excluded if pd.isna(label) else int(label)} at {labels[LABELLED_AT][row]}"
+    return f"{excluded if pd.isna(label) else f'{label:g}'} at {labels[LABELLED_AT][row]}"
 
 
 def mend(partitions: Partitions, period: Period, delivered: pd.DataFrame) -> None:

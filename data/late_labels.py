@@ -12,6 +12,7 @@ from data.partitions import Partitions
 from data.periods import Period
 from data.problem import Problem
 from data.quarantine import RELEASED, Quarantine
+from data.task import Task
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def check_keys(other: set[str], period: Period, what: str) -> None:
         )
 
 
-def only_labels(batch: pd.DataFrame, unwanted: bool, what: str) -> pd.DataFrame:
+def only_labels(task: Task, batch: pd.DataFrame, unwanted: bool, what: str) -> pd.DataFrame:
     """The labels of a batch that holds nothing else."""
     if unwanted:
         raise RefusedError(f"{what} has labels only, but its rows are asked for: --what labels")
@@ -83,4 +84,4 @@ def only_labels(batch: pd.DataFrame, unwanted: bool, what: str) -> pd.DataFrame:
             f"{what}: the key of row {row} ({batch[KEY].iloc[row]!r}) is missing or there twice: "
             "deliver one label for each event, a correction in a batch of its own"
         )
-    return told(batch, batch.get(LABELLED_AT), what)
+    return told(task, batch, batch.get(LABELLED_AT), what)

@@ -27,7 +27,7 @@ class Matrix:
     Attributes:
         values: features, shape (n, features), float32; mapped from a file that needs no memory of
             its own and is gone with the array.
-        label: 0/1, shape (n,), int8.
+        label: see `data.task`, shape (n,).
         period: each row's period, shape (n,).
     """
 
@@ -58,11 +58,6 @@ class Past:
         return sum(counts.total for counts in self.counts.values())
 
     @property
-    def positive(self) -> int:
-        """Rows with label 1."""
-        return sum(counts.positive for counts in self.counts.values())
-
-    @property
     def periods(self) -> list[Period]:
         return list(self.counts)
 
@@ -82,7 +77,7 @@ class Past:
         """
         chosen = sorted(self.periods if periods is None else periods)
         rows = [self.counts[period].total for period in chosen]
-        label = np.empty(sum(rows), dtype=np.int8)
+        label = np.empty(sum(rows), dtype=self.problem.task.dtype)
         names = np.array([period.name for period in chosen], dtype=object)
         parts = windows.stream(self.partitions, self.problem, chosen, self.as_of)
         start = 0

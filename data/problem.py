@@ -11,6 +11,7 @@ from data.errors import EvergreenError
 from data.features import Feature
 from data.fields import Field
 from data.periods import Frequency, Period
+from data.task import BINARY, Task
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class RowRule:
 
 @dataclass(frozen=True)
 class Problem:
-    """A binary classification problem whose data arrives in periods.
+    """A problem whose data arrives in periods: rows, an outcome for each, and what to predict.
 
     Attributes:
         name: a short slug; registered model and endpoint carry it.
@@ -39,7 +40,9 @@ class Problem:
         event_time: the timestamp field that says when the decision is due, in the problem's clock.
         fields: every raw field of a request, known at the moment of decision.
         features: what the model sees, declared over `fields`.
-        target: what the positive class is called, also in the endpoint's answer.
+        target: what is predicted: the positive class, or the name of the class or number; also in
+            the endpoint's answer.
+        task: two outcomes, one of several classes, or a number.
         label_delay: time from the event until its label is known.
         slices: text fields, or features that are a calendar part, by whose values quality is
             watched.
@@ -48,8 +51,9 @@ class Problem:
         prepare: batch -> `key` and `fields`, one row for each event in the batch's order; joins
             happen here. In the source's own form cells of another type are missing already, and
             what needs them is missing, too.
-        outcomes: batch -> columns `key`, `label` (0, 1 or missing) and `excluded` (why an event has
-            no label ever, or missing); None where the batch has no outcomes.
+        outcomes: batch -> columns `key`, `label` (0 or 1, the name of a class, a number; or
+            missing) and `excluded` (why an event has no label ever, or missing); None where the
+            batch has no outcomes.
         row_rules: rules over several fields; a row that breaks one goes to quarantine.
         source: the columns of the source's own form that `prepare` reads; empty if the source
             delivers `key` and `fields`.
@@ -71,6 +75,7 @@ class Problem:
     read: Callable[[Period], pd.DataFrame]
     prepare: Callable[[pd.DataFrame], pd.DataFrame]
     outcomes: Callable[[pd.DataFrame], pd.DataFrame | None]
+    task: Task = BINARY
     row_rules: tuple[RowRule, ...] = ()
     source: tuple[Field, ...] = ()
     source_rules: tuple[RowRule, ...] = ()

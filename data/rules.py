@@ -104,11 +104,11 @@ def leak(problem: Problem, rows: pd.DataFrame, told: pd.Series | None) -> Findin
     if told is None:
         return None
     known = told.notna().to_numpy()
-    label = told.to_numpy(dtype=float)[known] == 1
-    if min(label.sum(), (~label).sum()) < MINIMUM_EVENTS:
-        return None
-    for field in problem.fields:
-        area = separates(rows.loc[known, field.name], label)
+    label = told.to_numpy(dtype=float)[known].astype(problem.task.dtype)
+    events = [event == 1 for event in problem.task.events(label).values()] if len(label) else []
+    events = [event for event in events if min(event.sum(), (~event).sum()) >= MINIMUM_EVENTS]
+    for field in problem.fields if events else ():
+        area = max(separates(rows.loc[known, field.name], event) for event in events)
         if area > LEAK:
             said = f"{field.name!r} alone predicts the label with ROC-AUC {area:.3f}"
             return Finding("label leak", f"{said}: is it known before the event?")
@@ -120,7 +120,7 @@ def one_label(batch: Batch) -> Finding | None:
     known = batch.label.dropna() if batch.label is not None else pd.Series(dtype=float)
     if len(known) < MINIMUM_LABELS or known.nunique() > 1:
         return None
-    return Finding("constant label", f"the label is {known.iloc[0]:.0f} in all {len(known)} rows")
+    return Finding("constant label", f"the label is {known.iloc[0]:g} in all {len(known)} rows")
 
 
 def bad_rows(batch: Batch) -> Finding | None:

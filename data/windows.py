@@ -35,7 +35,7 @@ class Labelled:
 
     Attributes:
         columns: raw columns, each of shape (n,).
-        label: 0/1, shape (n,), int8.
+        label: see `data.task`, shape (n,).
         period, day: each row's period and date, shape (n,).
         keys: each row's key, shape (n,).
         missing: rows whose label had not arrived; excluded: rows that never get one.
@@ -153,7 +153,7 @@ def stream(
         rows = frame[labelled]
         yield Labelled(
             columns=to_columns(rows, problem.fields),
-            label=rows["label"].to_numpy(dtype=np.int8),
+            label=rows["label"].to_numpy(dtype=problem.task.dtype),
             period=np.full(len(rows), period.name, dtype=object),
             day=rows[problem.event_time].to_numpy().astype("datetime64[D]"),
             keys=rows[KEY].to_numpy(dtype=object),

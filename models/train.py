@@ -66,14 +66,14 @@ def train(
     found = windows.select(partitions, problem, as_of, params.train)
     past = matrix.count(problem, partitions, found.train, as_of)
     held = windows.load(partitions, problem, list(found.holdout), as_of)
-    if not 0 < past.positive < len(past):
+    fitted = past.fit()
+    seen = past.matrix(fitted)
+    if not problem.task.learnable(seen.label):
         raise EvergreenError(
-            f"training needs both outcomes of {problem.target!r}, but all {len(past)} rows "
+            f"training needs outcomes of {problem.target!r} that differ, but all {len(past)} rows "
             f"from {found.train[0]} to {found.train[-1]} have the same: check the labels"
         )
     chosen = choose(past, params, tuning)
-    fitted = past.fit()
-    seen = past.matrix(fitted)
     models = _final(fitted, seen, chosen.choice, params)
     held_matrix = features.transform(fitted, held.columns)
     scores = {name: model.predict(held_matrix) for name, model in models.items()}
@@ -86,7 +86,7 @@ def train(
         trials=chosen.trials,
         model=models[CHALLENGER],
         calibration=chosen.calibration,
-        base_rate=past.positive / len(past),
+        base_rate=float(problem.task.constant(seen.label)),
         threshold=decision_threshold(params),
         reference=profile(
             past,

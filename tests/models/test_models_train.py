@@ -117,7 +117,7 @@ def test_one_outcome_only_is_refused(filled, tmp_path, make):
 
     same, despite = replace(PROBLEM, outcomes=never), ("constant label",)
     of = filled(tmp_path / "raw", "2024-W01", "2024-W08", same, despite=despite)
-    with pytest.raises(EvergreenError, match="training needs both outcomes of 'late'"):
+    with pytest.raises(EvergreenError, match="training needs outcomes of 'late' that differ"):
         make(problem=same, of=of)
 
 
