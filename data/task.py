@@ -66,6 +66,17 @@ class Task:
             return f"one of {', '.join(self.classes)}"
         return "a finite number"
 
+    @property
+    def ranking(self) -> str:
+        """What people call the mean ROC-AUC of `contrasts`."""
+        names = {"binary": "ROC-AUC", "multiclass": "mean ROC-AUC", "regression": "concordance"}
+        return names[self.kind]
+
+    @property
+    def loss(self) -> str:
+        """What people call the mean of `losses`."""
+        return "squared error / 2" if self.kind == "regression" else "log loss"
+
     def columns(self, name: str) -> tuple[str, ...]:
         """The columns of a table that hold an answer: `name`, or `name.<class>` for each class."""
         return tuple(f"{name}.{each}" for each in self.classes) or (name,)

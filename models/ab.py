@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from models.quality import Interval, interval_of, log_losses, mean_draws, measure
+from models.bootstrap import Interval, interval_of, mean_draws
+from models.quality import log_losses, measure
 
 UNITS = {"day": "datetime64[D]", "hour": "datetime64[h]"}
 FEWEST_BLOCKS = 7

@@ -105,7 +105,7 @@ def fit(method: CalibrationMethod, odds: np.ndarray, label: np.ndarray) -> Calib
     if method == "none" or not 0 < label.sum() < len(label):
         return Calibration("none")
     if method == "shift":
-        return Calibration(method, shift=level_shift(label, odds))
+        return Calibration(method, shift=float(level_shift(label, odds)))
     regression = LogisticRegression(C=1e6, max_iter=1000).fit(odds[:, None], label)
     slope, shift = float(regression.coef_[0, 0]), float(regression.intercept_[0])
     return Calibration(method, slope, shift) if slope > 0 else fit("shift", odds, label)

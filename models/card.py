@@ -15,16 +15,10 @@ from data.problem import Problem
 from data.windows import Labelled
 from models import slices
 from models.artifact import Artifact
+from models.bootstrap import Interval, auc_difference, block_bootstrap
 from models.importance import FieldImportance, shares
 from models.page import Card, Section, Table
-from models.quality import (
-    Interval,
-    auc_difference,
-    block_bootstrap,
-    calibration_points,
-    log_losses,
-    measure,
-)  # fmt: skip
+from models.quality import BinaryQuality, calibration_points, log_losses, measure  # fmt: skip
 from models.verdict import GateReport
 
 OWN = "this model"
@@ -136,6 +130,7 @@ def _metrics(evidence: Evidence, own: np.ndarray) -> Section:
     rows = []
     for name, score in _named(evidence.scores, own).items():
         found = measure(label, score)
+        assert isinstance(found, BinaryQuality)
         auc = _auc(evidence, score) if found.roc_auc is not None else "not defined"
         loss = _loss(evidence, log_losses(label, score), np.ones(len(label), dtype=bool))
         pr_auc = "not defined" if found.pr_auc is None else f"{found.pr_auc:.3f}"
@@ -185,6 +180,7 @@ def _slices(evidence: Evidence, own: np.ndarray) -> Section:
         for i in np.argsort(-counts, kind="stable")[:SLICES]:
             mask = values == names[i]
             found = measure(label[mask], own[mask])
+            assert isinstance(found, BinaryQuality)
             auc = "not defined" if found.roc_auc is None else f"{found.roc_auc:.3f}"
             loss = _loss(evidence, losses, mask)
             rates = (f"{found.positive_rate:.3f}", f"{found.mean_probability:.3f}")

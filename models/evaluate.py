@@ -23,16 +23,9 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from data.contracts import KEY
 from data.errors import stop_on_error
 from data.params import Decision, Params, load_params
+from models.bootstrap import Interval, auc_draws, interval_of, mean_draws
 from models.candidates import CHALLENGER
-from models.quality import (
-    Interval,
-    Quality,
-    auc_draws,
-    interval_of,
-    log_losses,
-    mean_draws,
-    measure,
-)
+from models.quality import Quality, log_losses, measure
 
 CURVE_POINTS = 200
 NOT_SCORES = (KEY, "period", "day", "label")

@@ -13,8 +13,9 @@ from data.errors import EvergreenError
 from data.features import Columns
 from data.fields import Field
 from data.windows import Labelled
+from models.bootstrap import Interval, block_bootstrap
 from models.evidence import Case
-from models.quality import Interval, block_bootstrap, log_losses
+from models.quality import log_losses
 from models.verdict import Verdict
 
 UNSEEN = "never seen before"

@@ -5,7 +5,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from models.quality import Interval
+from models.bootstrap import Interval
 from models.slices import SliceFinding
 from models.verdict import GateReport
 

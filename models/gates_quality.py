@@ -14,14 +14,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from data.windows import Labelled
+from models.bootstrap import Interval, auc_difference, block_bootstrap
 from models.calibrate import Calibration
 from models.candidates import BASE_RATE, LOGISTIC
 from models.evidence import Case
 from models.quality import (
-    Interval,
     at_level,
-    auc_difference,
-    block_bootstrap,
     brier_parts,
     expected_calibration_error,
     level_shift,
@@ -128,7 +126,7 @@ def calibration_level(case: Case) -> Verdict:
         )
         return Verdict(name, False, said.shift, margin, len(label), None, reason)
     odds = log_odds(score)
-    shift = -level_shift(label, (odds - said.shift) / said.slope)
+    shift = -float(level_shift(label, (odds - said.shift) / said.slope))
     reason = (
         f"log odds {shift:+.3f} too high on {len(label)} training rows before calibration (mean "
         f"probability {score.mean():.3f}, rate {label.mean():.3f}), up to {margin:.3f} is allowed"

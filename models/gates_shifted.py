@@ -19,8 +19,9 @@ import onnx
 from data.digests import MANIFEST
 from models import gates, graphs
 from models.artifact import Artifact
+from models.bootstrap import block_bootstrap
 from models.evidence import Case
-from models.quality import block_bootstrap, calibration_points, log_losses, measure
+from models.quality import calibration_points, log_losses, measure
 from models.shifted import CHANGED, RECORD, Learned, moved
 from models.verdict import GateReport, Verdict, of_interval
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
+from models.bootstrap import Interval
 from models.evidence import Case
-from models.quality import Interval
 from models.slices import SliceFinding
 from models.verdict import Verdict, of_interval
 

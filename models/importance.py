@@ -19,7 +19,8 @@ from data.params import Importance as Settings
 from data.params import Params
 from data.windows import Labelled
 from models.artifact import Artifact
-from models.quality import Interval, block_bootstrap, log_losses
+from models.bootstrap import Interval, block_bootstrap
+from models.quality import log_losses
 from models.verdict import Verdict
 
 NAME = "importance_shift"

@@ -9,10 +9,11 @@ from scipy.special import expit
 
 from data.params import Params
 from data.verdicts import Finding
+from models.bootstrap import Interval, block_bootstrap
 from models.gates_quality import no_more_loss, no_worse_ranking
 from models.governor import Action, Attempt, Watched
 from models.policies import Known, Policy
-from models.quality import Interval, Quality, block_bootstrap, log_losses, measure
+from models.quality import Quality, log_losses, measure
 from models.recalibrate import learn
 from models.replay import Answers, Season
 from models.train import decision_threshold

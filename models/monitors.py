@@ -14,7 +14,8 @@ from data.monitor_params import Monitor
 from data.params import Params
 from data.reference import Reference
 from data.verdicts import Finding, Verdict, twice
-from models.quality import auc_draws, interval_of, log_losses, mean_draws, measure
+from models.bootstrap import auc_draws, interval_of, mean_draws
+from models.quality import log_losses, measure
 from models.tally import EVERYTHING, Slice, Tally, entropy, tallies, tally
 
 QUALITY, CALIBRATION, ESTIMATED = "quality", "calibration", "estimated_quality"

@@ -45,7 +45,7 @@ class Overseer:
         if not 0 < label.sum() < len(label):
             reason = "one outcome alone has no level"
             return Finding(CALIBRATION, Verdict.UNKNOWN, None, None, len(label), reason)
-        gap = -level_shift(label, odds)
+        gap = -float(level_shift(label, odds))
         reason = f"log odds are off by {gap:+.2f}"
         return Finding(CALIBRATION, Verdict.OK, abs(gap), None, len(label), reason, {"gap": gap})
 

@@ -23,4 +23,4 @@ def learn(label: np.ndarray, odds: np.ndarray, shrink: float) -> float:
     """
     if not 0 < label.sum() < len(label):
         return 0.0
-    return shrink * level_shift(label, odds)
+    return shrink * float(level_shift(label, odds))

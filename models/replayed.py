@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from data.periods import Period
+from models.bootstrap import Interval, block_bootstrap
 from models.lives import Life, Scene, losses
 from models.policies import ALWAYS, NEVER, evenly
-from models.quality import Interval, block_bootstrap
 
 # Even schedules of one count differ by when they begin: these are averaged.
 PHASES = 5

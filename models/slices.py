@@ -10,7 +10,8 @@ import pandas as pd
 from data.features import CalendarPart, Columns
 from data.problem import Problem
 from data.windows import Labelled
-from models.quality import Interval, at_level, block_bootstrap, log_losses
+from models.bootstrap import Interval, block_bootstrap
+from models.quality import at_level, log_losses
 
 ALL, MISSING = "all", "missing"
 

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime
 from typing import Any, Protocol
 
-from models.quality import Interval, Quality
+from models.bootstrap import Interval
+from models.quality import Quality
 from models.slices import SliceFinding
 from models.standing import NEVER_WAIVED
 

@@ -144,7 +144,7 @@ class _Measured:
         score, before, past = yardstick.predict(values), yardstick.predict(seen.values), seen.rows
         return cls(
             float(roc_auc_score(held.label, score)),
-            level_shift(past.label, log_odds(before)),
+            float(level_shift(past.label, log_odds(before))),
             log_losses(held.label, at_level(held.label, score)),
             *residuals(past.label, before),
         )

@@ -8,8 +8,8 @@ import pytest
 from data.features import Numeric
 from data.fields import Field
 from models import importance
+from models.bootstrap import Interval
 from models.importance import FieldImportance, measure, shares, shift
-from models.quality import Interval
 from tests.planted import PROBLEM, outcomes, prepare
 
 

@@ -8,13 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from models.quality import (
-    auc_difference,
-    block_bootstrap,
-    expected_calibration_error,
-    log_losses,
-    measure,
-)
+from models.bootstrap import auc_difference, block_bootstrap
+from models.quality import expected_calibration_error, log_losses, measure
 
 LABEL = np.array([0, 1, 1, 0, 1, 0, 0, 1])
 PROBABILITY = np.array([0.1, 0.9, 0.6, 0.4, 0.4, 0.2, 0.7, 0.8])

@@ -7,9 +7,9 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from models.bootstrap import Interval
 from models.gates import NEVER_WAIVED, GateReport, Verdict, git_clean, waived
 from models.gates_page import between, number, to_html
-from models.quality import Interval
 from models.slices import SliceFinding
 
 GOOD = Verdict("finite", True, 0.0, 0.0, 10, None, "0 weights are no number")
