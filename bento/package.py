@@ -30,6 +30,7 @@ SOURCES = (
     "bento/__init__.py",
     "bento/access_log.py",
     "bento/answerer.py",
+    "bento/answers.py",
     "bento/breaker.py",
     "bento/contract.py",
     "bento/endpoint.py",
@@ -46,6 +47,7 @@ SOURCES = (
     "data/errors.py",
     "data/features.py",
     "data/fields.py",
+    "data/task.py",
 )
 REQUIREMENTS = (
     "bentoml",

@@ -13,6 +13,7 @@ import bentoml
 from bentoml.models import BentoModel
 from pydantic import WithJsonSchema
 
+from bento import answers
 from bento.answerer import Answerer, Identity
 from bento.contract import Contract, Decoder
 from bento.endpoint import Endpoint
@@ -85,22 +86,38 @@ def _schema(**kinds: Any) -> dict[str, Any]:
     return {"type": "object", "properties": kinds, "required": required}
 
 
-def _answer_schema(target: str) -> dict[str, Any]:
-    decided = {"probability": NUMBER, target: BOOLEAN, "degraded": BOOLEAN}
-    return _schema(request_id=TEXT, key=TEXT, model_version=TEXT, digest=TEXT, **decided)
+def _said(contract: Contract) -> dict[str, Any]:
+    """Schemas of what is said of a row, by name."""
+    kinds: dict[Any, Any] = {bool: BOOLEAN, float: NUMBER}
+    if contract.task.classes:
+        names = list(contract.task.classes)
+        by_class = {"type": "object", "properties": dict.fromkeys(names, NUMBER), "required": names}
+        kinds = {str: {**TEXT, "enum": names}, dict[str, float]: by_class}
+    said = answers.parts(contract.task, contract.target)
+    return {name: kinds[kind] for name, kind in said.items()}
 
 
-def _explanation_schema(target: str) -> dict[str, Any]:
-    parts = {"type": "array", "items": _schema(field=TEXT, log_odds=NUMBER)}
-    decided = {target: BOOLEAN, "probability": NUMBER, "log_odds": NUMBER}
-    explained = {"base_log_odds": NUMBER, "contributions": parts}
-    return _schema(key=TEXT, model_version=TEXT, digest=TEXT, **decided, **explained)
+def _answer_schema(contract: Contract) -> dict[str, Any]:
+    ids = dict.fromkeys(("request_id", "key", "model_version", "digest"), TEXT)
+    return _schema(**{**ids, **_said(contract), "degraded": BOOLEAN})
+
+
+def _explanation_schema(contract: Contract) -> dict[str, Any]:
+    ids = dict.fromkeys(("key", "model_version", "digest"), TEXT)
+    decided = {contract.target: _said(contract)[contract.target]}
+    number = contract.task.kind == "regression"
+    effect = {"field": TEXT, "effect" if number else "log_odds": NUMBER}
+    parts = {"contributions": {"type": "array", "items": _schema(**effect)}}
+    if number:
+        return _schema(**{**ids, **decided, "base": NUMBER, **parts})
+    scores = dict.fromkeys(("probability", "log_odds", "base_log_odds"), NUMBER)
+    return _schema(**{**ids, **decided, **scores, **parts})
 
 
 CONTRACT = _contract()
 Row = Annotated[dict[str, Any], WithJsonSchema(Decoder(CONTRACT.fields).schema())]
-Answer = Annotated[dict[str, Any], WithJsonSchema(_answer_schema(CONTRACT.target))]
-Why = Annotated[dict[str, Any], WithJsonSchema(_explanation_schema(CONTRACT.target))]
+Answer = Annotated[dict[str, Any], WithJsonSchema(_answer_schema(CONTRACT))]
+Why = Annotated[dict[str, Any], WithJsonSchema(_explanation_schema(CONTRACT))]
 
 
 @bentoml.service(
@@ -111,13 +128,13 @@ Why = Annotated[dict[str, Any], WithJsonSchema(_explanation_schema(CONTRACT.targ
     tracing={"excluded_urls": ".*"},
 )
 class Evergreen:
-    """Answers raw fields with a probability and a decision."""
+    """Answers raw fields with a score and a decision."""
 
     model = MODEL
 
     @bentoml.api(route="/predict")  # type: ignore[untyped-decorator]
     async def predict(self, row: Row, /) -> Answer:
-        """Probability and decision for one row; a list of up to 1000 rows is answered by a list.
+        """Score and decision for one row; a list of up to 1000 rows is answered by a list.
 
         `bento.endpoint` answers this route before BentoML's own stack; the declaration is what the
         OpenAPI document shows.
@@ -126,9 +143,10 @@ class Evergreen:
 
     @bentoml.api(route="/explain")  # type: ignore[untyped-decorator]
     async def explain(self, row: Row, /) -> Why:
-        """What each raw field adds to one row's log-odds, against typical events.
+        """What each raw field adds to one row's score, against typical events.
 
-        `base_log_odds` and all contributions add up to `log_odds`. Answered where the server was
+        The base and all contributions add up to the log-odds of what is answered, or to the number.
+        Answered where the server was
         started with EVERGREEN_EXPLAIN=on.
         """
         raise EvergreenError("/explain is answered by bento.endpoint: serve through bento.server")
