@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -64,8 +64,7 @@ class Answerer:
         self._explainer = explainer
         self._vocabularies = predictor.vocabularies()
         contract = predictor.contract
-        self._answer_type = _answer_type(contract)
-        self._say = answers.speaker(contract.task, contract.threshold)
+        self._task, self._answer_type = contract.task, _answer_type(contract)
         self._encode = msgspec.json.Encoder().encode
         # Unique over processes by the first part, within one by the second.
         self._process, self._requests = os.urandom(10).hex(), count()
@@ -121,7 +120,9 @@ class Answerer:
         self.metrics.breaker_open = self._predictor.breaker.state(monotonic()) == "open"
         for request, found in zip(requests, scores, strict=True):
             self._count(request, found)
-        return [self._encoded(entry) for entry in entries]
+        return [
+            self._encoded(entry, found.values) for entry, found in zip(entries, scores, strict=True)
+        ]
 
     def explain(self, body: bytes) -> bytes:
         """Why one row gets its score; nothing is logged, for nothing was decided.
@@ -142,12 +143,13 @@ class Answerer:
         except Exception as error:
             logger.error("an explanation failed: %s", type(error).__name__)
             raise RequestError(503, "the model cannot be asked") from None
+        (decided,) = answers.decisions(contract.task, contract.threshold, [found.score])
         return orjson.dumps(
             {
                 **({} if key is None else {KEY: key}),
                 "model_version": self._identity.model_version,
                 "digest": self._predictor.digest,
-                contract.target: answers.decision(contract.task, contract.threshold, found.score),
+                contract.target: decided,
                 **found.to_json(),
             }
         )
@@ -168,20 +170,12 @@ class Answerer:
             **logged(contract.task, scores.values),
         )
 
-    def _encoded(self, entry: Entry) -> bytes:
+    def _encoded(self, entry: Entry, scores: list[Any]) -> bytes:
         ids = row_ids(entry.request_id, entry.many, len(entry.rows))
-        make, say = self._answer_type, self._say
-        said = [
-            make(
-                own_id,
-                msgspec.UNSET if row.key is None else row.key,
-                entry.model_version,
-                entry.digest,
-                *say(score),
-                entry.degraded,
-            )
-            for own_id, row, score in zip(ids, entry.rows, entry.scores, strict=True)
-        ]
+        keys = [msgspec.UNSET if row.key is None else row.key for row in entry.rows]
+        who = repeat(entry.model_version), repeat(entry.digest)
+        columns = answers.said(self._task, entry.threshold, scores)
+        said = list(map(self._answer_type, ids, keys, *who, *columns, repeat(entry.degraded)))
         return bytes(self._encode(said if entry.many else said[0]))
 
     def _count(self, request: Request, scores: Scores) -> None:

@@ -9,7 +9,7 @@
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,7 @@ def valid(task: Task, found: np.ndarray) -> np.ndarray:
     if task.kind == "regression":
         if not np.isfinite(found).all():
             raise ValueError("no finite number")
-    elif not (found.min(initial=0) >= 0 and found.max(initial=1) <= 1):  # NaN is in no range
+    elif found.size and not (found.min() >= 0 and found.max() <= 1):  # NaN is in no range
         raise ValueError("no probability")
     return found
 
@@ -67,21 +67,23 @@ def parts(task: Task, target: str) -> dict[str, Any]:
     return {PROBABILITY: float, target: bool}
 
 
-def speaker(task: Task, threshold: float | None) -> Callable[[Any], tuple[Any, ...]]:
-    """From a score to the values of `parts`."""
+def said(task: Task, threshold: float | None, scores: list[Any]) -> list[list[Any]]:
+    """The values of `parts` for scores, column by column."""
+    decided = decisions(task, threshold, scores)
+    if task.kind == "binary":
+        return [scores, decided]
     if task.kind == "regression":
-        return lambda score: (score,)
-    if classes := task.classes:
-        return lambda score: (classes[likeliest(score)], dict(zip(classes, score, strict=True)))
-    assert threshold is not None
-    return lambda score: (score, score >= threshold)
+        return [decided]
+    return [decided, [dict(zip(task.classes, score, strict=True)) for score in scores]]
 
 
-def decision(task: Task, threshold: float | None, score: Any) -> Any:
-    """The target's value: whether it is, which class, or the number."""
+def decisions(task: Task, threshold: float | None, scores: list[Any]) -> list[Any]:
+    """The target's values: whether it is, which class, or the number."""
+    if task.kind == "binary":
+        return [score >= threshold for score in scores]
     if task.kind == "regression":
-        return score
-    return task.classes[likeliest(score)] if task.classes else score >= threshold
+        return scores
+    return [task.classes[likeliest(score)] for score in scores]
 
 
 def likeliest(score: list[float]) -> int:

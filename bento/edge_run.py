@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from bento.answers import column, gap, heard, output, parts, scores, speaker, valid
+from bento.answers import column, gap, heard, output, parts, said, scores, valid
 from data.errors import EvergreenError, stop_on_error
 from data.features import from_json, row_function
 from data.fields import Field
@@ -66,7 +66,7 @@ class Model:
         self._session = onnxruntime.InferenceSession(
             str(folder / MODEL), options, providers=["CPUExecutionProvider"]
         )
-        self._say = speaker(self.task, contract["threshold"])
+        self._parts, self._threshold = parts(self.task, self.target), contract["threshold"]
 
     def row(self, line: str) -> dict[str, Any]:
         """One row in its types; missing is None.
@@ -123,11 +123,12 @@ class Model:
         ]
 
     def _answered(self, row: dict[str, Any], score: Any) -> dict[str, Any]:
+        columns = said(self.task, self._threshold, [score])
         return {
             **({} if row[KEY] is None else {KEY: row[KEY]}),
             "model_version": self.about["model_version"],
             "digest": self.about["digest"],
-            **dict(zip(parts(self.task, self.target), self._say(score), strict=True)),
+            **{name: value for name, (value,) in zip(self._parts, columns, strict=True)},
         }
 
 
@@ -225,8 +226,8 @@ def check_golden(model: Model) -> str:
     answers = model.answers([json.dumps(row) for row in golden["rows"]])
     largest = 0.0
     for number, (answer, expected) in enumerate(zip(answers, golden["probabilities"], strict=True)):
-        said = heard(task, model.target, answer)
-        apart = gap(task, said[0], expected) if said else math.inf
+        told = heard(task, model.target, answer)
+        apart = gap(task, told[0], expected) if told else math.inf
         if not apart <= golden["tolerance"]:
             raise EvergreenError(
                 f"golden row {number} gets {answer}, not the {column(task)} {expected}: this "

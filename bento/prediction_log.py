@@ -62,12 +62,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         return BINARY if self.predictions is UNSET else REGRESSION
 
     @property
-    def scores(self) -> Sequence[Any]:
+    def scores(self) -> list[Any]:
         """One for each row."""
-        return self.predictions or self.probabilities or ()
+        return self.predictions or self.probabilities or []
 
 
-def logged(task: Task, scores: Sequence[Any]) -> dict[str, Any]:
+def logged(task: Task, scores: list[Any]) -> dict[str, Any]:
     """The scores of an entry as its fields."""
     if task.kind == "regression":
         return {"predictions": scores}

@@ -110,8 +110,13 @@ def of_archive(row: dict[str, Any]) -> Record:
 
 def of_entry(entry: Entry) -> Iterator[Record]:
     """The records of an answered request."""
-    ids, task = row_ids(entry.request_id, entry.many, len(entry.rows)), entry.task
-    for own_id, row, score in zip(ids, entry.rows, entry.scores, strict=True):
+    ids, task, scores = (
+        row_ids(entry.request_id, entry.many, len(entry.rows)),
+        entry.task,
+        entry.scores,
+    )
+    decided = answers.decisions(task, entry.threshold, scores)
+    for own_id, row, score, decision in zip(ids, entry.rows, scores, decided, strict=True):
         key = row.pop(KEY)
         yield Record(
             logged_at=entry.logged_at,
@@ -122,7 +127,7 @@ def of_entry(entry: Entry) -> Iterator[Record]:
             digest=entry.digest,
             task=task,
             score=score,
-            decision=answers.decision(task, entry.threshold, score),
+            decision=decision,
             degraded=entry.degraded,
             probe=entry.probe,
             row=row,
