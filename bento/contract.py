@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from data import features
 from data.errors import EvergreenError
 from data.features import Feature
 from data.fields import Field
-from data.task import BINARY, Task
+from data.task import BINARY, Kind, Task
 
 CONTRACT, REFERENCE, SCORE = "contract.json", "reference.json", "score"
 KEY = "key"
@@ -103,6 +103,8 @@ class Contract:
 
 def _check_decision(contract: Contract) -> None:
     """Raises TypeError or ValueError if threshold or base rate are not those of the task."""
+    if contract.task.kind not in get_args(Kind):
+        raise ValueError(f"there is no {contract.task.kind} task")
     if (contract.task.kind == "binary") != isinstance(contract.threshold, float | int):
         raise ValueError(f"threshold {contract.threshold} of a {contract.task.kind} task")
     rates = np.asarray(contract.base_rate, dtype=np.float64)

@@ -39,6 +39,7 @@ SOURCES = (
     "bento/metrics.py",
     "bento/prediction_log.py",
     "bento/predictor.py",
+    "bento/schemas.py",
     "bento/server.py",
     "bento/service.py",
     "bento/wire.py",

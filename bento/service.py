@@ -13,7 +13,7 @@ import bentoml
 from bentoml.models import BentoModel
 from pydantic import WithJsonSchema
 
-from bento import answers
+from bento import schemas
 from bento.answerer import Answerer, Identity
 from bento.contract import Contract, Decoder
 from bento.endpoint import Endpoint
@@ -28,8 +28,6 @@ LOG_VARIABLE = "EVERGREEN_PREDICTION_LOG"
 SLOT_VARIABLE = "EVERGREEN_SLOT"
 EXPLAIN_VARIABLE = "EVERGREEN_EXPLAIN"
 MONITOR_VARIABLE = "EVERGREEN_MONITOR_METRICS"
-
-TEXT, NUMBER, BOOLEAN = ({"type": kind} for kind in ("string", "number", "boolean"))
 
 # Baked into bento.yaml when the bento is built; a missing one fails, nothing stands in for it.
 ARGUMENTS = bentoml.use_arguments()
@@ -80,44 +78,10 @@ def _contract() -> Contract:
     return Contract.load(artefact())
 
 
-def _schema(**kinds: Any) -> dict[str, Any]:
-    """An object in which all but the caller's key is always there."""
-    required = [name for name in kinds if name != "key"]
-    return {"type": "object", "properties": kinds, "required": required}
-
-
-def _said(contract: Contract) -> dict[str, Any]:
-    """Schemas of what is said of a row, by name."""
-    kinds: dict[Any, Any] = {bool: BOOLEAN, float: NUMBER}
-    if contract.task.classes:
-        names = list(contract.task.classes)
-        by_class = {"type": "object", "properties": dict.fromkeys(names, NUMBER), "required": names}
-        kinds = {str: {**TEXT, "enum": names}, dict[str, float]: by_class}
-    said = answers.parts(contract.task, contract.target)
-    return {name: kinds[kind] for name, kind in said.items()}
-
-
-def _answer_schema(contract: Contract) -> dict[str, Any]:
-    ids = dict.fromkeys(("request_id", "key", "model_version", "digest"), TEXT)
-    return _schema(**{**ids, **_said(contract), "degraded": BOOLEAN})
-
-
-def _explanation_schema(contract: Contract) -> dict[str, Any]:
-    ids = dict.fromkeys(("key", "model_version", "digest"), TEXT)
-    decided = {contract.target: _said(contract)[contract.target]}
-    number = contract.task.kind == "regression"
-    effect = {"field": TEXT, "effect" if number else "log_odds": NUMBER}
-    parts = {"contributions": {"type": "array", "items": _schema(**effect)}}
-    if number:
-        return _schema(**{**ids, **decided, "base": NUMBER, **parts})
-    scores = dict.fromkeys(("probability", "log_odds", "base_log_odds"), NUMBER)
-    return _schema(**{**ids, **decided, **scores, **parts})
-
-
 CONTRACT = _contract()
 Row = Annotated[dict[str, Any], WithJsonSchema(Decoder(CONTRACT.fields).schema())]
-Answer = Annotated[dict[str, Any], WithJsonSchema(_answer_schema(CONTRACT))]
-Why = Annotated[dict[str, Any], WithJsonSchema(_explanation_schema(CONTRACT))]
+Answer = Annotated[dict[str, Any], WithJsonSchema(schemas.answer(CONTRACT))]
+Why = Annotated[dict[str, Any], WithJsonSchema(schemas.explanation(CONTRACT))]
 
 
 @bentoml.service(
