@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from prefect import flow
 
@@ -9,11 +10,12 @@ from data.digests import canonical_json, write_atomically
 from data.errors import EvergreenError
 from data.periods import Period
 from data.verdicts import Finding, Verdict, find
-from flows import announce, governor, publish
+from flows import announce, governor, publish, troubles
+from flows.forms import PeriodName, run_name
 from flows.governor import Record
 from flows.project import Project
 from flows.reports import folder, newest_report, reports
-from flows.steps import Outcome, show, step
+from flows.steps import Outcome, patient, show
 from flows.watch import watch
 from models import artifact
 from models.governor import Action, Decision, Watched, decide
@@ -75,7 +77,7 @@ def run_monitor(
     """
     chosen = Period.parse(period) if period else project.newest_labelled()
     champion = serving(project)
-    report = step(judge, project, chosen, champion)
+    report = patient(judge, project, chosen, champion)
     content = json.loads(canonical_json(asdict(report)))
     path = folder(project) / f"{report.period}-v{report.version}.json"
     write_atomically(path, canonical_json(content))
@@ -86,6 +88,8 @@ def run_monitor(
     if report.decision.action is not leave:
         announce.decision(project, chosen, champion, report.decision)
     announce.unknown(project, chosen, champion, report.unknown)
+    at = datetime.fromisoformat(report.made_at)
+    troubles.of_report(project, report.period, report.findings, report.decision, at)
     text = f"{report.to_markdown()}\n\n[The page with its charts]({page.as_uri()})"
     show("monitor", text, f"{chosen}: {report.decision.reason}")
     publish.gauges(project, content)
@@ -152,8 +156,17 @@ def watched_already(project: Project) -> str | None:
     return f"nothing to do: {newest} was watched already ({said['action']}, {said['reason']})"
 
 
-@flow(name="monitor", flow_run_name="monitor {period}", log_prints=True)
-def monitor(period: str | None = None, once: bool = False, leave: Action | None = None) -> Outcome:
+@flow(
+    name="monitor",
+    flow_run_name=run_name("monitor", "period"),
+    timeout_seconds=7200,
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
+def monitor(
+    period: PeriodName | None = None, once: bool = False, leave: Action | None = None
+) -> Outcome:
     """Watch a period: drift, real quality, and whether a retrain is due.
 
     Args:

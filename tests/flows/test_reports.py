@@ -111,7 +111,8 @@ def test_a_silent_monitor_is_a_problem_after_its_week_and_a_day(project):
 
 
 def test_a_false_alarm_about_the_monitor_is_none(project):
-    assert "no run of the monitor has completed" in str(stopped(project, MADE))
+    assert stopped(project, MADE) is None
+    assert "no run of the monitor has completed" in str(stopped(project, MADE, expected=True))
     keep(project, "2024-W02", "1")
     assert stopped(project, MADE + timedelta(hours=1)) is None
     assert "silent for 9 days" in str(stopped(project, MADE + timedelta(days=9)))
