@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from data.features import Columns, Feature
 from data.fields import Field
 from data.leakage import separates
 from models.evidence import Case
+from models.quality import ranking
 from models.verdict import Verdict
 
 
@@ -69,17 +69,19 @@ def single_field_auc(case: Case) -> Verdict:
     """No single field, nor its being missing, may tell the training rows' label too well.
 
     The ROC-AUC of each alone must be below the threshold; a timestamp counts as hours since the
-    event's.
+    event's. Of several classes the best told one counts, if enough rows have it; of a number the
+    best told one of being above a quantile or not.
     """
-    most, rows = case.params.single_field_auc, case.seen.rows
-    label = rows.label.astype(bool)
+    most, rows, task = case.params.single_field_auc, case.seen.rows, case.task
+    needed = case.params.slice_past_rows if task.classes else 1
+    events = {k: e == 1 for k, e in task.events(rows.label).items() if e.sum() >= needed}
     found = {
-        field.name: separates(_series(field, rows.columns, case.problem.event_time), label)
-        for field in case.problem.fields
-    }
-    name = max(found, key=lambda n: found[n])
-    reason = f"{name} alone has ROC-AUC {found[name]:.3f}, suspicious from {most}"
-    value = found[name]
+        (field.name, k): separates(_series(field, rows.columns, case.problem.event_time), event)
+        for field in case.problem.fields for k, event in events.items()
+    }  # fmt: skip
+    (name, k), value = max(found.items(), key=lambda item: item[1])
+    told = f" for {task.classes[k]}" if task.classes else ""
+    reason = f"{name} alone has ROC-AUC {value:.3f}{told}, suspicious from {most}"
     return Verdict("single_field_auc", value < most, value, most, len(rows), None, reason)
 
 
@@ -95,10 +97,10 @@ def _series(field: Field, columns: Columns, event_time: str) -> pd.Series:
 
 def plausible_auc(case: Case) -> Verdict:
     """Better than anybody can be is a leak until somebody has looked: ROC-AUC must be below."""
-    most, label = case.params.plausible_auc, case.holdout.label
-    if not 0 < label.sum() < len(label):
+    most, label, task = case.params.plausible_auc, case.holdout.label, case.task
+    value = ranking(label, case.score, task)
+    if value is None:
         reason = "the holdout has one outcome only"
         return Verdict("plausible_auc", None, None, most, len(label), None, reason)
-    value = float(roc_auc_score(label, case.score))
-    reason = f"ROC-AUC {value:.3f}, too good to be true from {most}"
+    reason = f"{task.ranking} {value:.3f}, too good to be true from {most}"
     return Verdict("plausible_auc", value < most, value, most, len(label), None, reason)

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from data.task import BINARY
 from models import ab
 
 LIMITS = {"minimum_labels": 300, "confidence": 0.95, "samples": 400}
@@ -36,7 +37,7 @@ def test_the_better_one_wins_on_either_side():
     assert ab.compare(("1", good), ("2", bad), **LIMITS).winner == "1"
     found = ab.compare(("1", bad), ("2", good), **LIMITS)
     assert found.winner == "2" and found.unit == "day" and "is better" in found.reason
-    gap = found.differences[ab.LOG_LOSS]
+    gap = found.differences[BINARY.loss]
     assert gap.low < gap.value < gap.high < 0
     assert found.b.roc_auc > found.a.roc_auc
 
@@ -54,6 +55,6 @@ def test_without_labels_nobody_wins(days, unit):
     unlabelled = answered(1, 0.1, days=days).assign(label=np.nan)
     found = ab.compare(("1", answered(2, 0.1, days=days)), ("2", unlabelled), **LIMITS)
     assert found.winner is None and found.reason.startswith("unknown: 2000 and 0 answers")
-    assert ab.LOG_LOSS not in found.differences and found.unit == unit
+    assert BINARY.loss not in found.differences and found.unit == unit
     empty = ab.compare(("1", answered(2, 0.1)), ("2", unlabelled.head(0)), **LIMITS)
     assert empty.b.requests == 0 and empty.differences == {}
