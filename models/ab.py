@@ -48,6 +48,7 @@ class Comparison:
     Attributes:
         unit: what was drawn again: day, hour or request.
         winner: a version, or None if no difference is shown.
+        ranking: what people call `roc_auc`.
     """
 
     a: Side
@@ -57,6 +58,7 @@ class Comparison:
     confidence: float
     winner: str | None
     reason: str
+    ranking: str = BINARY.ranking
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -93,7 +95,10 @@ def compare(
         if name in drawn[0]
     }
     winner, reason = _judge(task.loss, sides[0], sides[1], differences, minimum_labels)
-    return Comparison(sides[0], sides[1], differences, unit, confidence, winner, reason)
+    a_side, b_side = sides
+    return Comparison(
+        a_side, b_side, differences, unit, confidence, winner, reason, task.ranking
+    )
 
 
 def columns(task: Task) -> list[str]:

@@ -58,8 +58,9 @@ def calibration_due(table: pd.DataFrame, seen: Seen, params: Params) -> Calibrat
         return NO_CALIBRATION
     periods = rolling.origins(list(seen.windows.train), params).calibration
     rows = table[table[PERIOD].isin([period.name for period in periods])]
-    columns = (rows[name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD))
-    return calibrate.decide(params.calibration.method, *columns)
+    label, period = rows[LABEL].to_numpy(), rows[PERIOD].to_numpy()
+    score = seen.task.take(rows, CHALLENGER)
+    return calibrate.decide(params.calibration.method, score, label, period, seen.task)
 
 
 @dataclass(frozen=True)

@@ -54,11 +54,14 @@ def columns_of(feature: Feature) -> tuple[str, ...]:
 def fitted_state(case: Case) -> Verdict:
     """Fitted again on the training rows alone, every feature must come out as in the artefact.
 
-    A vocabulary in another order, or a rate that counted held-out labels, is seen here.
+    A vocabulary in another order, or a rate that counted held-out labels, is seen here, and so is a
+    number's scale that is not its standard deviation.
     """
     ours, theirs = case.seen.features, case.challenger.features
     wrong = [one.name for one, other in zip(ours, theirs, strict=False) if one != other]
     wrong += [f"{len(theirs)} features instead of {len(ours)}"] if len(ours) != len(theirs) else []
+    scale, due = case.challenger.task.scale, case.task.scale
+    wrong += [] if np.isclose(scale, due, rtol=1e-6) else [f"scale {scale:g} instead of {due:g}"]
     reason = f"{len(ours)} features are as the training rows give them"
     if wrong:
         reason = f"not as the training rows give them: {', '.join(wrong[:5])}"

@@ -13,16 +13,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import logsumexp
-from scipy.stats import linregress
 from sklearn.linear_model import LogisticRegression
 
 from data.task import BINARY, Task
 from data.windows import Labelled
 from models.bootstrap import Interval, auc_difference, block_bootstrap
-from models.calibrate import Calibration
-from models.candidates import BASE_RATE, LOGISTIC
+from models.calibrate import Calibration, line
+from models.candidates import BASE_RATE, linear_name
 from models.evidence import Case
 from models.quality import (
     at_level,
@@ -45,7 +42,7 @@ def beats_base_rate(case: Case) -> Verdict:
 def beats_logistic(case: Case) -> Verdict:
     """The whole interval of the gain in ROC-AUC over the linear one must lie above the margin."""
     by = case.params.beat_logistic_by
-    return _ranks(case, "beats_logistic", case.scores[LOGISTIC], by)
+    return _ranks(case, "beats_logistic", case.scores[linear_name(case.task)], by)
 
 
 def not_worse_than_yardstick(case: Case) -> Verdict:
@@ -192,26 +189,10 @@ def _slope(label: np.ndarray, score: np.ndarray, task: Task) -> float:
     margin = margins(score, task)
     if not np.ptp(margin, axis=0).any():
         return 0.0
-    if task.kind == "regression":
-        return float(linregress(margin, label).slope)
-    if task.classes:
-        return _slope_of_classes(task.hot(label), margin)
+    if task.kind != "binary":
+        return line(label, margin, task)[0]
     odds = margin[:, None]
     return float(LogisticRegression(C=1e9, max_iter=1000).fit(odds, label).coef_[0, 0])
-
-
-def _slope_of_classes(hot: np.ndarray, margin: np.ndarray) -> float:
-    """Of the log probabilities (n, classes), each class with an intercept of its own."""
-
-    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        odds = x[0] * margin + x[1:]
-        total = logsumexp(odds, axis=1)
-        error = np.exp(odds - total[:, None]) - hot
-        gradient = [(error * margin).sum() / len(hot), *error.mean(axis=0)]
-        return float((total - (hot * odds).sum(axis=1)).mean()), np.array(gradient)
-
-    start = np.r_[1.0, np.zeros(hot.shape[1])]
-    return float(minimize(loss, start, jac=True, method="BFGS").x[0])
 
 
 def overfit(case: Case) -> Verdict:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from xgboost import XGBClassifier
+from xgboost import XGBClassifier, XGBRegressor
 
 from data import digests, features
 from data.features import Numeric
@@ -25,8 +25,8 @@ from data.periods import parse_as_of
 from data.problem import Problem
 from models import artifact, evidence, gates
 from models.artifact import Artifact, Trained
-from models.candidates import Boosted
 from models.evidence import Case
+from models.fitted import Boosted
 from models.train import decision_threshold, train
 from models.yardstick import Noise, Seen, Yardstick, noise
 
@@ -78,12 +78,15 @@ class World:
 
     def fit(self, values: np.ndarray, label: np.ndarray, seed: int = 0, weight=None, **changes):
         settings = {**self.params.xgboost.model_dump(), **changes}
-        model = XGBClassifier(**settings, tree_method="hist", random_state=seed, n_jobs=1)
+        kind = XGBRegressor if self.trained.task.kind == "regression" else XGBClassifier
+        model = kind(**settings, tree_method="hist", random_state=seed, n_jobs=1)
         return model.fit(values, label, sample_weight=weight)
 
-    def made(self, model: XGBClassifier, problem: Problem | None = None) -> Artifact:
+    def made(
+        self, model: XGBClassifier | XGBRegressor, problem: Problem | None = None
+    ) -> Artifact:
         """The artefact that a training with this model would have left."""
-        return self.write(replace(self.trained, model=Boosted(model)), problem)
+        return self.write(replace(self.trained, model=Boosted(self.trained.task, model)), problem)
 
     def write(self, trained: Trained, problem: Problem | None = None) -> Artifact:
         folder = Path(tempfile.mkdtemp(dir=self.folder)) / "artefact"

@@ -1,6 +1,6 @@
-"""The planted parcels with other outcomes: how many hours late (a number), and how fast (a class).
+"""The parcels of `tests.planted` with other questions: how many hours, and how fast?
 
-The same causes decide as in `tests.planted`: until its `CHANGE` the weight, the hour and the route.
+The causes are the same, and so is what changes at `CHANGE`: the question alone is another.
 """
 
 from dataclasses import replace
@@ -10,58 +10,55 @@ import pandas as pd
 
 from data.features import HistoricalRate
 from data.periods import Period
-from data.task import REGRESSION, Task, multiclass
+from data.task import REGRESSION, multiclass
 from tests import planted
-from tests.planted import CHANGE, OUTCOME
+from tests.planted import CHANGE, FIRST, SEED
 
-CLASSES = ("fast", "slow", "usual")
-# what each of the two causes adds to the log odds of a class
-ODDS = {"fast": (-2.0, -1.0), "slow": (2.0, 0.0), "usual": (0.0, 2.0)}
-
-
-def causes(batch: pd.DataFrame) -> np.ndarray:
-    """Whether each of the two causes holds, shape (n, 2)."""
-    afternoon, flat = batch["sent_at"].dt.hour >= 12, batch["route"].isin(["coast", "plain"])
-    changed = batch["sent_at"] >= pd.Timestamp(CHANGE.start)
-    first = (afternoon == flat).where(~changed, batch["size"] == "large")
-    return np.column_stack([first, (batch["kilos"] - 20).abs() > 10]).astype(float)
+CLASSES = ("early", "on_time", "late")
+HOURS = "hours"
 
 
 def read(period: Period) -> pd.DataFrame:
-    """A week's parcels with hours and speed; the same for every call."""
+    """A week's parcels with the hours they took; the same for every call."""
     batch = planted.read(period)
-    random, found = np.random.default_rng([7, *period.name.encode()]), causes(batch)
-    hours = 4 + found @ [3.0, 3.0] + random.normal(0, 2, len(batch))
-    odds = found @ np.array([ODDS[name] for name in CLASSES]).T
-    speed = (odds + random.gumbel(size=odds.shape)).argmax(axis=1)
-    lost = batch["fate"] == "lost"
-    return batch.assign(
-        delay_hours=np.where(lost, np.nan, hours.round(2)),
-        speed=np.where(lost, None, np.array(CLASSES, dtype=object)[speed]),
-    )
+    random = np.random.default_rng([SEED, 1, (period.start - FIRST.start).days])
+    afternoon = batch["sent_at"].dt.hour >= 12
+    flat = batch["route"].isin(["coast", "plain"])
+    cause = (batch["size"] == "large") if period >= CHANGE else afternoon == flat
+    far = (batch["kilos"].fillna(20) - 20).abs() > 10
+    hours = 30 + 8 * cause + 6 * far + 1.5 * batch["stops"] + random.normal(0, 4, len(batch))
+    return batch.drop(columns="delay_hours").assign(**{HOURS: hours.round(2)})
 
 
 def prepare(batch: pd.DataFrame) -> pd.DataFrame:
-    return batch.drop(columns=[*OUTCOME, "speed"], errors="ignore")
+    return batch.drop(columns=[HOURS, "fate"], errors="ignore")
 
 
-def _outcomes(batch: pd.DataFrame, column: str) -> pd.DataFrame | None:
-    if not {*OUTCOME, "speed"} <= set(batch.columns):
+def _outcomes(batch: pd.DataFrame, label: pd.Series) -> pd.DataFrame:
+    lost = batch["fate"] == "lost"
+    excluded = pd.Series(np.where(lost, "lost", None), dtype=object)
+    return pd.DataFrame({"key": batch["key"], "label": label.mask(lost), "excluded": excluded})
+
+
+def hours(batch: pd.DataFrame) -> pd.DataFrame | None:
+    return _outcomes(batch, batch[HOURS]) if HOURS in batch else None
+
+
+def speed(batch: pd.DataFrame) -> pd.DataFrame | None:
+    """Early up to 40 hours, late from 48 on."""
+    if HOURS not in batch:
         return None
-    lost = pd.Series(np.where(batch["fate"] == "lost", "lost", None), dtype=object)
-    return pd.DataFrame({"key": batch["key"], "label": batch[column], "excluded": lost})
+    names = np.select([batch[HOURS] <= 40, batch[HOURS] >= 48], ["early", "late"], "on_time")
+    return _outcomes(batch, pd.Series(names, dtype=object))
 
 
-def _with(task: Task, target: str, **changes) -> planted.Problem:
-    return replace(
-        planted.PROBLEM, target=target, task=task, read=read, prepare=prepare,
-        outcomes=lambda batch: _outcomes(batch, target), source_outcomes=(*OUTCOME, "speed"),
-        **changes,
-    )  # fmt: skip
-
-
-HOURS = _with(REGRESSION, "delay_hours", name="parcel_hours")
-SPEED = _with(
-    multiclass(CLASSES), "speed", name="parcel_speed",
-    features=tuple(f for f in planted.FEATURES if not isinstance(f, HistoricalRate)),
-)  # fmt: skip
+_COMMON = replace(planted.PROBLEM, read=read, prepare=prepare, source_outcomes=(HOURS, "fate"))
+NUMBER = replace(_COMMON, name="hours", target=HOURS, task=REGRESSION, outcomes=hours)
+CLASS = replace(
+    _COMMON,
+    name="speed",
+    target="speed",
+    task=multiclass(CLASSES),
+    outcomes=speed,
+    features=tuple(f for f in planted.PROBLEM.features if not isinstance(f, HistoricalRate)),
+)
