@@ -96,9 +96,7 @@ def compare(
     }
     winner, reason = _judge(task.loss, sides[0], sides[1], differences, minimum_labels)
     a_side, b_side = sides
-    return Comparison(
-        a_side, b_side, differences, unit, confidence, winner, reason, task.ranking
-    )
+    return Comparison(a_side, b_side, differences, unit, confidence, winner, reason, task.ranking)
 
 
 def columns(task: Task) -> list[str]:

@@ -34,10 +34,9 @@ def schema(case: Case) -> Verdict:
     checks = {
         "fields": [f.to_json() for f in own.fields] == [f.to_json() for f in problem.fields],
         "features": [_spec(f) for f in own.features] == [_spec(f) for f in problem.features],
-        "target": own.target == problem.target,
+        "target": (own.target, replace(own.task, scale=task.scale)) == (problem.target, task),
         "problem": contract.get("problem") == problem.name,
         "event_time": contract.get("event_time") == problem.event_time,
-        "task": replace(own.task, scale=task.scale) == task,
         "threshold": own.threshold == (case.decision if task.kind == "binary" else None),
         "base_rate": _is_answer(np.asarray(own.base_rate), task),
         "files": {p.name for p in own.folder.iterdir()} >= FILES,

@@ -82,9 +82,7 @@ class World:
         model = kind(**settings, tree_method="hist", random_state=seed, n_jobs=1)
         return model.fit(values, label, sample_weight=weight)
 
-    def made(
-        self, model: XGBClassifier | XGBRegressor, problem: Problem | None = None
-    ) -> Artifact:
+    def made(self, model: XGBClassifier | XGBRegressor, problem: Problem | None = None) -> Artifact:
         """The artefact that a training with this model would have left."""
         return self.write(replace(self.trained, model=Boosted(self.trained.task, model)), problem)
 
