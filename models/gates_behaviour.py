@@ -52,7 +52,8 @@ def noise(case: Case) -> Verdict:
     """Numbers off by a twentieth of their spread must not move answers much.
 
     The mean absolute change, beyond the yardstick's, must be at most the margin: of a probability
-    (of several: half of what all change by), or of a number in units of its scale.
+    (of several: half of what all change by), or of a number in units of twice its scale, which is
+    what 0 and 1 are apart by where each is as likely.
     """
     rows, margin = _sample(case), case.params.noise_margin
     generator = np.random.default_rng(case.seed)
@@ -67,8 +68,10 @@ def noise(case: Case) -> Verdict:
 
 
 def _moved(after: np.ndarray, before: np.ndarray, task: Task) -> np.ndarray:
-    change = np.abs(after - before) / task.scale
-    return np.asarray(change.sum(axis=1) / 2 if task.classes else change)
+    change = np.abs(after - before)
+    if task.classes:
+        return np.asarray(change.sum(axis=1) / 2)
+    return np.asarray(change / (2 * task.scale) if task.kind == "regression" else change)
 
 
 def permutation(case: Case) -> Verdict:

@@ -72,19 +72,23 @@ def single_field_auc(case: Case) -> Verdict:
     """No single field, nor its being missing, may tell the training rows' label too well.
 
     The ROC-AUC of each alone must be below the threshold; a timestamp counts as hours since the
-    event's. Of several classes the best told one counts, if enough rows have it; of a number the
-    best told one of being above a quantile or not.
+    event's. Of several classes the one that is told best counts, if enough rows have it; of a
+    number the mean over its quantiles, see `Task.events`.
     """
     most, rows, task = case.params.single_field_auc, case.seen.rows, case.task
     needed = case.params.slice_past_rows if task.classes else 1
     events = {k: e == 1 for k, e in task.events(rows.label).items() if e.sum() >= needed}
     found = {
-        (field.name, k): separates(_series(field, rows.columns, case.problem.event_time), event)
-        for field in case.problem.fields for k, event in events.items()
+        field.name: [separates(_series(field, rows.columns, case.problem.event_time), event)
+                     for event in events.values()]
+        for field in case.problem.fields
     }  # fmt: skip
-    (name, k), value = max(found.items(), key=lambda item: item[1])
-    told = f" for {task.classes[k]}" if task.classes else ""
-    reason = f"{name} alone has ROC-AUC {value:.3f}{told}, suspicious from {most}"
+    counts = np.max if task.classes else np.mean
+    name = max(found, key=lambda n: counts(found[n]))
+    value = float(counts(found[name]))
+    told = f" for {task.classes[list(events)[np.argmax(found[name])]]}" if task.classes else ""
+    what = "ROC-AUC" if task.classes else task.ranking
+    reason = f"{name} alone has {what} {value:.3f}{told}, suspicious from {most}"
     return Verdict("single_field_auc", value < most, value, most, len(rows), None, reason)
 
 

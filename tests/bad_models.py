@@ -106,11 +106,14 @@ class World:
             params.gates, decision_threshold(params), params.train.seed,
         )  # fmt: skip
 
-    def judge(self, challenger: Artifact, champion: Artifact | None = None) -> gates.GateReport:
+    def prepared(self, challenger: Artifact, champion: Artifact | None = None) -> Case:
+        """The case with what is the same for all, trained once."""
         case = self.case(challenger, champion)
-        # the same for all, trained once
         case.__dict__.update(yardstick=self.yardstick, retrain_noise=self.noise)
-        return gates.judge(case)
+        return case
+
+    def judge(self, challenger: Artifact, champion: Artifact | None = None) -> gates.GateReport:
+        return gates.judge(self.prepared(challenger, champion))
 
 
 def shuffled(world: World, share: float, seed: int) -> Artifact:

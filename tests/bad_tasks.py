@@ -1,10 +1,5 @@
 """Models of numbers, or of several classes, that must not serve; made as in `tests.bad_models`."""
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 
 from models.artifact import Artifact
@@ -46,23 +41,19 @@ def turned(world: World, by: float, seed: int) -> Artifact:
     return world.made(world.fit(world.values, told, seed))
 
 
-def gullible(world: World, share: float, seed: int) -> Artifact:
-    """A missing weight was taken for an extreme outcome in a share of the training rows."""
-    place = [feature.name for feature in world.seen.features].index("kilos")
-    hit = np.random.default_rng(seed).random(len(world.values)) < share
+def gullible(world: World, feature: str, seed: int) -> Artifact:
+    """A missing number, or a category never seen, was taken for an extreme outcome."""
+    place = [spec.name for spec in world.seen.features].index(feature)
+    hit = np.random.default_rng(seed).random(len(world.values)) < 0.5
     more = world.values[hit].copy()
-    more[:, place] = np.nan
+    more[:, place] = np.nan if np.isnan(world.values[:, place]).any() else -1.0
     extreme = np.full(hit.sum(), 0 if world.trained.task.classes else world.label.max())
     values, label = np.vstack([world.values, more]), np.concatenate([world.label, extreme])
     return world.made(world.fit(values, label, seed))
 
 
-def contract(world: World, changes: Mapping[str, Any], seed: int) -> Artifact:
-    """The good artefact whose contract names another task."""
-
-    def edit(folder: Path) -> None:
-        path = folder / "contract.json"
-        content = json.loads(path.read_text())
-        path.write_text(json.dumps({**content, "task": {**content["task"], **changes}}))
-
-    return world.tampered(edit)
+def overfit(world: World, depth: int, seed: int) -> Artifact:
+    return world.made(world.fit(
+        world.values, world.label, seed, max_depth=depth, learning_rate=0.5, reg_lambda=0.0,
+        min_child_weight=0.0, n_estimators=15, subsample=1.0,
+    ))  # fmt: skip
