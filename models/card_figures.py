@@ -83,8 +83,11 @@ def of_candidates(evidence: Evidence, own: np.ndarray) -> Section:
 def _outcomes(evidence: Evidence) -> str:
     label, target = evidence.held.label, evidence.problem.target
     if evidence.task.kind == "regression":
-        return f"whose mean {target} is {number(label.mean())}, with a standard deviation of " + (
-            number(label.std())
+        spread, scale = number(label.std()), number(evidence.task.scale)
+        return (
+            f"whose mean {target} is {number(label.mean())}, its standard deviation {spread}. The "
+            f"last two columns are in units of {scale}, that of the training rows, the first of "
+            "them in its square"
         )
     if evidence.task.classes:
         rates = zip(evidence.task.classes, evidence.task.constant(label), strict=True)

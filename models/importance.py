@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from data.params import Importance as Settings
 from data.params import Params
+from data.task import Task
 from data.windows import Labelled
 from models.artifact import Artifact
 from models.bootstrap import Interval, block_bootstrap
@@ -104,7 +105,7 @@ def to_json(found: Sequence[FieldImportance]) -> str:
     return json.dumps([{**asdict(one), "share": parts[one.field]} for one in found], indent=1)
 
 
-def figure(found: Sequence[FieldImportance]) -> Figure:
+def figure(found: Sequence[FieldImportance], task: Task) -> Figure:
     """Bars with their intervals, the largest on top."""
     ranked = found[::-1]
     drawn, axes = plt.subplots(figsize=(6, 0.25 * len(ranked) + 1), layout="constrained")
@@ -112,6 +113,6 @@ def figure(found: Sequence[FieldImportance]) -> Figure:
     low, high = (np.array([getattr(one.loss, end) for one in ranked]) for end in ("low", "high"))
     spread = np.maximum([values - low, high - values], 0)
     axes.barh([one.field for one in ranked], values, xerr=spread, ecolor="grey")
-    axes.set(xlabel="loss that shuffling the field adds")
+    axes.set(xlabel=f"{task.loss} that shuffling the field adds")
     plt.close(drawn)
     return drawn
