@@ -126,7 +126,7 @@ def _case(
         problem=project.problem,
         challenger=challenger,
         champion=artifact.load(project.registry.folder(champion)),
-        seen=Seen(window, rows, len(rows), base.model.features, shift.partitions),
+        seen=Seen(window, rows, len(rows), base.model.task, base.model.features, shift.partitions),
         holdout=rows,
         scores={},
         params=params.gates,
