@@ -7,6 +7,7 @@ from pathlib import Path
 from prefect import flow
 
 from bento import experiment, gateway, package, rollout
+from bento.contract import Contract
 from bento.package import Package
 from bento.slots import Slot
 from data.errors import EvergreenError
@@ -130,6 +131,7 @@ def _deploy(project: Project, version: Version) -> Slot:
         rollout.deploy,
         serving,
         built,
+        Contract.load(artefact),
         golden["rows"],
         golden["probabilities"],
         smoke_rows=settings.smoke_rows,
