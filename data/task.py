@@ -12,11 +12,14 @@ that reduce a ranking to those of two outcomes.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from data.errors import EvergreenError
+
+if TYPE_CHECKING:  # the server has no pandas
+    import pandas as pd
 
 Kind = Literal["binary", "multiclass", "regression"]
 EPSILON = 1e-7
@@ -77,6 +80,21 @@ class Task:
         """What people call the mean of `losses`."""
         return "squared error / 2" if self.kind == "regression" else "log loss"
 
+    @property
+    def answer(self) -> str:
+        """What an answer consists of, and the name of its columns."""
+        return "prediction" if self.kind == "regression" else "probability"
+
+    @property
+    def answers(self) -> str:
+        """Several of them."""
+        return "predictions" if self.kind == "regression" else "probabilities"
+
+    @property
+    def unit(self) -> str:
+        """Of a level that is off, as people read it."""
+        return "standard deviations" if self.kind == "regression" else "log odds"
+
     def columns(self, name: str) -> tuple[str, ...]:
         """The columns of a table that hold an answer: `name`, or `name.<class>` for each class."""
         return tuple(f"{name}.{each}" for each in self.classes) or (name,)
@@ -86,7 +104,7 @@ class Task:
         parts = score.T if self.classes else [score]
         return dict(zip(self.columns(name), parts, strict=True))
 
-    def take(self, table: Mapping[str, Any], name: str) -> np.ndarray:
+    def take(self, table: "Mapping[str, Any] | pd.DataFrame", name: str) -> np.ndarray:
         """The answer that `put` put into the columns of a frame or mapping."""
         parts = [np.asarray(table[column]) for column in self.columns(name)]
         return np.column_stack(parts) if self.classes else parts[0]

@@ -8,6 +8,7 @@ from prefect import flow
 from data.digests import canonical_json, write_atomically
 from data.errors import EvergreenError
 from data.periods import Period
+from data.task import BINARY, Task
 from data.verdicts import Finding, Verdict, find
 from flows import announce, governor, publish
 from flows.governor import Record
@@ -27,7 +28,7 @@ class MonitorReport:
 
     Attributes:
         trained: the version whose training the champion's is; another one if it is recalibrated.
-        made_at: UTC, ISO text.
+        made_at: UTC, ISO text; task: of the model.
     """
 
     period: str
@@ -37,6 +38,7 @@ class MonitorReport:
     findings: tuple[Finding, ...]
     decision: Decision
     made_at: str
+    task: Task = BINARY
 
     @property
     def unknown(self) -> list[Finding]:
@@ -124,6 +126,7 @@ def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
         findings=seen.findings,
         decision=decide(history, learned_until, params, attempts, learned),
         made_at=governor.now(),
+        task=model.task,
     )
 
 

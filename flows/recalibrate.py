@@ -80,7 +80,8 @@ def judge(project: Project, as_of: str | None, cause: str, by: str | None) -> Ju
     number, partitions = base.version.number, project.partitions
     given = (base.model, number, project.problem, partitions, project.params, moment)
     learned = step(shifted.find, *given)
-    print(learned.shift.message)
+    said = learned.shift.message(base.model.task)
+    print(said)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         digest = shifted.write(base.model, learned.shift, folder / "artefact")
@@ -97,7 +98,7 @@ def judge(project: Project, as_of: str | None, cause: str, by: str | None) -> Ju
             **project.lineage(code, step(project.record, "recalibrate")),
             **{name: base.version.tags.get(name, "unknown") for name in TAKEN_OVER},
             RECALIBRATED_FROM: number,
-            "calibration": learned.shift.message,
+            "calibration": said,
             "as_of": chosen,
             "cause": cause,
             "author": made_by,
@@ -152,7 +153,9 @@ def _keep(
         Evidence(case.challenger, case.problem, held, scores, report, (), tags, params)
     )
     name = f"recalibrate {tags['as_of']}"
-    table = pd.DataFrame({KEY: held.keys, "day": held.day, "label": held.label, **scores})
+    columns = [base.task.put(title, score) for title, score in scores.items()]
+    told = {name: values for part in columns for name, values in part.items()}
+    table = pd.DataFrame({KEY: held.keys, "day": held.day, "label": held.label, **told})
     run_id = tracking.log_training(
         project.registry.tracking,
         name=name,

@@ -19,7 +19,7 @@ from data.periods import Period, span
 from data.verdicts import Finding, Verdict, find
 from flows.project import Project
 from flows.watched import Evidence
-from models import concept, monitors, serving_monitors
+from models import concept, estimated, levels, monitors, serving_monitors
 from models.artifact import Artifact
 from models.governor import Watched
 from models.serving_monitors import Replayed, Traffic
@@ -103,7 +103,7 @@ def skew(evidence: Evidence, _: Finding | None) -> Finding:
         chosen[KEY].to_numpy(),
         logged,
         model.matrix(to_columns(chosen, project.problem.fields)),
-        chosen["probability"].to_numpy(dtype=float),
+        model.task.take(chosen, model.task.answer),
         model.predict(logged),
     )
     return serving_monitors.skew(
@@ -164,10 +164,15 @@ def model_age(evidence: Evidence, _: Finding | None) -> Finding:
 
 def concept_drift(evidence: Evidence, _: Finding | None) -> Finding:
     """Monitor `concept_drift`."""
-    params, reference = evidence.project.params.monitor, evidence.model.reference
-    return concept.concept_drift(
-        reference.daily, evidence.daily, params.false_alarm_rate, params.minimum_rows
-    )
+    params, model = evidence.project.params.monitor, evidence.model
+    given = (params.false_alarm_rate, params.minimum_rows, model.task)
+    return concept.concept_drift(model.reference.daily, evidence.daily, *given)
+
+
+def estimated_quality(evidence: Evidence, _: Finding | None) -> Finding:
+    """Monitor `estimated_quality`."""
+    minimum, model = evidence.project.params.monitor.minimum_rows, evidence.model
+    return estimated.estimated_quality(model.reference, evidence.scores, minimum, model.task)
 
 
 Ask = Callable[[Evidence, Finding | None], Finding]
@@ -175,13 +180,11 @@ MONITORS: dict[str, Ask] = {
     soundness.CONTRACT: contract,
     drift.FEATURE_DRIFT: lambda evidence, _: evidence.drift.finding(),
     drift.SCORE_DRIFT: lambda evidence, last: evidence.drift.score_finding(last),
-    monitors.ESTIMATED: lambda evidence, _: monitors.estimated_quality(
-        evidence.model.reference, evidence.scores, evidence.project.params.monitor.minimum_rows
-    ),
+    estimated.ESTIMATED: estimated_quality,
     monitors.QUALITY: lambda evidence, last: monitors.quality(
         evidence.judged, evidence.model.reference, evidence.project.params, last
     ),
-    monitors.CALIBRATION: lambda evidence, last: monitors.calibration(
+    levels.CALIBRATION: lambda evidence, last: levels.calibration(
         evidence.judged, evidence.model.reference, evidence.project.params.monitor, last
     ),
     concept.CONCEPT_DRIFT: concept_drift,

@@ -34,6 +34,7 @@ from data.fields import Field
 from data.params import Params
 from data.problem import Problem
 from data.reference import Reference
+from data.task import BINARY, Task
 from data.windows import Labelled, Windows
 from models import graphs
 from models.calibrate import Calibration
@@ -101,6 +102,7 @@ class Artifact:
     reference: Reference
     training: Mapping[str, Any]
     predict: Callable[[np.ndarray], np.ndarray]
+    task: Task = BINARY
 
     def matrix(self, columns: Columns) -> np.ndarray:
         """The features of raw columns, shape (n, features)."""
@@ -257,6 +259,7 @@ def load(folder: Path) -> Artifact:
         reference=Reference.from_json(json.loads((folder / "reference.json").read_text())),
         training=training,
         predict=_predict(folder, training),
+        task=Task.from_json(contract["task"]) if "task" in contract else BINARY,
     )
 
 

@@ -146,7 +146,7 @@ def rescaled(model: onnx.ModelProto, slope: float, shift: float) -> None:
         values[:] = [slope * value + change for value in values]
 
 
-def moved(model: onnx.ModelProto, shift: float) -> None:
+def moved(model: onnx.ModelProto, shift: Any) -> None:
     """Add `shift` to the log odds of any graph that this module or XGBoost's converter makes."""
     nodes = {node.op_type: node for node in model.graph.node}
     if "TreeEnsembleClassifier" in nodes:

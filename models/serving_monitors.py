@@ -20,7 +20,8 @@ class Replayed:
     Attributes:
         names: of the features; keys: of the events, shape (n,).
         logged, partition: features of the rows as sent and as ingested, shape (n, features).
-        answered: probabilities that were sent; again: those of the logged rows now, shape (n,).
+        answered: what was sent; again: what the logged rows get now; shape (n,) or (n, classes).
+        scale: of an answer, by which the tolerance counts.
     """
 
     names: tuple[str, ...]
@@ -29,12 +30,13 @@ class Replayed:
     partition: np.ndarray
     answered: np.ndarray
     again: np.ndarray
+    scale: float = 1.0
 
 
 def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
     """Whether what was served is what training would have computed.
 
-    Any probability that differs by more than `tolerance` is an alarm; features have to be equal to
+    Any answer that differs by more than `tolerance` is an alarm; features have to be equal to
     the bit in all but a small share of rows, for rows may be restated after they were served.
     """
     rows = len(found.keys)
@@ -44,7 +46,8 @@ def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
     other = (found.logged != found.partition) & ~(
         np.isnan(found.logged) & np.isnan(found.partition)
     )
-    differs, gap = other.any(axis=1), np.abs(found.answered - found.again)
+    differs, gap = other.any(axis=1), np.abs(found.answered - found.again) / found.scale
+    gap = gap if gap.ndim == 1 else gap.max(axis=1)
     wrong = ~(gap <= tolerance)
     columns = {n: int(c) for n, c in zip(found.names, other.sum(axis=0), strict=True) if c}
     value = float(max(differs.mean(), wrong.mean()))
@@ -58,7 +61,7 @@ def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
         reason += ", ".join(f"{name} in {count}" for name, count in columns.items())
     else:
         verdict = Verdict.OK
-        reason = f"{rows} answers, each with the features and the probability of training's path"
+        reason = f"{rows} answers, each with the features and the answer of training's path"
     evidence = {
         "columns": columns,
         "answers": int(wrong.sum()),
@@ -99,7 +102,9 @@ def endpoint(found: Traffic, params: Monitor) -> Finding:
         days = ", ".join(found.silent_days)
         said.append(f"no answer of {days} is in the log, of other days there are some")
     if degraded > params.error_share:
-        said.append(f"{degraded:.1%} of answers are degraded (the base rate, not the model's)")
+        said.append(
+            f"{degraded:.1%} of answers are degraded (the training rows' constant, not the model's)"
+        )
     if errors > params.error_share:
         said.append(f"{errors:.1%} of requests failed")
     if found.slow is not None and found.slow > params.latency_seconds:
