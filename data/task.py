@@ -12,14 +12,11 @@ that reduce a ranking to those of two outcomes.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from data.errors import EvergreenError
-
-if TYPE_CHECKING:  # the server has no pandas
-    import pandas as pd
 
 Kind = Literal["binary", "multiclass", "regression"]
 EPSILON = 1e-7
@@ -95,6 +92,17 @@ class Task:
         """Of a level that is off, as people read it."""
         return "standard deviations" if self.kind == "regression" else "log odds"
 
+    def gap(self, found: np.ndarray, wanted: np.ndarray) -> float:
+        """The largest difference of two copies' answers; of numbers, in units of their size."""
+        return float(self.gaps(found, wanted).max())
+
+    def gaps(self, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The same of each row, shape (n,)."""
+        differ = np.abs(found - wanted)
+        if self.kind == "regression":
+            return np.asarray(differ / (self.scale + np.abs(wanted)))
+        return np.asarray(differ.max(axis=1) if self.classes else differ)
+
     def columns(self, name: str) -> tuple[str, ...]:
         """The columns of a table that hold an answer: `name`, or `name.<class>` for each class."""
         return tuple(f"{name}.{each}" for each in self.classes) or (name,)
@@ -104,7 +112,7 @@ class Task:
         parts = score.T if self.classes else [score]
         return dict(zip(self.columns(name), parts, strict=True))
 
-    def take(self, table: "Mapping[str, Any] | pd.DataFrame", name: str) -> np.ndarray:
+    def take(self, table: Any, name: str) -> np.ndarray:
         """The answer that `put` put into the columns of a frame or mapping."""
         parts = [np.asarray(table[column]) for column in self.columns(name)]
         return np.column_stack(parts) if self.classes else parts[0]
@@ -201,6 +209,11 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def of_contract(cls, contract: Mapping[str, Any]) -> "Task":
+        """The task of an artefact's contract.json, which names it unless it is binary."""
+        return cls.from_json(contract["task"]) if "task" in contract else BINARY
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Task":

@@ -105,6 +105,7 @@ def skew(evidence: Evidence, _: Finding | None) -> Finding:
         model.matrix(to_columns(chosen, project.problem.fields)),
         model.task.take(chosen, model.task.answer),
         model.predict(logged),
+        model.task,
     )
     return serving_monitors.skew(
         found, project.params.release.smoke_tolerance, project.params.monitor

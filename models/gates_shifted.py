@@ -89,7 +89,7 @@ def same_model(challenger: Artifact, base: Artifact) -> Verdict:
     said = dict(challenger.training)
     recorded = said.pop(RECORD, {})
     graph = onnx.load(str(base.folder / "model.onnx"))
-    graphs.moved(graph, recorded.get("shift", 0.0))
+    graphs.moved(graph, np.asarray(recorded.get("shift", 0.0)), base.task)
     checks = {
         "training.json": said == dict(base.training),
         "the base": recorded.get("digest") == base.digest,

@@ -7,6 +7,7 @@ import numpy as np
 
 from data.labels import Coverage
 from data.monitor_params import Monitor
+from data.task import Task
 from data.verdicts import Finding, Verdict
 
 SKEW, ENDPOINT, LABEL_ARRIVAL, MODEL_AGE = "skew", "endpoint", "label_arrival", "model_age"
@@ -21,7 +22,7 @@ class Replayed:
         names: of the features; keys: of the events, shape (n,).
         logged, partition: features of the rows as sent and as ingested, shape (n, features).
         answered: what was sent; again: what the logged rows get now; shape (n,) or (n, classes).
-        scale: of an answer, by which the tolerance counts.
+        task: of the answers, whose `gaps` the tolerance is for.
     """
 
     names: tuple[str, ...]
@@ -30,7 +31,7 @@ class Replayed:
     partition: np.ndarray
     answered: np.ndarray
     again: np.ndarray
-    scale: float = 1.0
+    task: Task
 
 
 def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
@@ -46,8 +47,7 @@ def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
     other = (found.logged != found.partition) & ~(
         np.isnan(found.logged) & np.isnan(found.partition)
     )
-    differs, gap = other.any(axis=1), np.abs(found.answered - found.again) / found.scale
-    gap = gap if gap.ndim == 1 else gap.max(axis=1)
+    differs, gap = other.any(axis=1), found.task.gaps(found.answered, found.again)
     wrong = ~(gap <= tolerance)
     columns = {n: int(c) for n, c in zip(found.names, other.sum(axis=0), strict=True) if c}
     value = float(max(differs.mean(), wrong.mean()))

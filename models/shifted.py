@@ -146,7 +146,7 @@ def write(base: Artifact, shift: Shift, folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(base.folder, folder, ignore=shutil.ignore_patterns(digests.MANIFEST))
     graph = onnx.load(str(base.folder / "model.onnx"))
-    graphs.moved(graph, shift.value)
+    graphs.moved(graph, shift.margin, base.task)
     (folder / "model.onnx").write_bytes(graphs.to_bytes(graph))
     golden = json.loads((base.folder / "golden.json").read_text())
     answered = np.array(golden["probabilities"])

@@ -156,7 +156,7 @@ def replayed(rows=400):
     logged[::7, 1] = np.nan
     keys = np.array([f"k{i}" for i in range(rows)], dtype=object)
     score = random.random(rows)
-    return Replayed(("x", "y"), keys, logged, logged.copy(), score, score + 1e-8)
+    return Replayed(("x", "y"), keys, logged, logged.copy(), score, score + 1e-8, BINARY)
 
 
 def test_skew_is_exact_and_missing_equals_missing(params):
