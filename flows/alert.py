@@ -6,13 +6,13 @@ from prefect import flow
 
 from data.errors import EvergreenError
 from flows.project import Project
-from flows.reports import newest_report, silence
+from flows.reports import newest, silence
 from flows.steps import show
 
 
 def stopped(project: Project, at: datetime) -> str | None:
     """What is known of the monitor's silence; None if it has watched lately."""
-    if newest_report(project) is None:
+    if newest(project) is None:
         return "no run of the monitor has completed for eight days: look at its schedule in the UI"
     return silence(project, at)
 

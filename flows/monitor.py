@@ -13,7 +13,7 @@ from data.verdicts import Finding, Verdict, find
 from flows import announce, governor, publish
 from flows.governor import Record
 from flows.project import Project
-from flows.reports import folder, newest_report, reports
+from flows.reports import folder, newest, reports
 from flows.steps import Outcome, show, step
 from flows.watch import watch
 from models import artifact
@@ -148,11 +148,11 @@ def _history(project: Project, champion: Version, before: Period) -> list[Watche
 
 def watched_already(project: Project) -> str | None:
     """Why a scheduled run has nothing to do: the newest period was watched, labels and all."""
-    newest, report = project.newest_labelled(), newest_report(project)
-    if report is None or Period.parse(report["period"]) < newest:
+    wanted, report = project.newest_labelled(), newest(project)
+    if report is None or Period.parse(report.week.period) < wanted:
         return None
-    said = report["decision"]
-    return f"nothing to do: {newest} was watched already ({said['action']}, {said['reason']})"
+    said = report.week
+    return f"nothing to do: {wanted} was watched already ({said.action}, {said.reason})"
 
 
 @flow(name="monitor", flow_run_name="monitor {period}", log_prints=True)

@@ -22,7 +22,7 @@ from flows.watched import Evidence
 from models import concept, estimated, levels, monitors, serving_monitors
 from models.artifact import Artifact
 from models.governor import Watched
-from models.serving_monitors import Replayed, Traffic
+from models.serving_monitors import Counted, Replayed, Traffic
 from models.version import Version
 
 SKEW_ROWS = 20_000  # of a period, evenly spaced
@@ -112,8 +112,8 @@ def skew(evidence: Evidence, _: Finding | None) -> Finding:
     )
 
 
-def endpoint(evidence: Evidence, _: Finding | None) -> Finding:
-    """Monitor `endpoint`: the log of the period, and the counters of what runs now."""
+def endpoint(evidence: Evidence, last: Finding | None) -> Finding:
+    """Monitor `endpoint`: the log of the period, and what was counted since the one before."""
     served, moment = evidence.served, evidence.project.problem.event_time
     days, answered = (frame[moment].dt.date for frame in (evidence.rows, served))
     silent = sorted(set(days) - set(answered)) if len(served) else []
@@ -122,29 +122,28 @@ def endpoint(evidence: Evidence, _: Finding | None) -> Finding:
         len(served),
         int(served["degraded"].sum()),
         tuple(map(str, silent)),
-        *_counted(evidence.project),
-    )
+    ).counting(_counted(evidence.project), last)
     return serving_monitors.endpoint(found, evidence.project.params.monitor)
 
 
-def _counted(project: Project) -> tuple[int | None, int, float | None]:
-    """Requests, errors and the ninth decile of seconds of the slots in use since they began."""
+def _counted(project: Project) -> dict[str, Counted]:
+    """The counters of the slots in use, by slot; nothing if one cannot be read."""
     serving = project.settings.serving
     try:
         used = [slot for slot, release in gateway.load(serving).slots.items() if release]
-        reading = observe.read(serving, datetime.now(UTC), used)
+        found = observe.read(serving, datetime.now(UTC), used).slots if used else {}
     except (EvergreenError, OSError):
-        return None, 0, None
-    if not used:
-        return None, 0, None
-    slots = reading.slots.values()
-    requests = sum(sum(slot.statuses.values()) + slot.lost for slot in slots)
-    errors = sum(n for slot in slots for s, n in slot.statuses.items() if s >= 500)
-    errors += sum(slot.lost for slot in slots)
-    answered = sum(slot.answered for slot in slots)
-    bounds = sorted({bound for slot in slots for bound in slot.at_most})
-    within = (b for b in bounds if sum(slot.at_most[b] for slot in slots) >= 0.9 * answered)
-    return requests, errors, next(within, float("inf")) if answered else None
+        return {}
+    return {
+        slot: Counted(
+            counted.started,
+            sum(counted.statuses.values()) + counted.lost,
+            sum(n for s, n in counted.statuses.items() if s >= 500) + counted.lost,
+            counted.answered,
+            {str(bound): many for bound, many in counted.at_most.items()},
+        )
+        for slot, counted in found.items()
+    }
 
 
 def label_arrival(evidence: Evidence, _: Finding | None) -> Finding:

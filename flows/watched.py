@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -114,11 +115,16 @@ class Evidence:
             parts.append(tally.residuals(label, task.take(both, task.answer), day, task))
         return tally.joined(parts)
 
-    def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:
+    @cached_property
+    def folder(self) -> Path:
+        """The serving folder, its closed log files archived."""
         folder = self.project.settings.serving.folder
         predictions.archive(folder)
+        return folder
+
+    def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:
         wanted = ["logged_at", KEY, *columns]
-        found = predictions.table(folder, wanted, start, self.period.end, versions)
+        found = predictions.table(self.folder, wanted, start, self.period.end, versions)
         told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
         return told.drop_duplicates(KEY, keep="last")[[KEY, *columns]].astype({KEY: "str"})
 

@@ -1,7 +1,8 @@
 """Monitors of serving: skew, the endpoint, labels that do not come, age; pure functions."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -72,15 +73,43 @@ def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What a slot's process has counted; `started` tells one process from the next.
+
+    Attributes:
+        at_most: seconds, as text -> answers that took no longer.
+    """
+
+    started: float
+    requests: int
+    errors: int
+    answered: int
+    at_most: Mapping[str, int]
+
+    def since(self, before: Mapping[str, Any] | None) -> "Counted":
+        """What was counted after an earlier reading of the same process."""
+        if before is None or before["started"] != self.started:
+            return self
+        return Counted(
+            self.started,
+            max(self.requests - before["requests"], 0),
+            max(self.errors - before["errors"], 0),
+            max(self.answered - before["answered"], 0),
+            {s: max(n - before["at_most"].get(s, 0), 0) for s, n in self.at_most.items()},
+        )
+
+
+@dataclass(frozen=True)
 class Traffic:
     """What the log and the counters say of the endpoint.
 
     Attributes:
         events: of the period; answered: those with an answer in the log; degraded: of them.
         silent_days: days of the period with events, none of which was answered.
-        requests, errors: that were counted since the processes began; None if nobody could be
-            asked.
-        slow: the ninth decile of the time to answer, seconds.
+        requests, errors: that were counted since the period before was watched, or the processes
+            began; None if nobody could be asked.
+        slow: the ninth decile of the time to answer, seconds; infinite beyond what is measured.
+        counters: by slot, as they stand: what the next period is counted from.
     """
 
     events: int
@@ -90,11 +119,31 @@ class Traffic:
     requests: int | None = None
     errors: int = 0
     slow: float | None = None
+    counters: Mapping[str, Counted] = field(default_factory=dict)
+
+    def counting(self, now: Mapping[str, Counted], last: Finding | None) -> "Traffic":
+        """With what was counted since the period before was watched; `now` is by slot."""
+        before = last.evidence.get("counters", {}) if last else {}
+        own = [counted.since(before.get(slot)) for slot, counted in now.items()]
+        if not own:
+            return self
+        answered = sum(each.answered for each in own)
+        bounds = sorted({bound for each in own for bound in each.at_most}, key=float)
+        within = (b for b in bounds if sum(e.at_most.get(b, 0) for e in own) >= 0.9 * answered)
+        return replace(
+            self,
+            requests=sum(each.requests for each in own),
+            errors=sum(each.errors for each in own),
+            slow=float(next(within, "inf")) if answered else None,
+            counters=now,
+        )
 
 
 def endpoint(found: Traffic, params: Monitor) -> Finding:
     """Whether the endpoint answers: errors, latency, degraded answers, gaps in the log."""
     evidence = asdict(found)
+    if found.slow == float("inf"):  # JSON has none
+        evidence["slow"] = "longer than was measured"
     degraded = found.degraded / found.answered if found.answered else 0.0
     errors = found.errors / found.requests if found.requests else 0.0
     said = []

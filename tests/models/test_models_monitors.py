@@ -14,7 +14,7 @@ from data.verdicts import Verdict
 from models import concept, estimated, levels, monitors, serving_monitors, tally
 from models.monitors import Judged
 from models.quality import measure
-from models.serving_monitors import Replayed, Traffic
+from models.serving_monitors import Counted, Replayed, Traffic
 
 WEEKS, ROWS = 16, 1400
 GROUPS = np.array(["a", "b", "c", "d"], dtype=object)
@@ -189,6 +189,26 @@ def test_skew_is_exact_and_missing_equals_missing(params):
 def test_the_endpoint_is_judged_by_log_and_counters(params, change, verdict):
     traffic = replace(Traffic(1000, 900, 0, (), 1200, 0, 0.01), **change)
     assert serving_monitors.endpoint(traffic, params.monitor).verdict is verdict
+
+
+def test_errors_and_latency_are_those_since_the_period_before(params):
+    def counted(started, requests, errors, slow):
+        return {"blue": Counted(started, requests, errors, requests, {"0.1": requests - slow})}
+
+    def said(now, last=None):
+        traffic = Traffic(1000, 900, 0, ()).counting(now, last)
+        found = serving_monitors.endpoint(traffic, params.monitor)
+        return replace(found, evidence=json.loads(canonical_json(found.evidence)))
+
+    first = said(counted(1.0, 1000, 30, 200))
+    assert first.verdict is Verdict.ALARM and "3.0% of requests failed" in first.reason
+    assert first.evidence["slow"] == "longer than was measured"
+    second = said(counted(1.0, 2000, 31, 210), first)
+    assert second.verdict is Verdict.OK and second.evidence["requests"] == 1000
+    assert second.evidence["slow"] == 0.1, "the second thousand was fast"
+    again = said(counted(2.0, 2000, 60, 0), second)
+    assert again.evidence["requests"] == 2000, "another process counts from nought"
+    assert said({}).verdict is Verdict.UNKNOWN
 
 
 def test_labels_that_do_not_come_and_age(params):
