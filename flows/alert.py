@@ -7,7 +7,7 @@ from prefect import flow
 from data.errors import EvergreenError
 from flows import troubles
 from flows.project import Project
-from flows.reports import newest_report, silence
+from flows.reports import newest, silence
 from flows.steps import Outcome, show
 
 
@@ -17,7 +17,7 @@ def stopped(project: Project, at: datetime, expected: bool = False) -> str | Non
     Args:
         expected: whether a run of it was due, so that no report at all is silence, too.
     """
-    if newest_report(project) is None:
+    if newest(project) is None:
         if not expected:
             return None
         return "no run of the monitor has completed for eight days: look at its schedule in the UI"

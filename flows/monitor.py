@@ -9,12 +9,13 @@ from prefect import flow
 from data.digests import canonical_json, write_atomically
 from data.errors import EvergreenError
 from data.periods import Period
+from data.task import BINARY, Task
 from data.verdicts import Finding, Verdict, find
 from flows import announce, governor, publish, troubles
 from flows.forms import PeriodName, run_name
 from flows.governor import Record
 from flows.project import Project
-from flows.reports import folder, newest_report, reports
+from flows.reports import folder, newest, reports
 from flows.steps import Outcome, patient, show
 from flows.watch import watch
 from models import artifact
@@ -29,7 +30,7 @@ class MonitorReport:
 
     Attributes:
         trained: the version whose training the champion's is; another one if it is recalibrated.
-        made_at: UTC, ISO text.
+        made_at: UTC, ISO text; task: of the model.
     """
 
     period: str
@@ -39,6 +40,7 @@ class MonitorReport:
     findings: tuple[Finding, ...]
     decision: Decision
     made_at: str
+    task: Task = BINARY
 
     @property
     def unknown(self) -> list[Finding]:
@@ -128,6 +130,7 @@ def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
         findings=seen.findings,
         decision=decide(history, learned_until, params, attempts, learned),
         made_at=governor.now(),
+        task=model.task,
     )
 
 
@@ -149,11 +152,11 @@ def _history(project: Project, champion: Version, before: Period) -> list[Watche
 
 def watched_already(project: Project) -> str | None:
     """Why a scheduled run has nothing to do: the newest period was watched, labels and all."""
-    newest, report = project.newest_labelled(), newest_report(project)
-    if report is None or Period.parse(report["period"]) < newest:
+    wanted, report = project.newest_labelled(), newest(project)
+    if report is None or Period.parse(report.week.period) < wanted:
         return None
-    said = report["decision"]
-    return f"nothing to do: {newest} was watched already ({said['action']}, {said['reason']})"
+    said = report.week
+    return f"nothing to do: {wanted} was watched already ({said.action}, {said.reason})"
 
 
 @flow(

@@ -81,7 +81,8 @@ def judge(project: Project, as_of: str | None, cause: str, by: str | None) -> Ju
     number, partitions = base.version.number, project.partitions
     given = (base.model, number, project.problem, partitions, project.params, moment)
     learned = step(shifted.find, *given)
-    print(learned.shift.message)
+    said = learned.shift.message(base.model.task)
+    print(said)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         digest = shifted.write(base.model, learned.shift, folder / "artefact")
@@ -98,7 +99,7 @@ def judge(project: Project, as_of: str | None, cause: str, by: str | None) -> Ju
             **project.lineage(code, step(project.record, "recalibrate")),
             **{name: base.version.tags.get(name, "unknown") for name in TAKEN_OVER},
             RECALIBRATED_FROM: number,
-            "calibration": learned.shift.message,
+            "calibration": said,
             "as_of": chosen,
             "cause": cause,
             "author": made_by,
