@@ -19,6 +19,7 @@ from data.contracts import KEY
 from data.digests import write_atomically
 from data.errors import EvergreenError
 from data.labels import known
+from flows import troubles
 from flows.approval import NotPromotedError
 from flows.owner import act
 from flows.project import Project
@@ -189,7 +190,9 @@ def send_back(project: Project, version: Version, reason: str, by: str | None) -
 def mark(project: Project, version: Version, reason: str, by: str | None) -> None:
     """Registry and ledger say that a version was sent back, and why."""
     project.registry.tag(version, {"aborted": reason[:4000]})
-    project.registry.record(Kind.ABORTED, version, act(project.settings, reason, by))
+    done = act(project.settings, reason, by)
+    project.registry.record(Kind.ABORTED, version, done)
+    troubles.sent_back(project, version.number, reason, done.at)
 
 
 def clear(project: Project, by: str | None = None) -> str | None:
