@@ -73,6 +73,8 @@ def read_file(path: Path, problem: Problem) -> pd.DataFrame:
     if path.suffix not in (".parquet", ".csv"):
         raise EvergreenError(f"{path}: a batch comes as .parquet or .csv, not {path.suffix!r}")
     try:
+        if problem.read_file and path.exists():
+            return problem.read_file(path)
         return pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, problem)
     except FileNotFoundError as error:
         raise EvergreenError(f"{path} is not there") from error

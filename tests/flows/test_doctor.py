@@ -233,13 +233,17 @@ def test_a_problem_that_cannot_be_imported_and_parameters_that_cannot_be_read(tm
     (tmp_path / "data").symlink_to(ROOT / "data")
     content = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(content.replace("data/flights.py", "data/nowhere.py"))
-    expect(doctor_home.parameters(tmp_path), Level.OK, "data/nowhere.py")
-    found = doctor_home.problem(doctor_home.importing(tmp_path))
+    expect(doctor_home.parameters(tmp_path / "params.yaml"), Level.OK, "data/nowhere.py")
+    found = doctor_home.problem(doctor_home.importing(tmp_path, tmp_path / "params.yaml"))
     expect(found, Level.FAIL, "data/nowhere.py", "PROBLEM")
     (tmp_path / "params.yaml").write_text(f"{content}\nspeed: 3\n")
-    expect(doctor_home.parameters(tmp_path), Level.FAIL, "speed")
-    expect(doctor_home.problem(doctor_home.importing(tmp_path)), Level.WARN, "params.yaml")
-    expect(doctor_home.tree(tmp_path), Level.WARN, "never serves")
+    expect(doctor_home.parameters(tmp_path / "params.yaml"), Level.FAIL, "speed")
+    expect(
+        doctor_home.problem(doctor_home.importing(tmp_path, tmp_path / "params.yaml")),
+        Level.WARN,
+        "params.yaml",
+    )
+    expect(doctor_home.tree(tmp_path, tmp_path / "params.yaml"), Level.WARN, "never serves")
 
 
 def test_the_command_writes_nothing_needs_little_and_fails_by_its_exit_code(tmp_path):
