@@ -23,6 +23,7 @@ from data.timing import Timing, timing
 
 MANY = 30  # values from which on a text is known by its past rate
 SLICES = 3
+SLICE_ROWS = 1000  # with fewer a slice is odd by chance
 ARRIVAL = "arrival"
 
 
@@ -97,7 +98,7 @@ def draft(name: str, asked: Asked) -> Draft:
     features = _features(table, fields, described, told, when)
     found = _found(chosen, described, left, alone, when.key)
     said = [*_warnings(chosen, described, left), *told.said, *when.said]
-    slices = _slices(fields, features, described, table)
+    slices = _slices(fields, features, described, table, when)
     return Draft(
         name, chosen, table, told, when, features, slices, found, tuple(said)
     )  # fmt: skip
@@ -223,16 +224,18 @@ def _slices(
     features: tuple[Feature, ...],
     described: Mapping[str, Described],
     table: Table,
+    when: Timing,
 ) -> tuple[str, ...]:
-    """Texts of few values, and a part of the time."""
+    """Texts of few values and the day of the week, where there are rows to judge each value by."""
+    most = min(when.usual * len(when.learned) // SLICE_ROWS, MANY)
     few = [
         (described[table.columns.get(f.name, f.name)].distinct, f.name)
         for f in fields
         if f.kind == "text"
     ]
-    texts = [name for distinct, name in sorted(few) if 2 <= distinct <= MANY]
-    parts = [f.name for f in features if isinstance(f, CalendarPart)]
-    return (*texts[: SLICES - 1], *parts[:1])
+    texts = [name for distinct, name in sorted(few) if 2 <= distinct <= most]
+    parts = [f.name for f in features if isinstance(f, CalendarPart) and f.part == "weekday"]
+    return (*texts[: SLICES - 1], *(parts if most >= 7 else ()))
 
 
 def _found(

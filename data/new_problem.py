@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from data.digests import write_atomically
-from data.draft import Draft
+from data.draft import SLICE_ROWS, Draft
 from data.drafted import to_python
 from data.errors import EvergreenError
 from data.params import load_params
@@ -103,6 +103,7 @@ def parameters(draft: Draft) -> dict[str, Any]:
         "hist_gradient_boosting.min_samples_leaf": int(min(100, max(rows // 300, 10))),
         "rolling.minimum_periods": rolling,
         "gates.minimum_rows": judged,
+        "gates.slice_past_rows": SLICE_ROWS,
         "gates.parity_rows": int(min(4000, max(judged, 100))),
         "gates.single_field_auc": round(min(max(0.67, draft.alone + 0.05), 0.99), 2),
         "monitor.minimum_rows": max(min(300, int(0.5 * usual)), 30),

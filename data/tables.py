@@ -24,6 +24,7 @@ from data.periods import Frequency, Period
 from data.table_files import Form, columns_of, frames, place, stamp
 
 OUTCOME = "outcome"
+PLACE = "\0place"  # of a row in the table; no column is called so
 PLAIN = Form()
 ORIGIN = datetime(2001, 1, 1)  # a Monday: where the weeks of a table without time begin
 
@@ -68,7 +69,7 @@ class Table:
         source, parts = place(self.path), []
         wanted = self._wanted(source)
         for first, part in frames(source, self.form, wanted, self._around(source, period)):
-            numbered = part.assign(**{KEY: np.arange(first, first + len(part))})
+            numbered = part.assign(**{PLACE: np.arange(first, first + len(part))})
             parts.append(numbered[self._inside(numbered, period)])
         return self._shaped(pd.concat(parts, ignore_index=True))
 
@@ -81,10 +82,15 @@ class Table:
         names = columns_of(path, self.form)
         parts = [part for _, part in frames(path, self.form, names)]
         batch = pd.concat(parts, ignore_index=True)
-        named = {KEY} <= set(names) or {*self.key} <= set(names)
+        named = self._names_events(names) or {*self.key} <= set(names)
         if named and not {self._column(self.time)} <= set(names) - set(self.key):
             return self._labels_alone(batch)
         return self._shaped(batch.drop(columns=[n for n in self.left_out if n in names]))
+
+    def _names_events(self, names: Iterable[str]) -> bool:
+        """Whether a column `key` is not the table's own, but what Evergreen calls an event."""
+        mine = {self.target, *self.key, *(self._column(each.name) for each in self.fields)}
+        return KEY in names and KEY not in mine
 
     def prepare(self, batch: pd.DataFrame) -> pd.DataFrame:
         """Key and fields."""
@@ -147,7 +153,7 @@ class Table:
         """The event time of each row; missing where it cannot be read."""
         if self.rows_per_period:
             week = timedelta(days=7) / self.rows_per_period
-            found = ORIGIN + part[KEY] * pd.Timedelta(week)
+            found = ORIGIN + part[PLACE] * pd.Timedelta(week)
             return pd.Series(found).astype("datetime64[us]")
         found = cells.moments(part[self._column(self.time)], self.formats)
         return pd.to_datetime(found, errors="coerce")
@@ -159,11 +165,11 @@ class Table:
         """
         found = {}
         for each in self.fields:
-            if each.name == self.time and self.rows_per_period and KEY in part:
+            if each.name == self.time and self.rows_per_period and PLACE in part:
                 found[each.name] = self._moments(part)
             elif (column := self._column(each.name)) in part:
                 found[each.name] = self._typed(part[column], each)
-        known = {*map(self._column, found), self.target, *self.key, KEY, LABELLED_AT}
+        known = {*map(self._column, found), self.target, *self.key, PLACE, LABELLED_AT}
         rest = {name: part[name] for name in part.columns if name not in known}
         named = {OUTCOME: part[self.target]} if self.target in part else {}
         if LABELLED_AT in part:
@@ -185,10 +191,8 @@ class Table:
         """
         if self.key:
             return _joined(part, self.key, "|")
-        if self.rows_per_period:
-            return (
-                part[KEY].map("row-{:09d}".format) if KEY in part else pd.Series(None, part.index)
-            )
+        if self.rows_per_period and PLACE in part:
+            return part[PLACE].map("row-{:09d}".format)
         names = [self._column(each.name) for each in self.fields]
         said = _joined(part, [name for name in names if name in part], "\x1f")
         hashed = pd.Series(pd.util.hash_array(said.to_numpy(dtype=object)), part.index)
@@ -202,7 +206,8 @@ class Table:
                 f"{self.target!r}: deliver whole rows, or labels"
             )
         label = self._label(batch[self.target if self.target in batch else "label"])
-        key = cells.text(batch[KEY]) if KEY in batch else _joined(batch, self.key, "|")
+        events = self._names_events(batch.columns)
+        key = cells.text(batch[KEY]) if events else _joined(batch, self.key, "|")
         found = pd.DataFrame({KEY: key, "label": label})
         for name in {LABELLED_AT, "excluded"} & set(batch.columns):
             found[name] = cells.text(batch[name])
