@@ -12,7 +12,7 @@ from data.gate_params import Gates, Section, Share
 from data.monitor_params import Monitor
 from data.release_params import Release
 
-CandidateName = Literal["base_rate", "logistic", "hist_gradient_boosting", "xgboost"]
+CandidateName = Literal["base_rate", "logistic", "ridge", "hist_gradient_boosting", "xgboost"]
 CalibrationMethod = Literal["none", "shift", "platt"]
 
 
@@ -56,11 +56,17 @@ class HistGradientBoosting(Section):
     max_features: Annotated[float, Field(gt=0, le=1)] = 0.5
 
 
-class Logistic(Section):
-    """The linear candidate."""
+class Ridge(Section):
+    """The linear candidate of a regression."""
 
-    C: Annotated[float, Field(gt=0)]
-    max_iter: Annotated[int, Field(ge=1)]
+    alpha: Annotated[float, Field(ge=0)] = 10.0
+
+
+class Logistic(Section):
+    """The linear candidate of a classification."""
+
+    C: Annotated[float, Field(gt=0)] = 0.1
+    max_iter: Annotated[int, Field(ge=1)] = 300
 
 
 class Rolling(Section):
@@ -191,7 +197,8 @@ class Params(Section):
     candidates: Annotated[list[CandidateName], Field(min_length=3)]
     xgboost: XGBoost
     hist_gradient_boosting: HistGradientBoosting = HistGradientBoosting()
-    logistic: Logistic
+    logistic: Logistic = Logistic()
+    ridge: Ridge = Ridge()
     rolling: Rolling = Rolling()
     calibration: Calibration = Calibration()
     tune: Tune = Tune()
@@ -207,8 +214,12 @@ class Params(Section):
     @field_validator("candidates")
     @classmethod
     def _baselines_first(cls, names: list[CandidateName]) -> list[CandidateName]:
-        if len(set(names)) < len(names) or not {"base_rate", "logistic"} <= set(names):
-            raise ValueError("name each candidate once, base_rate and logistic among them")
+        linear = {"logistic", "ridge"} & set(names)
+        if len(set(names)) < len(names) or "base_rate" not in names or not linear:
+            raise ValueError(
+                "name each candidate once, base_rate and logistic (ridge for a regression) among "
+                "them"
+            )
         return names
 
 

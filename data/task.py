@@ -77,6 +77,12 @@ class Task:
         """What people call the mean of `losses`."""
         return "squared error / 2" if self.kind == "regression" else "log loss"
 
+    def gap(self, found: np.ndarray, wanted: np.ndarray) -> float:
+        """The largest difference of two copies' answers; of numbers, in units of their size."""
+        if self.kind != "regression":
+            return float(np.abs(found - wanted).max())
+        return float((np.abs(found - wanted) / (self.scale + np.abs(wanted))).max())
+
     def columns(self, name: str) -> tuple[str, ...]:
         """The columns of a table that hold an answer: `name`, or `name.<class>` for each class."""
         return tuple(f"{name}.{each}" for each in self.classes) or (name,)
@@ -86,7 +92,7 @@ class Task:
         parts = score.T if self.classes else [score]
         return dict(zip(self.columns(name), parts, strict=True))
 
-    def take(self, table: Mapping[str, Any], name: str) -> np.ndarray:
+    def take(self, table: Any, name: str) -> np.ndarray:
         """The answer that `put` put into the columns of a frame or mapping."""
         parts = [np.asarray(table[column]) for column in self.columns(name)]
         return np.column_stack(parts) if self.classes else parts[0]
@@ -183,6 +189,11 @@ class Task:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def of_contract(cls, contract: Mapping[str, Any]) -> "Task":
+        """The task of an artefact's contract.json, which names it unless it is binary."""
+        return cls.from_json(contract["task"]) if "task" in contract else BINARY
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Task":

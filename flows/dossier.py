@@ -14,7 +14,17 @@ from matplotlib.figure import Figure
 from data import digests
 from data.params import Params
 from flows.project import Project
-from models import artifact, card, evaluate, gates_page, importance, page, signing, tracking
+from models import (
+    artifact,
+    card,
+    evaluate,
+    figures,
+    gates_page,
+    importance,
+    page,
+    signing,
+    tracking,
+)
 from models.artifact import Artifact, Trained
 from models.card import Evidence
 from models.gates import GateReport, Verdict
@@ -63,14 +73,15 @@ def keep(project: Project, judged: Judgement) -> Kept:
     described = card.build(_evidence(project, judged))
     trained, params = judged.trained, project.params
     name = f"train {judged.tags['as_of']}"
-    table, periods = trained.holdout_table(), evaluate.by_period(trained.rolling, params)
+    table, task = trained.holdout_table(), trained.task
+    periods = evaluate.by_period(trained.rolling, params, task)
     with tempfile.TemporaryDirectory() as scratch:
         folder = signed(project, judged.challenger, judged.report, described, Path(scratch))
         run_id = tracking.log_training(
             project.registry.tracking,
             name=name,
             params={**artifact.model_params(params), "chosen": trained.choice.settings},
-            metrics=evaluate.flat(evaluate.summary(table, trained.rolling, params)),
+            metrics=evaluate.flat(evaluate.summary(table, trained.rolling, params, task)),
             tags={**judged.tags, "digest": judged.report.digest},
             holdout=table,
             figures=_figures(judged, periods),
@@ -117,7 +128,7 @@ def _figures(judged: Judgement, periods: Sequence[Mapping[str, Any]]) -> dict[st
     names = [feature.name for feature in trained.features]
     gains = dict(zip(names, map(float, trained.model.importance(len(names))), strict=True))
     held, scores = trained.holdout, trained.holdout_scores
-    drawn = evaluate.figures(held.label, scores, gains, periods)
+    drawn = figures.figures(held.label, scores, gains, trained.task, periods)
     return {**drawn, "field_importance": importance.figure(judged.importance)}
 
 

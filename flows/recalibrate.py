@@ -152,12 +152,15 @@ def _keep(
         Evidence(case.challenger, case.problem, held, scores, report, (), tags, params)
     )
     name = f"recalibrate {tags['as_of']}"
-    table = pd.DataFrame({KEY: held.keys, "day": held.day, "label": held.label, **scores})
+    task = case.challenger.task
+    table = pd.DataFrame({KEY: held.keys, "day": held.day, "label": held.label})
+    for column, score in scores.items():
+        table = table.assign(**task.put(column, score))
     run_id = tracking.log_training(
         project.registry.tracking,
         name=name,
         params={"shift": case.challenger.training[shifted.RECORD]["shift"]},
-        metrics=evaluate.flat(evaluate.summary(table, pd.DataFrame(), params)),
+        metrics=evaluate.flat(evaluate.summary(table, pd.DataFrame(), params, task)),
         tags={**tags, "digest": report.digest},
         holdout=table,
         figures={},

@@ -4,9 +4,9 @@
 |---|---|
 | model.onnx | what serves |
 | model.json | the XGBoost model it was made from; other kinds of model are model.onnx alone |
-| contract.json | fields, fitted features, target, threshold, base rate |
+| contract.json | fields, fitted features, target, task, threshold, base rate |
 | reference.json | what the training data looked like |
-| golden.json | raw rows with the probabilities that every copy must answer |
+| golden.json | raw rows with the answers that every copy must give |
 | training.json | windows, rows, parameters, choice, study, calibration, sha256 of each partition;
 |  | of a recalibrated one, see `models.shifted`, its base and its shift |
 
@@ -34,10 +34,12 @@ from data.fields import Field
 from data.params import Params
 from data.problem import Problem
 from data.reference import Reference
+from data.task import BINARY, Task
 from data.windows import Labelled, Windows
 from models import graphs
 from models.calibrate import Calibration
-from models.candidates import Boosted, Fitted
+from models.fitted import Boosted, Fitted
+from models.graphs import Shift
 from models.rolling import Choice
 from models.tune import Study, Trial
 
@@ -58,6 +60,7 @@ class Trained:
         rolling: rows of the rolling-origin evaluation, see `models.rolling.scores`.
     """
 
+    task: Task
     windows: Windows
     features: tuple[Feature, ...]
     choice: Choice
@@ -65,8 +68,8 @@ class Trained:
     trials: tuple[Trial, ...]
     model: Fitted
     calibration: Calibration
-    base_rate: float
-    threshold: float
+    base_rate: float | list[float]
+    threshold: float | None
     reference: Reference
     fingerprint: Mapping[str, str]
     train_rows: int
@@ -76,15 +79,15 @@ class Trained:
     rolling: pd.DataFrame
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities of features (n, width), shape (n,)."""
-        return self.calibration.predict(self.model, matrix)
+        """Calibrated answers for features (n, width)."""
+        return self.calibration.predict(self.model, matrix, self.task)
 
     def holdout_table(self) -> pd.DataFrame:
-        """One row per holdout event: key, day, label and each candidate's probability."""
+        """One row per holdout event: key, day, label and each candidate's answer (`Task.put`)."""
         held = self.holdout
-        return pd.DataFrame(
-            {KEY: held.keys, "day": held.day, "label": held.label, **self.holdout_scores}
-        )
+        table = pd.DataFrame({KEY: held.keys, "day": held.day, "label": held.label})
+        columns = [self.task.put(name, score) for name, score in self.holdout_scores.items()]
+        return table.assign(**{name: values for each in columns for name, values in each.items()})
 
 
 @dataclass(frozen=True)
@@ -95,9 +98,10 @@ class Artifact:
     folder: Path
     fields: tuple[Field, ...]
     features: tuple[Feature, ...]
+    task: Task
     target: str
-    threshold: float
-    base_rate: float
+    threshold: float | None
+    base_rate: float | list[float]
     reference: Reference
     training: Mapping[str, Any]
     predict: Callable[[np.ndarray], np.ndarray]
@@ -107,7 +111,7 @@ class Artifact:
         return features.transform(self.features, columns)
 
     def score(self, columns: Columns) -> np.ndarray:
-        """Probability of the target for raw columns, shape (n,)."""
+        """Answers to rows of raw columns."""
         return self.predict(self.matrix(columns))
 
 
@@ -131,6 +135,7 @@ def write(trained: Trained, problem: Problem, params: Params, folder: Path) -> s
             "base_rate": trained.base_rate,
             "fields": [field.to_json() for field in problem.fields],
             "features": features.to_json(trained.features),
+            **({} if trained.task == BINARY else {"task": trained.task.to_json()}),
         },
         "reference": trained.reference.to_json(),
         "golden": _golden(trained, problem),
@@ -168,14 +173,14 @@ def model_params(params: Params) -> dict[str, Any]:
 def to_onnx(trained: Trained) -> bytes:
     """The calibrated model as ONNX with one float32 input of shape (n, width)."""
     width, found = len(trained.features), trained.calibration
-    return graphs.to_bytes(trained.model.to_onnx(width, found.slope, found.shift))
+    return graphs.to_bytes(trained.model.to_onnx(width, found.slope, np.asarray(found.shift)))
 
 
 def _refuse_other_answers(trained: Trained, folder: Path) -> None:
     matrix = features.transform(trained.features, trained.holdout.columns)
     if not len(matrix):
         return
-    gap = float(np.abs(_onnx(folder)(matrix) - trained.predict(matrix)).max())
+    gap = trained.task.gap(_onnx(folder, trained.task)(matrix), trained.predict(matrix))
     if not gap <= PARITY:
         raise EvergreenError(
             f"model.onnx differs from the {trained.choice.kind} model that it was made from by up "
@@ -183,8 +188,8 @@ def _refuse_other_answers(trained: Trained, folder: Path) -> None:
         )
 
 
-def _onnx(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Features (n, width) to probabilities (n,) through ONNX Runtime."""
+def _onnx(folder: Path, task: Task) -> Callable[[np.ndarray], np.ndarray]:
+    """Features (n, width) to answers through ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(
@@ -193,14 +198,14 @@ def _onnx(folder: Path) -> Callable[[np.ndarray], np.ndarray]:
     name = session.get_inputs()[0].name
 
     def predict(matrix: np.ndarray) -> np.ndarray:
-        found = session.run([graphs.PROBABILITIES], {name: matrix})[0]
-        return np.asarray(found)[:, 1].astype(np.float64)
+        found = np.asarray(session.run([graphs.output(task)], {name: matrix})[0])
+        return graphs.score(found, task).astype(np.float64)
 
     return predict
 
 
 def _golden(trained: Trained, problem: Problem) -> dict[str, Any]:
-    """Evenly spaced holdout rows in the form of a request, with their probabilities."""
+    """Evenly spaced holdout rows in the form of a request, with their answers."""
     size = len(trained.holdout)
     places = np.unique(np.linspace(0, size - 1, min(GOLDEN_ROWS, size)).astype(int))
     mask = np.isin(np.arange(size), places)
@@ -251,31 +256,36 @@ def load(folder: Path) -> Artifact:
         folder=folder,
         fields=tuple(Field.from_json(field) for field in contract["fields"]),
         features=features.from_json(contract["features"]),
+        task=(task := Task.of_contract(contract)),
         target=contract["target"],
         threshold=contract["threshold"],
         base_rate=contract["base_rate"],
         reference=Reference.from_json(json.loads((folder / "reference.json").read_text())),
         training=training,
-        predict=_predict(folder, training),
+        predict=_predict(folder, training, task),
     )
 
 
-def _predict(folder: Path, training: Mapping[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
-    """Features to calibrated probabilities: by XGBoost itself if it made them, else by ONNX."""
+def _predict(
+    folder: Path, training: Mapping[str, Any], task: Task
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Features to calibrated answers: by XGBoost itself if it made them, else by ONNX."""
     if not (folder / Boosted.FILE).exists():
-        return _onnx(folder)
+        return _onnx(folder, task)
     found = training.get("calibration", {"method": "none", "periods": ()})
     calibration = Calibration.from_json(found).moved(level_shift(training))
-    model = Boosted.load(folder)
-    return lambda matrix: calibration.predict(model, matrix)
+    model = Boosted.load(folder, task)
+    return lambda matrix: calibration.predict(model, matrix, task)
 
 
-def level_shift(training: Mapping[str, Any]) -> float:
-    """What a recalibration added to the log odds of the model as it was trained; 0 without one."""
-    return float(training.get("recalibration", {}).get("shift", 0.0))
+def level_shift(training: Mapping[str, Any]) -> Shift:
+    """What a recalibration added to the margins of the model as it was trained; 0 without one."""
+    shift = training.get("recalibration", {}).get("shift", 0.0)
+    return np.array(shift) if isinstance(shift, list) else float(shift)
 
 
 def serve_scores(artifact: Artifact, rows: list[dict[str, Any]]) -> np.ndarray:
-    """Probabilities (n,) the way the server computes them: row by row, through ONNX Runtime."""
+    """Answers the way the server computes them: row by row, through ONNX Runtime."""
     encode = features.row_function(artifact.features)
-    return _onnx(artifact.folder)(np.asarray([encode(row) for row in rows], dtype=np.float32))
+    predict = _onnx(artifact.folder, artifact.task)
+    return predict(np.asarray([encode(row) for row in rows], dtype=np.float32))

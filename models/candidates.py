@@ -1,4 +1,4 @@
-"""The models that compete for the challenger's place, behind one interface.
+"""The models that compete for the challenger's place.
 
 Each is deterministic: one thread (more spin on a busy machine, which cost up to 20 times), seeded,
 and fitted on float32 features, which is what serving has.
@@ -6,191 +6,51 @@ and fitted on float32 features, which is what serving has.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any
 
 import numpy as np
-import onnx
-import onnxmltools
-from onnxmltools.convert.common.data_types import FloatTensorType
-from scipy.special import expit, logit
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
-from xgboost import XGBClassifier
+from xgboost import XGBClassifier, XGBRegressor
 
+from data.errors import EvergreenError
 from data.features import Category, Feature
 from data.params import Params
-from models import graphs
-from models.graphs import LinearForm
+from data.task import Kind, Task
+from models.fitted import Boosted, Constant, Fitted, HistTrees, Linear
 
 BASE_RATE, LOGISTIC, XGBOOST = "base_rate", "logistic", "xgboost"
-HIST_GRADIENT_BOOSTING = "hist_gradient_boosting"
-CHALLENGER = "challenger"  # whichever of them is taken
+HIST_GRADIENT_BOOSTING, RIDGE = "hist_gradient_boosting", "ridge"
+CHALLENGER, CHAMPION = "challenger", "champion"  # whichever of them is taken, or serves
+CLASSIFICATION: tuple[Kind, ...] = ("binary", "multiclass")
+ALL: tuple[Kind, ...] = (*CLASSIFICATION, "regression")
+# What stands in for a class that the training rows do not have: a model must know all of them.
+ABSENT = 1e-3
 Settings = Mapping[str, Any]
 
 
-class Fitted(Protocol):
-    """What every candidate can do once it is fitted."""
-
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """Probability of the positive class for features (n, width), shape (n,), float64."""
-
-    def odds(self, matrix: np.ndarray) -> np.ndarray:
-        """The same as log odds, which do not saturate, shape (n,), float64."""
-
-    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
-        """As ONNX, to within float32 rounding, with log odds * slope + shift."""
-
-    def importance(self, width: int) -> np.ndarray:
-        """Each feature's share of what the model goes by, shape (width,)."""
-
-    def save(self, folder: Path) -> None:
-        """Leave the library's own form of the model, if it has one of plain, stable bytes."""
-
-
-class _OnnxAlone:
-    def save(self, folder: Path) -> None:
-        """The ONNX form says all; scikit-learn has no form of its own but pickle."""
-
-
 @dataclass(frozen=True)
-class Constant(_OnnxAlone):
-    """The base rate of the training rows for every row."""
+class Rows:
+    """What a candidate is fitted on.
 
-    rate: float
+    Attributes:
+        features: fitted; matrix: of shape (n, features); label, weight: shape (n,).
+        weight: None if every row counts the same.
+    """
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        return np.full(len(matrix), self.rate)
-
-    def odds(self, matrix: np.ndarray) -> np.ndarray:
-        return np.full(len(matrix), logit(self.rate))
-
-    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
-        return graphs.constant(float(expit(slope * logit(self.rate) + shift)), width)
-
-    def importance(self, width: int) -> np.ndarray:
-        return np.zeros(width)
+    task: Task
+    features: Sequence[Feature]
+    matrix: np.ndarray
+    label: np.ndarray
+    weight: np.ndarray | None = None
 
 
-@dataclass(frozen=True)
-class Linear(_OnnxAlone):
-    """Logistic regression: categories one-hot, numbers imputed (flagged) and standardised."""
-
-    pipeline: Pipeline
-
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        return np.asarray(self.pipeline.predict_proba(matrix)[:, 1], dtype=np.float64)
-
-    def odds(self, matrix: np.ndarray) -> np.ndarray:
-        return np.asarray(self.pipeline.decision_function(matrix), dtype=np.float64)
-
-    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
-        return graphs.linear(self.form(width), width, slope, shift)
-
-    def importance(self, width: int) -> np.ndarray:
-        """Shares of the standardised effects."""
-        form, total = self.form(width, standardised=True), np.zeros(width)
-        total += np.abs(form.weights) + np.abs(form.missing)
-        np.add.at(total, form.places, np.abs(form.effects))
-        return np.asarray(total / max(total.sum(), 1e-12))
-
-    def form(self, width: int, standardised: bool = False) -> LinearForm:
-        """The pipeline's steps as one formula over the features."""
-        transformer, regression = self.pipeline[0], self.pipeline[-1]
-        (_, encoder, at_categories), (_, scaled, at_numbers) = transformer.transformers_[:2]
-        fill, weights, missing = np.zeros(width), np.zeros(width), np.zeros(width)
-        first = sum(map(len, encoder.categories_)) if at_categories else 0
-        effects, rest = np.split(regression.coef_[0], [first])
-        intercept = float(regression.intercept_[0])
-        places, codes = np.zeros(0, dtype=int), np.zeros(0)
-        if at_categories:
-            places = np.repeat(at_categories, [len(found) for found in encoder.categories_])
-            codes = np.concatenate(encoder.categories_)
-            empty = np.isnan(codes)
-            missing[places[empty]] = effects[empty]
-            places, codes, effects = places[~empty], codes[~empty], effects[~empty]
-        if at_numbers:
-            imputer, scaler = scaled[0], scaled[-1]
-            flagged = np.asarray(at_numbers)[imputer.indicator_.features_]
-            used = np.asarray(at_numbers)
-            slopes = rest if standardised else rest / scaler.scale_
-            fill[used], weights[used] = imputer.statistics_, slopes[: len(used)]
-            missing[flagged] = slopes[len(used) :]
-            intercept -= float(rest @ (scaler.mean_ / scaler.scale_))
-        return LinearForm(fill, weights, missing, places, codes, effects, intercept)
-
-
-@dataclass(frozen=True)
-class HistTrees(_OnnxAlone):
-    """scikit-learn's histogram gradient boosting."""
-
-    model: HistGradientBoostingClassifier
-
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        with threadpool_limits(1, user_api="openmp"):
-            return np.asarray(self.model.predict_proba(matrix)[:, 1], dtype=np.float64)
-
-    def odds(self, matrix: np.ndarray) -> np.ndarray:
-        with threadpool_limits(1, user_api="openmp"):
-            return np.asarray(self.model.decision_function(matrix), dtype=np.float64)
-
-    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
-        baseline = float(self.model._baseline_prediction[0, 0])
-        return graphs.trees(self._nodes(), baseline, width, slope, shift)
-
-    def importance(self, width: int) -> np.ndarray:
-        """Shares of the total gain."""
-        nodes = np.concatenate(self._nodes())
-        inner = nodes[nodes["is_leaf"] == 0]
-        total = np.bincount(inner["feature_idx"], weights=inner["gain"], minlength=width)
-        return np.asarray(total / max(total.sum(), 1e-12))
-
-    def _nodes(self) -> list[np.ndarray]:
-        return [tree.nodes for (tree,) in self.model._predictors]
-
-
-@dataclass(frozen=True)
-class Boosted:
-    """XGBoost, kept as its own JSON, too."""
-
-    model: XGBClassifier
-    FILE = "model.json"
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        model = XGBClassifier(n_jobs=1)
-        model.load_model(folder / cls.FILE)
-        return cls(model)
-
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        return np.asarray(self.model.predict_proba(matrix)[:, 1], dtype=np.float64)
-
-    def odds(self, matrix: np.ndarray) -> np.ndarray:
-        return np.asarray(self.model.predict(matrix, output_margin=True), dtype=np.float64)
-
-    def to_onnx(self, width: int, slope: float, shift: float) -> onnx.ModelProto:
-        inputs = [(graphs.FEATURES, FloatTensorType([None, width]))]
-        graph: onnx.ModelProto = onnxmltools.convert_xgboost(
-            self.model, name="model", initial_types=inputs
-        )
-        if (slope, shift) != (1.0, 0.0):
-            graphs.rescaled(graph, slope, shift)
-        return graph
-
-    def importance(self, width: int) -> np.ndarray:
-        """Shares of the total gain."""
-        return np.asarray(self.model.feature_importances_, dtype=np.float64)
-
-    def save(self, folder: Path) -> None:
-        self.model.save_model(folder / self.FILE)
-
-
-Fit = Callable[[Sequence[Feature], np.ndarray, np.ndarray, Settings, int], Fitted]
+Fit = Callable[[Rows, Settings, int], Fitted]
 
 
 @dataclass(frozen=True)
@@ -208,13 +68,15 @@ class Candidate:
 
     Attributes:
         name: also the section of params.yaml with its settings.
-        fit: (fitted features, matrix (n, width), label (n,), settings, seed) -> model.
+        fit: (rows, settings, seed) -> model.
         space: what tuning may vary.
+        tasks: what it can predict.
     """
 
     name: str
     fit: Fit
     space: Mapping[str, Range]
+    tasks: tuple[Kind, ...] = ALL
 
     def settings(self, params: Params) -> dict[str, Any]:
         """The default settings."""
@@ -223,52 +85,97 @@ class Candidate:
 
     def train(
         self,
+        task: Task,
         fitted: Sequence[Feature],
         matrix: np.ndarray,
         label: np.ndarray,
         settings: Settings,
         seed: int,
     ) -> Fitted:
-        """The model of these rows; with one outcome only there is nothing to learn but its rate."""
-        if not 0 < label.sum() < len(label):
-            return Constant(float(label.mean()))
-        return self.fit(fitted, matrix, label, settings, seed)
+        """The model of these rows; where all outcomes are the same, the constant answer."""
+        if not task.learnable(label):
+            return Constant(task, task.constant(label))
+        return self.fit(_complete(Rows(task, fitted, matrix, label)), settings, seed)
 
 
-def _fit_logistic(
-    fitted: Sequence[Feature], matrix: np.ndarray, label: np.ndarray, settings: Settings, seed: int
-) -> Linear:
-    categories = [i for i, feature in enumerate(fitted) if isinstance(feature, Category)]
-    numbers = [i for i in range(len(fitted)) if i not in categories]
+def check(names: Sequence[str], task: Task) -> None:
+    """Refuse candidates that cannot predict this.
+
+    Raises:
+        EvergreenError: naming the first, and those that can.
+    """
+    for name in names:
+        if task.kind not in CANDIDATES[name].tasks:
+            able = [c.name for c in CANDIDATES.values() if task.kind in c.tasks]
+            raise EvergreenError(
+                f"params.yaml: candidates: {name} is none for a {task.kind} problem; it has "
+                f"{', '.join(able)}"
+            )
+
+
+def linear_name(task: Task) -> str:
+    """The linear candidate of a task."""
+    return RIDGE if task.kind == "regression" else LOGISTIC
+
+
+def _complete(rows: Rows) -> Rows:
+    """With one row of next to no weight for each class that is absent."""
+    absent = np.setdiff1d(np.arange(len(rows.task.classes)), rows.label).astype(np.int8)
+    if not len(absent):
+        return rows
+    matrix = np.vstack([rows.matrix, np.repeat(rows.matrix[:1], len(absent), axis=0)])
+    weight = np.append(np.ones(len(rows.label)), np.full(len(absent), ABSENT))
+    return Rows(rows.task, rows.features, matrix, np.append(rows.label, absent), weight)
+
+
+def _fit_linear(model: LogisticRegression | Ridge, rows: Rows) -> Linear:
+    categories = [i for i, each in enumerate(rows.features) if isinstance(each, Category)]
+    numbers = [i for i in range(len(rows.features)) if i not in categories]
     # A column without any value keeps its place, as 0, so that every feature has one.
     impute = SimpleImputer(add_indicator=True, keep_empty_features=True)
     encode = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), categories),
         (make_pipeline(impute, StandardScaler()), numbers),
     )
-    return Linear(make_pipeline(encode, LogisticRegression(**settings)).fit(matrix, label))
+    pipeline = Pipeline([("encode", encode), ("model", model)])
+    weight = {} if rows.weight is None else {"model__sample_weight": rows.weight}
+    return Linear(rows.task, pipeline.fit(rows.matrix, rows.label, **weight))
 
 
-def _fit_hist(
-    fitted: Sequence[Feature], matrix: np.ndarray, label: np.ndarray, settings: Settings, seed: int
-) -> HistTrees:
-    model = HistGradientBoostingClassifier(**settings, early_stopping=False, random_state=seed)
+def _fit_hist(rows: Rows, settings: Settings, seed: int) -> HistTrees:
+    regression = rows.task.kind == "regression"
+    kind = HistGradientBoostingRegressor if regression else HistGradientBoostingClassifier
+    model = kind(**settings, early_stopping=False, random_state=seed)
     with threadpool_limits(1, user_api="openmp"):
-        return HistTrees(model.fit(matrix, label))
+        return HistTrees(rows.task, model.fit(rows.matrix, rows.label, rows.weight))
 
 
-def _fit_xgboost(
-    fitted: Sequence[Feature], matrix: np.ndarray, label: np.ndarray, settings: Settings, seed: int
-) -> Boosted:
-    model = XGBClassifier(**settings, tree_method="hist", random_state=seed, n_jobs=1)
-    return Boosted(model.fit(matrix, label))
+def _fit_xgboost(rows: Rows, settings: Settings, seed: int) -> Boosted:
+    kind = XGBRegressor if rows.task.kind == "regression" else XGBClassifier
+    model = kind(**settings, tree_method="hist", random_state=seed, n_jobs=1)
+    return Boosted(rows.task, model.fit(rows.matrix, rows.label, sample_weight=rows.weight))
+
+
+def _fit_constant(rows: Rows, settings: Settings, seed: int) -> Constant:
+    return Constant(rows.task, np.average(rows.task.hot(rows.label), axis=0, weights=rows.weight))
 
 
 CANDIDATES = {
     candidate.name: candidate
     for candidate in (
-        Candidate(BASE_RATE, lambda _f, _m, label, _s, _seed: Constant(float(label.mean())), {}),
-        Candidate(LOGISTIC, _fit_logistic, {"C": Range(1e-3, 10.0, log=True)}),
+        Candidate(BASE_RATE, _fit_constant, {}),
+        Candidate(
+            LOGISTIC,
+            lambda rows, settings, _: _fit_linear(LogisticRegression(**settings), rows),
+            {"C": Range(1e-3, 10.0, log=True)},
+            CLASSIFICATION,
+        ),
+        Candidate(
+            RIDGE,
+            lambda rows, settings, _: _fit_linear(Ridge(**settings), rows),
+            {"alpha": Range(1e-2, 1e4, log=True)},
+            ("regression",),
+        ),
         Candidate(
             HIST_GRADIENT_BOOSTING,
             _fit_hist,

@@ -57,8 +57,8 @@ def calibration_due(table: pd.DataFrame, seen: Seen, params: Params) -> Calibrat
         return NO_CALIBRATION
     periods = rolling.origins(list(seen.windows.train), params).calibration
     rows = table[table[PERIOD].isin([period.name for period in periods])]
-    columns = (rows[name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD))
-    return calibrate.decide(params.calibration.method, *columns)
+    score, label, period = (rows[name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD))
+    return calibrate.decide(params.calibration.method, score, label, period)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def schema(case: Case) -> Verdict:
         "problem": contract.get("problem") == problem.name,
         "event_time": contract.get("event_time") == problem.event_time,
         "threshold": own.threshold == case.decision,
-        "base_rate": 0 < own.base_rate < 1,
+        "base_rate": 0 < np.min(own.base_rate) < 1,
         "files": {p.name for p in own.folder.iterdir()} >= FILES,
         "model input": _width(own) == len(own.features),
     }

@@ -124,7 +124,8 @@ def calibration_level(case: Case) -> Verdict:
             f"log odds * {said.slope:.3f} {said.shift:+.3f} is not the calibration that the "
             f"rolling scores lead to ({due.slope:.3f}, {due.shift:+.3f})"
         )
-        return Verdict(name, False, said.shift, margin, len(label), None, reason)
+        moved = float(np.max(said.shift))
+        return Verdict(name, False, moved, margin, len(label), None, reason)
     odds = log_odds(score)
     shift = -float(level_shift(label, (odds - said.shift) / said.slope))
     reason = (

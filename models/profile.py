@@ -25,6 +25,9 @@ def profile(
         scores: out-of-fold probabilities, shape (n,); in-sample ones would be too confident.
     """
     names = [feature.name for feature in fitted]
+    if past.problem.task.kind != "binary":
+        mean = scores.mean(axis=1) if scores.ndim == 2 else scores
+        return reference.build(names, seen.values, mean, seen.period, bins)
     found = reference.build(names, seen.values, scores, seen.period, bins)
     problem, tallies, areas, days = past.problem, [], [], []
     parts = windows.stream(past.partitions, problem, past.periods, past.as_of)

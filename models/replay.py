@@ -163,10 +163,10 @@ def answers(season: Season, as_of: int, kind: str, settings: Settings, seed: int
     fitted, seen = season.features(as_of), season.slots[:as_of]
     matrix = np.concatenate([features.transform(fitted, slot.rows.columns) for slot in seen])
     label = np.concatenate([slot.rows.label for slot in seen])
-    model = CANDIDATES[kind].train(fitted, matrix, label, settings, seed)
+    model = CANDIDATES[kind].train(season.problem.task, fitted, matrix, label, settings, seed)
     seconds = thread_time() - began
     later = [features.transform(fitted, slot.rows.columns) for slot in season.slots[as_of:]]
-    return Answers(as_of, tuple(model.odds(part).astype(np.float32) for part in later), seconds)
+    return Answers(as_of, tuple(model.margin(part).astype(np.float32) for part in later), seconds)
 
 
 def lengths(season: Season, as_of: int) -> Sequence[int]:

@@ -19,15 +19,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from data import features, windows
 from data.features import Feature
 from data.matrix import Matrix, Past
 from data.params import Params
 from data.periods import Period
+from data.task import Task
 from models.candidates import CANDIDATES, Settings
-from models.quality import log_losses
+from models.quality import ranking
 
 T = TypeVar("T")
 PERIOD, DAY, LABEL = "period", "day", "label"
@@ -55,6 +55,7 @@ class Fold:
         matrix, label, day: of the period, shapes (n, features), (n,) and (n,).
     """
 
+    task: Task
     period: Period
     features: tuple[Feature, ...]
     seen: Matrix
@@ -63,9 +64,9 @@ class Fold:
     day: np.ndarray
 
     def predict(self, name: str, settings: Settings, seed: int) -> np.ndarray:
-        """A candidate's probabilities for the period, shape (n,)."""
+        """A candidate's answers for the period."""
         candidate, seen = CANDIDATES[name], self.seen
-        model = candidate.train(self.features, seen.values, seen.label, settings, seed)
+        model = candidate.train(self.task, self.features, seen.values, seen.label, settings, seed)
         return model.predict(self.matrix)
 
 
@@ -98,23 +99,23 @@ def origins(train: Sequence[Period], params: Params) -> Origins:
     return Origins(last[:selection], last[selection:], reason)
 
 
-def folds(past: Past, periods: Sequence[Period]) -> list[Fold]:
+def folds(past: Past, periods: Sequence[Period], task: Task) -> list[Fold]:
     """What was known before each period, and the period itself."""
-    return [_fold(past, period) for period in periods]
+    return [_fold(past, period, task) for period in periods]
 
 
-def _fold(past: Past, period: Period) -> Fold:
+def _fold(past: Past, period: Period, task: Task) -> Fold:
     before = [other for other in past.periods if other < period]
     fitted = past.fit(before)
     rows = windows.load(past.partitions, past.problem, [period], past.as_of)
     matrix = features.transform(fitted, rows.columns)
-    return Fold(period, fitted, past.matrix(fitted, before), matrix, rows.label, rows.day)
+    return Fold(task, period, fitted, past.matrix(fitted, before), matrix, rows.label, rows.day)
 
 
 def scores(
     made: Sequence[Fold], candidates: Mapping[str, tuple[str, Settings]], seed: int
 ) -> pd.DataFrame:
-    """Period, day and label of every fold's rows with a column of probabilities for each candidate.
+    """Period, day and label of every fold's rows, and each candidate's answers (`Task.put`).
 
     Args:
         candidates: column -> kind of model and its settings.
@@ -127,7 +128,11 @@ def scores(
     parts = [
         pd.DataFrame(
             {PERIOD: fold.period.name, DAY: fold.day, LABEL: fold.label}
-            | {name: next(found) for name in candidates}
+            | {
+                column: values
+                for name in candidates
+                for column, values in fold.task.put(name, next(found)).items()
+            }
         )
         for fold in made
     ]
@@ -140,19 +145,20 @@ def each(calls: Sequence[Callable[[], T]]) -> list[T]:
         return list(pool.map(lambda call: call(), calls))
 
 
-def mean_metric(table: pd.DataFrame, name: str, metric: str) -> float:
+def mean_metric(table: pd.DataFrame, name: str, metric: str, task: Task) -> float:
     """The metric's mean over the periods, larger is better; one outcome alone counts as chance."""
-    return float(np.mean([_metric(part, name, metric) for _, part in table.groupby(PERIOD)]))
+    return float(np.mean([_metric(part, name, metric, task) for _, part in table.groupby(PERIOD)]))
 
 
-def _metric(part: pd.DataFrame, name: str, metric: str) -> float:
-    label, probability = part[LABEL].to_numpy(), part[name].to_numpy()
+def _metric(part: pd.DataFrame, name: str, metric: str, task: Task) -> float:
+    label, score = part[LABEL].to_numpy(), task.take(part, name)
     if metric == "log_loss":
-        return -float(log_losses(label, probability).mean())
-    return float(roc_auc_score(label, probability)) if 0 < label.sum() < len(label) else 0.5
+        return -float(task.losses(label, score).mean())
+    found = ranking(label, score, task)
+    return 0.5 if found is None else found
 
 
-def choose(found: Origins, table: pd.DataFrame, params: Params) -> Choice:
+def choose(found: Origins, table: pd.DataFrame, params: Params, task: Task) -> Choice:
     """The candidate with the best mean metric over the selection periods; ties go to the simpler.
 
     Args:
@@ -164,7 +170,7 @@ def choose(found: Origins, table: pd.DataFrame, params: Params) -> Choice:
         reason = f"{last.name} is the last of the candidates, and {found.reason}"
         return Choice(last.name, last.settings(params), False, reason)
     rows = table[table[PERIOD].isin([period.name for period in found.selection])]
-    means = {name: mean_metric(rows, name, metric) for name in names}
+    means = {name: mean_metric(rows, name, metric, task) for name in names}
     best = CANDIDATES[max(names, key=lambda name: means[name])]
     said = ", ".join(f"{name} {abs(value):.4f}" for name, value in means.items())
     reason = f"{best.name} has the best {metric} predicted {found.reason}: {said}"

@@ -16,10 +16,12 @@ from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
-from models import artifact, calibrate, rolling, tune
+from data.task import Task
+from models import artifact, calibrate, candidates, rolling, tune
 from models.artifact import Trained
 from models.calibrate import Calibration
-from models.candidates import CANDIDATES, CHALLENGER, Fitted, Settings
+from models.candidates import CANDIDATES, CHALLENGER, Settings
+from models.fitted import Fitted
 from models.profile import profile
 from models.rolling import LABEL, PERIOD, Choice, Fold
 from models.tune import TUNED, Report, Study, Trial, say
@@ -61,11 +63,12 @@ def train(
     """Choose on the past, train the choice on all of it, and score the untouched holdout.
 
     Raises:
-        EvergreenError: if a period or its labels are missing, or one class is absent.
+        EvergreenError: if a period or its labels are missing, or all outcomes are the same.
     """
     found = windows.select(partitions, problem, as_of, params.train)
     past = matrix.count(problem, partitions, found.train, as_of)
     held = windows.load(partitions, problem, list(found.holdout), as_of)
+    candidates.check(params.candidates, problem.task)
     fitted = past.fit()
     seen = past.matrix(fitted)
     if not problem.task.learnable(seen.label):
@@ -73,12 +76,14 @@ def train(
             f"training needs outcomes of {problem.target!r} that differ, but all {len(past)} rows "
             f"from {found.train[0]} to {found.train[-1]} have the same: check the labels"
         )
-    chosen = choose(past, params, tuning)
-    models = _final(fitted, seen, chosen.choice, params)
+    task = problem.task.scaled(seen.label)
+    chosen = choose(past, params, tuning, task)
+    models = _final(fitted, seen, chosen.choice, params, task)
     held_matrix = features.transform(fitted, held.columns)
     scores = {name: model.predict(held_matrix) for name, model in models.items()}
-    scores[CHALLENGER] = chosen.calibration.predict(models[CHALLENGER], held_matrix)
+    scores[CHALLENGER] = chosen.calibration.predict(models[CHALLENGER], held_matrix, task)
     return Trained(
+        task=task,
         windows=found,
         features=fitted,
         choice=chosen.choice,
@@ -86,13 +91,13 @@ def train(
         trials=chosen.trials,
         model=models[CHALLENGER],
         calibration=chosen.calibration,
-        base_rate=float(problem.task.constant(seen.label)),
-        threshold=decision_threshold(params),
+        base_rate=task.constant(seen.label).tolist(),
+        threshold=decision_threshold(params) if task.kind == "binary" else None,
         reference=profile(
             past,
             fitted,
             seen,
-            out_of_fold_scores(past, chosen.choice, chosen.calibration, params),
+            out_of_fold_scores(past, chosen.choice, chosen.calibration, params, task),
             params.monitor.bins,
         ),
         fingerprint=windows.fingerprint(partitions, found.periods, as_of),
@@ -104,32 +109,39 @@ def train(
     )
 
 
-def choose(past: Past, params: Params, tuning: Tuning) -> Chosen:
+def choose(past: Past, params: Params, tuning: Tuning, task: Task) -> Chosen:
     """Compare the candidates, tune the best if asked to, and calibrate what is taken."""
     found = rolling.origins(past.periods, params)
-    made = rolling.folds(past, found.periods)
+    made = rolling.folds(past, found.periods, task)
     defaults: dict[str, tuple[str, Settings]] = {
         name: (name, CANDIDATES[name].settings(params)) for name in params.candidates
     }
     table = rolling.scores(made, defaults, params.train.seed)
-    choice = rolling.choose(found, table, params)
+    choice = rolling.choose(found, table, params, task)
     print(choice.reason)
     if not made:
         calibration = Calibration("none", reason=found.reason)
         return Chosen(choice, None, (), table, calibration)
-    table = table.assign(**{CHALLENGER: table[choice.kind]})
+    table = table.assign(**task.put(CHALLENGER, task.take(table, choice.kind)))
     later = table[PERIOD].isin([period.name for period in found.calibration])
     study: Study | None = None
     trials: tuple[Trial, ...] = ()
     if params.tune.enabled and CANDIDATES[choice.kind].space:
         study, trials = _study(choice, made[: len(found.selection)], params, tuning)
         tuned = {TUNED: (choice.kind, {**choice.settings, **study.settings})}
-        tried = rolling.scores(made, tuned, params.train.seed)[TUNED]
-        choice = tune.accept(choice, study, table.assign(**{TUNED: tried})[later], params)
+        tried = task.take(rolling.scores(made, tuned, params.train.seed), TUNED)
+        both = table.assign(**task.put(TUNED, tried))[later]
+        choice = tune.accept(choice, study, both, params, task)
         print(choice.reason)
-        table = table.assign(**{CHALLENGER: tried}) if choice.tuned else table
-    rows = [table[later][name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD)]
-    calibration = calibrate.decide(params.calibration.method, *rows)
+        table = table.assign(**task.put(CHALLENGER, tried)) if choice.tuned else table
+    rows = table[later]
+    calibration = calibrate.decide(
+        params.calibration.method,
+        task.take(rows, CHALLENGER),
+        rows[LABEL].to_numpy(),
+        rows[PERIOD].to_numpy(),
+        task,
+    )
     print(f"calibration: {calibration.reason}")
     return Chosen(choice, study, trials, table, calibration)
 
@@ -148,13 +160,13 @@ def _study(
 
 
 def _final(
-    fitted: Sequence[features.Feature], seen: Matrix, choice: Choice, params: Params
+    fitted: Sequence[features.Feature], seen: Matrix, choice: Choice, params: Params, task: Task
 ) -> dict[str, Fitted]:
     """Every candidate with its defaults, and the challenger, trained on all training rows."""
 
     def one(kind: str, settings: Settings) -> Callable[[], Fitted]:
         train_one = CANDIDATES[kind].train
-        return lambda: train_one(fitted, seen.values, seen.label, settings, params.train.seed)
+        return lambda: train_one(task, fitted, seen.values, seen.label, settings, params.train.seed)
 
     wanted: dict[str, Callable[[], Fitted]] = {
         name: one(name, CANDIDATES[name].settings(params)) for name in params.candidates
@@ -169,9 +181,9 @@ def _final(
 
 
 def out_of_fold_scores(
-    past: Past, choice: Choice, calibration: Calibration, params: Params
+    past: Past, choice: Choice, calibration: Calibration, params: Params, task: Task
 ) -> np.ndarray:
-    """Probability of each training row, shape (n,), from a model that did not see its periods.
+    """The answer to each training row, from a model that did not see its periods.
 
     The folds are blocks of consecutive periods; features are fitted anew for each.
     """
@@ -179,20 +191,25 @@ def out_of_fold_scores(
     parts = np.array_split(np.array(past.periods, dtype=object), blocks)
 
     def one(block: np.ndarray) -> Callable[[], np.ndarray]:
-        return lambda: _left_out(past, set(block), choice, calibration, params.train.seed)
+        return lambda: _left_out(past, set(block), choice, calibration, params.train.seed, task)
 
     return np.concatenate(rolling.each([one(block) for block in parts]))
 
 
 def _left_out(
-    past: Past, block: set[Period], choice: Choice, calibration: Calibration, seed: int
+    past: Past,
+    block: set[Period],
+    choice: Choice,
+    calibration: Calibration,
+    seed: int,
+    task: Task,
 ) -> np.ndarray:
     rest = [period for period in past.periods if period not in block]
     fitted = past.fit(rest)
     seen, out = past.matrix(fitted, rest), past.matrix(fitted, block)
     candidate = CANDIDATES[choice.kind]
-    model = candidate.train(fitted, seen.values, seen.label, choice.settings, seed)
-    return calibration.predict(model, out.values)
+    model = candidate.train(task, fitted, seen.values, seen.label, choice.settings, seed)
+    return calibration.predict(model, out.values, task)
 
 
 def decision_threshold(params: Params) -> float:

@@ -29,6 +29,7 @@ from data import features
 from data.digests import digest_of
 from data.errors import EvergreenError
 from data.params import Params
+from data.task import Task
 from models.candidates import CANDIDATES, Range
 from models.rolling import PERIOD, Choice, Fold, mean_metric, scores
 
@@ -190,7 +191,7 @@ def _objective(kind: str, made: Sequence[Fold], params: Params) -> Callable[[opt
         values: list[float] = []
         for step, fold in enumerate(made):
             table = scores([fold], {kind: (kind, settings)}, params.train.seed)
-            values.append(mean_metric(table, kind, params.rolling.metric))
+            values.append(mean_metric(table, kind, params.rolling.metric, fold.task))
             trial.report(float(np.mean(values)), step)
             if step + 1 < len(made) and trial.should_prune():
                 raise optuna.TrialPruned
@@ -249,7 +250,9 @@ def _result(
     return found, record
 
 
-def accept(default: Choice, study: Study, table: pd.DataFrame, params: Params) -> Choice:
+def accept(
+    default: Choice, study: Study, table: pd.DataFrame, params: Params, task: Task
+) -> Choice:
     """The tuned settings if they beat the defaults on periods that the study never saw.
 
     These are the calibration periods. The holdout stays untouched until the gates: a choice made
@@ -259,7 +262,7 @@ def accept(default: Choice, study: Study, table: pd.DataFrame, params: Params) -
         table: the rolling scores of the calibration periods, the tuned model's in column `tuned`.
     """
     metric = params.rolling.metric
-    old, new = (mean_metric(table, name, metric) for name in (default.kind, TUNED))
+    old, new = (mean_metric(table, name, metric, task) for name in (default.kind, TUNED))
     where = f"{table[PERIOD].min()} to {table[PERIOD].max()}, which the study did not see"
     figures = f"{metric} {abs(new):.4f} against {abs(old):.4f} of the defaults on {where}"
     counted = f"{study.trials} trials, {study.pruned} pruned"

@@ -23,10 +23,11 @@ from data.params import Params
 from data.partitions import Partitions
 from data.periods import parse_as_of
 from data.problem import Problem
+from data.task import BINARY
 from models import artifact, evidence, gates
 from models.artifact import Artifact, Trained
-from models.candidates import Boosted
 from models.evidence import Case
+from models.fitted import Boosted
 from models.train import decision_threshold, train
 from models.yardstick import Noise, Seen, Yardstick, noise
 
@@ -83,7 +84,7 @@ class World:
 
     def made(self, model: XGBClassifier, problem: Problem | None = None) -> Artifact:
         """The artefact that a training with this model would have left."""
-        return self.write(replace(self.trained, model=Boosted(model)), problem)
+        return self.write(replace(self.trained, model=Boosted(BINARY, model)), problem)
 
     def write(self, trained: Trained, problem: Problem | None = None) -> Artifact:
         folder = Path(tempfile.mkdtemp(dir=self.folder)) / "artefact"

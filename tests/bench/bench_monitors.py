@@ -81,7 +81,9 @@ def build(partitions: Partitions, first: str, last: str, params: Params) -> Worl
         rest = [week for week in weeks if week not in set(block)]
         own = past.fit(rest)
         seen = past.matrix(own, rest)
-        model = CANDIDATES[XGBOOST].train(own, seen.values, seen.label, settings, seed)
+        model = CANDIDATES[XGBOOST].train(
+            PROBLEM.task, own, seen.values, seen.label, settings, seed
+        )
         scorers.append(lambda c, own=own, model=model: model.predict(features.transform(own, c)))
     days, scores = defaultdict(list), []
     for place, block in enumerate(blocks):

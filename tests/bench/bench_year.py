@@ -22,7 +22,8 @@ from data.params import load_params
 from data.partitions import Partitions
 from data.periods import Period
 from data.windows import Labelled, load
-from models.candidates import CANDIDATES, XGBOOST, Fitted
+from models.candidates import CANDIDATES, XGBOOST
+from models.fitted import Fitted
 from models.quality import log_losses, measure
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
@@ -33,7 +34,9 @@ def fit(rows: Labelled) -> Model:
     fitted = features.fit(PROBLEM.features, rows.columns, rows.label)
     matrix = features.transform(fitted, rows.columns)
     default, seed = CANDIDATES[XGBOOST], PARAMS.train.seed
-    return fitted, default.train(fitted, matrix, rows.label, default.settings(PARAMS), seed)
+    return fitted, default.train(
+        PROBLEM.task, fitted, matrix, rows.label, default.settings(PARAMS), seed
+    )
 
 
 def score(model: Model, rows: Labelled) -> np.ndarray:

@@ -26,10 +26,9 @@ def boosted(tmp_path_factory) -> Path:
     values[random.random(values.shape) < 0.2] = np.nan
     label = np.nan_to_num(values[:, 0]) + 0.5 * np.isnan(values[:, 1]) > 0.2
     model = HistGradientBoostingClassifier(max_iter=30, random_state=0).fit(values, label)
-    tables = [trees[0].nodes for trees in model._predictors]
-    baseline = float(model._baseline_prediction[0, 0])
+    baseline = model._baseline_prediction.ravel()
     path = tmp_path_factory.mktemp("boosted") / "model.onnx"
-    path.write_bytes(graphs.to_bytes(graphs.trees(tables, baseline, 5)))
+    path.write_bytes(graphs.to_bytes(graphs.trees(model._predictors, baseline, 5)))
     return path
 
 
@@ -66,7 +65,7 @@ def test_trees_that_answer_otherwise_are_not_used(path, monkeypatch, caplog):
 
 def test_a_model_without_trees_has_one_engine(tmp_path):
     path = tmp_path / "model.onnx"
-    path.write_bytes(graphs.to_bytes(graphs.constant(0.2, 3)))
+    path.write_bytes(graphs.to_bytes(graphs.constant(np.array(0.2), 3)))
     few = OnnxEngine.load(path)
     assert many_rows(path, few) is few
 

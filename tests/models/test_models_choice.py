@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from bento.predictor import Predictor
 from data.periods import Period, span
+from data.task import BINARY
 from models import calibrate, evaluate, evidence, gates, rolling
 from models.artifact import to_rows
 from models.candidates import BASE_RATE, CHALLENGER, HIST_GRADIENT_BOOSTING, LOGISTIC, XGBOOST
@@ -143,7 +144,7 @@ def test_a_short_past_is_not_compared(params):
     chosen = changed(params, rolling={"minimum_periods": 8})
     short = rolling.origins(weeks[:12], chosen)
     assert short.periods == () and short.reason == "12 training periods, 13 needed to compare"
-    found = rolling.choose(short, pd.DataFrame(), chosen)
+    found = rolling.choose(short, pd.DataFrame(), chosen, BINARY)
     assert found.kind == XGBOOST and short.reason in found.reason
     enough = rolling.origins(weeks[:13], chosen)
     names = [[period.name for period in part] for part in (enough.selection, enough.calibration)]
@@ -162,7 +163,7 @@ def test_an_interval_covers_what_days_alone_would_change(params):
         return pd.concat([rows] * copies)
 
     def width(rows, metric):
-        found = evaluate.intervals([rows], "challenger", params)[metric]
+        found = evaluate.intervals([rows], "challenger", params, BINARY)[metric]
         assert found.low <= found.value <= found.high
         return found.high - found.low
 

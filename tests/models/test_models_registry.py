@@ -9,7 +9,7 @@ import pytest
 
 from data import digests
 from data.errors import EvergreenError
-from models import artifact, evaluate, evidence, gates, gates_page, tracking
+from models import artifact, evaluate, evidence, figures, gates, gates_page, tracking
 from models.candidates import CHALLENGER as TAKEN
 from models.evidence import Case
 from models.gates import GateReport
@@ -66,10 +66,12 @@ def log(registry: Registry, good, params, signed: Path, report: GateReport) -> s
         registry.tracking,
         name="train 2024-W08",
         params=artifact.model_params(params),
-        metrics=evaluate.flat(evaluate.summary(table, good.trained.rolling, params)),
+        metrics=evaluate.flat(
+            evaluate.summary(table, good.trained.rolling, params, good.trained.task)
+        ),
         tags={"snapshot": "0" * 32, "digest": good.digest},
         holdout=table,
-        figures=evaluate.figures(held.label, scores, importance),
+        figures=figures.figures(held.label, scores, importance, good.trained.task),
         registered=signed,
         texts={"gates.html": gates_page.to_html(report, "Gates")},
         trials=(

@@ -11,6 +11,7 @@ from data import ingest, validate
 from data.errors import EvergreenError
 from data.partitions import Partitions
 from models import artifact, evaluate, train
+from models.figures import CURVE_POINTS
 
 ROOMS = ("data", "models", "bento", "flows")
 
@@ -37,12 +38,14 @@ def test_the_four_stages_make_a_model_from_nothing(tmp_path, monkeypatch, params
     assert len(json.loads((out / "data.json").read_text())["periods"]) == 8
     run(train, monkeypatch, *given, "--out", out, "--studies", tmp_path / "tune")
     assert artifact.load(out / "model").digest == good.digest
-    held = out / "holdout.parquet"
-    asked = (*given[:2], "--holdout", held, "--out", out / "evaluation")
+    scored = out / "holdout.parquet"
+    asked = (*given[:2], "--holdout", scored, "--out", out / "evaluation")
     run(evaluate, monkeypatch, *asked)
     metrics = json.loads((out / "evaluation" / "metrics.json").read_text())
     trained = good.trained
-    assert metrics == evaluate.summary(trained.holdout_table(), trained.rolling, params)
+    assert metrics == evaluate.summary(
+        trained.holdout_table(), trained.rolling, params, trained.task
+    )
     short = json.loads((out / "evaluation" / "headline.json").read_text())
     assert short == evaluate.headline(metrics)
     assert (short["roc_auc"], short["cost"]) == (
@@ -50,7 +53,7 @@ def test_the_four_stages_make_a_model_from_nothing(tmp_path, monkeypatch, params
         metrics["decision"]["cost"],
     )
     roc = json.loads((out / "evaluation" / "roc.json").read_text())
-    assert (roc[0]["tpr"], roc[-1]["fpr"]) == (0, 1) and len(roc) <= evaluate.CURVE_POINTS
+    assert (roc[0]["tpr"], roc[-1]["fpr"]) == (0, 1) and len(roc) <= CURVE_POINTS
 
 
 def imported(path: Path, root: Path) -> set[Path]:

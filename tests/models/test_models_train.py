@@ -13,6 +13,7 @@ from sklearn.metrics import roc_auc_score
 from data import digests, matrix
 from data.errors import EvergreenError
 from data.periods import parse_as_of
+from data.task import BINARY
 from models import artifact, train
 from models.artifact import serve_scores, to_requests, to_rows
 from models.candidates import (
@@ -104,8 +105,8 @@ def test_out_of_fold_scores_come_from_models_that_did_not_see_the_row(
     fitted, choice = past.fit(), good.trained.choice
     rows = past.matrix(fitted)
     fit = CANDIDATES[choice.kind].train
-    seen = fit(fitted, rows.values, rows.label, choice.settings, 1).predict(rows.values)
-    unseen = train.out_of_fold_scores(past, choice, good.trained.calibration, params)
+    seen = fit(BINARY, fitted, rows.values, rows.label, choice.settings, 1).predict(rows.values)
+    unseen = train.out_of_fold_scores(past, choice, good.trained.calibration, params, BINARY)
     assert roc_auc_score(rows.label, seen) > 0.65
     assert abs(roc_auc_score(rows.label, unseen) - 0.5) < 0.03
 

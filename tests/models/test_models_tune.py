@@ -48,7 +48,7 @@ class Deadly(Fold):
 def folds_of(partitions):
     as_of = parse_as_of("2024-W06", PROBLEM.label_delay)
     past = matrix.count(PROBLEM, partitions, WEEKS[:5], as_of)
-    return rolling.folds(past, WEEKS[3:5])
+    return rolling.folds(past, WEEKS[3:5], PROBLEM.task)
 
 
 def budget(params, trials, seconds=600):
