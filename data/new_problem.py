@@ -19,6 +19,7 @@ from data.params import load_params
 from data.problem import Problem
 from data.timing import holdout
 
+READS = ("data/cells.py", "data/labels.py", "data/table_files.py", "data/tables.py")
 NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
@@ -90,14 +91,17 @@ def parameters(draft: Draft) -> dict[str, Any]:
     judged = max(min(500, int(0.7 * usual * held)), 50)
     rolling = min(8, max(number - held - 5, 2))
     first_train = max(min(int(0.6 * number), number - 2), rolling + 5 + held, 5) - 1
+    linear = "ridge" if draft.outcome.task.kind == "regression" else "logistic"
     coverage = min(when.coverage[name] for name in when.learned)
     return {
         "problem": f"data/{draft.name}.py",
+        "contract.leak": round(min(max(0.9, draft.within + 0.04), 0.99), 2),
         "train.as_of": when.last,
         "train.first_period": when.first,
         "train.holdout_periods": held,
         "train.minimum_periods": max(min(4, number - held), 2),
         "train.minimum_label_coverage": round(min(0.9, max(coverage - 0.02, 0.0)), 2),
+        "candidates": ["base_rate", linear, "hist_gradient_boosting", "xgboost"],
         "xgboost.min_child_weight": float(min(50, max(rows // 1000, 3))),
         "xgboost.max_depth": 6 if rows > 20_000 else 4,
         "hist_gradient_boosting.min_samples_leaf": int(min(100, max(rows // 300, 10))),
@@ -129,7 +133,11 @@ def with_values(text: str, values: Mapping[str, Any]) -> str:
             place = place[section]
         if key not in place:
             raise EvergreenError(f"params.yaml has no {dotted}: bring it back from git")
-        place[key] = value
+        if isinstance(value, list):
+            place[key].clear()
+            place[key].extend(value)
+        else:
+            place[key] = value
     out = io.StringIO()
     yaml.dump(content, out)
     return out.getvalue()
@@ -146,6 +154,8 @@ def pipeline(text: str, name: str) -> str:
     content = yaml.load(text.replace("${problem}", f"data/{name}.py"))
     params, raw, home = f"problems/{name}/params.yaml", f"data/raw-{name}", f"var/problems/{name}"
     for stage, body in content["stages"].items():
+        if f"data/{name}.py" in body["deps"]:
+            body["deps"] += [own for own in READS if own not in body["deps"]]
         body["wdir"] = "../.."
         body["params"] = [{params: list(body["params"])}]
         given = f"--params {params}" + (f" --raw {raw}" if stage != "evaluate" else "")

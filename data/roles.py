@@ -124,11 +124,17 @@ def _is_id(column: str, d: Described) -> bool:
     return d.kind == "integer" and share > 0.99 and (d.rising or named)
 
 
-def alone_of(column: pd.Series, d: Described, told: Outcome) -> float:
-    """ROC-AUC of a column for the outcome, the worst of its contrasts."""
+def alone_of(
+    column: pd.Series, d: Described, told: Outcome, among: np.ndarray | None = None
+) -> float:
+    """ROC-AUC of a column for the outcome, the worst of its contrasts.
+
+    Args:
+        among: the rows that are looked at, shape (n,); default: all.
+    """
     if d.kind == "timestamp":
         return 0.5
-    known = told.known
+    known = told.known if among is None else told.known & among
     events = [event == 1 for event in told.task.events(told.codes[known]).values()]
     events = [e for e in events if min(e.sum(), (~e).sum()) >= MINIMUM_EVENTS]
     values = cells.text(column) if d.kind == "text" else cells.numbers(column)

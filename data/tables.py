@@ -146,10 +146,10 @@ class Table:
         return (ds.field(name) >= first) & (ds.field(name) < last)
 
     def _inside(self, part: pd.DataFrame, period: Period) -> np.ndarray:
-        moments = self._moments(part)
+        moments = self.moments(part)
         return np.asarray((moments >= period.start) & (moments < period.end))
 
-    def _moments(self, part: pd.DataFrame) -> pd.Series:
+    def moments(self, part: pd.DataFrame) -> pd.Series:
         """The event time of each row; missing where it cannot be read."""
         if self.rows_per_period:
             week = timedelta(days=7) / self.rows_per_period
@@ -166,7 +166,7 @@ class Table:
         found = {}
         for each in self.fields:
             if each.name == self.time and self.rows_per_period and PLACE in part:
-                found[each.name] = self._moments(part)
+                found[each.name] = self.moments(part)
             elif (column := self._column(each.name)) in part:
                 found[each.name] = self._typed(part[column], each)
         known = {*map(self._column, found), self.target, *self.key, PLACE, LABELLED_AT}
@@ -235,5 +235,5 @@ def _periods(table: Table, changed: tuple[int, int]) -> list[str]:
         return [Period.of(ORIGIN + timedelta(weeks=w), "week").name for w in weeks]
     days: set[datetime] = set()
     for _, part in frames(path, table.form, time):
-        days |= set(table._moments(part).dropna().dt.floor("D").dt.to_pydatetime())
+        days |= set(table.moments(part).dropna().dt.floor("D").dt.to_pydatetime())
     return sorted({Period.of(day, table.frequency).name for day in days})

@@ -118,7 +118,7 @@ def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
         part = part.reset_index(drop=True)
         known = table._label(part[table.target]).notna()
         flags.append(known.to_numpy())
-        moments = _no_moments(part) if table.rows_per_period else table._moments(part)
+        moments = _no_moments(part) if table.rows_per_period else table.moments(part)
         rows, unread = rows + len(part), unread + int(moments.isna().sum())
         hours |= set(moments.dropna().dt.hour.unique())
         weekdays |= set(moments.dropna().dt.weekday.unique())

@@ -114,7 +114,7 @@ def test_a_program_that_its_stack_left_behind_is_found(settings):
     with sleeping(EVERGREEN_STACK=str(settings.home)) as left:
         mine = leftovers.ours(settings)
         expect(doctor_host.processes(settings, mine), Level.WARN, f"sleep (pid {left.pid})")
-        elsewhere = replace(settings, home=settings.home / "other")
+        elsewhere = replace(settings, root=settings.home / "other")
         assert leftovers.ours(elsewhere) == []
     expect(doctor_host.processes(settings, leftovers.ours(settings)), Level.OK)
 
