@@ -166,7 +166,7 @@ def _means(label: np.ndarray, score: np.ndarray, task: Task, place: int | None) 
         label, score = label == place, score[:, place]
     told, known = score.mean(), label.mean()
     if task.kind == "regression":
-        return f"mean answer {told:.4g}, mean outcome {known:.4g}"
+        return f"mean prediction {told:.4g}, mean outcome {known:.4g}"
     return f"mean probability {told:.3f}, rate {known:.3f}"
 
 
