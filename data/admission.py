@@ -126,14 +126,16 @@ def admit(
     return [] if known else skipped
 
 
-def check_leak(problem: Problem, labels: pd.DataFrame, rows: pd.DataFrame, what: str) -> None:
+def check_leak(
+    problem: Problem, contract: Contract, labels: pd.DataFrame, rows: pd.DataFrame, what: str
+) -> None:
     """Labels that come alone are held against the rows of their partition.
 
     Raises:
         RefusedError: if a field alone tells them.
     """
     told = rows[KEY].map(labels.set_index(KEY)["label"])
-    _refuse(rules.leak(problem, rows, told), what)
+    _refuse(rules.leak(problem, rows, told, contract.leak), what)
 
 
 def _label(delivered: Delivered) -> pd.Series | None:

@@ -73,6 +73,8 @@ def read_file(path: Path, problem: Problem) -> pd.DataFrame:
     if path.suffix not in (".parquet", ".csv"):
         raise EvergreenError(f"{path}: a batch comes as .parquet or .csv, not {path.suffix!r}")
     try:
+        if problem.read_file and path.exists():
+            return problem.read_file(path)
         return pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path, problem)
     except FileNotFoundError as error:
         raise EvergreenError(f"{path} is not there") from error
@@ -149,11 +151,11 @@ def ingest(
     try:
         if alone(batch):
             found = only_labels(problem.task, batch, rows and not labels, what)
-            return _add_labels(problem, partitions, quarantine, period, found, what)
+            return _add_labels(problem, partitions, quarantine, period, found, what, contract)
         delivered = _examine(problem, period, batch, what, contract)
         if not rows:
             outcomes = delivered.outcomes
-            return _add_labels(problem, partitions, quarantine, period, outcomes, what)
+            return _add_labels(problem, partitions, quarantine, period, outcomes, what, contract)
         chosen = Terms(contract or Contract(), frozenset(despite))
         return _add(problem, partitions, quarantine, delivered, chosen, origin, labels)
     except RefusedError as error:
@@ -216,6 +218,7 @@ def _add_labels(
     period: Period,
     outcomes: pd.DataFrame | None,
     what: str,
+    contract: Contract | None,
 ) -> Ingested:
     """Labels of a partition that is there, all or some; those of quarantined rows wait with them.
 
@@ -229,7 +232,7 @@ def _add_labels(
         here, mine = set(rows[KEY]), set(outcomes[KEY].dropna())
         check_keys(mine - here - set(quarantine.rows(period)[KEY].dropna()), period, what)
         found = tell(problem, partitions, quarantine, rows, outcomes, period, what)
-        check_leak(problem, found.after, rows, what)
+        check_leak(problem, contract or Contract(), found.after, rows, what)
         changed = found.write(partitions, quarantine, period)
     return _ingested(period, rows, found, changed, len(mine - here), ())
 

@@ -120,12 +120,14 @@ class Contract(Section):
         reference_periods: the nearest periods that a batch is compared with.
         minimum_periods: with fewer of them the rules that compare are skipped.
         quarantine_share: the largest share of rows that may break a row rule.
+        leak: ROC-AUC beyond which a field that alone predicts the label must come from afterwards.
     """
 
     tolerance: Annotated[float, Field(ge=1)] = 3.0
     reference_periods: Annotated[int, Field(ge=2)] = 12
     minimum_periods: Annotated[int, Field(ge=2)] = 4
     quarantine_share: Share = 0.1
+    leak: Annotated[float, Field(gt=0.5, le=1)] = 0.9
 
 
 class Importance(Section):

@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 
 import pandas as pd
 
@@ -54,6 +55,8 @@ class Problem:
         outcomes: batch -> columns `key`, `label` (0 or 1, the name of a class, a number; or
             missing) and `excluded` (why an event has no label ever, or missing); None where the
             batch has no outcomes.
+        read_file: a batch that came as a file, in the form that `read` has; None where the columns
+            of a file are those of the fields.
         row_rules: rules over several fields; a row that breaks one goes to quarantine.
         source: the columns of the source's own form that `prepare` reads; empty if the source
             delivers `key` and `fields`.
@@ -76,6 +79,7 @@ class Problem:
     prepare: Callable[[pd.DataFrame], pd.DataFrame]
     outcomes: Callable[[pd.DataFrame], pd.DataFrame | None]
     task: Task = BINARY
+    read_file: Callable[[Path], pd.DataFrame] | None = None
     row_rules: tuple[RowRule, ...] = ()
     source: tuple[Field, ...] = ()
     source_rules: tuple[RowRule, ...] = ()

@@ -22,7 +22,6 @@ from data.partitions import common_share, sketch
 from data.problem import Problem
 
 DELIVERED_BEFORE = 0.5  # share of rows whose content is in another period already
-LEAK = 0.9  # ROC-AUC of one request field alone
 MINIMUM_EVENTS = 30
 MINIMUM_LABELS = 100
 
@@ -99,17 +98,23 @@ def delivered_before(batch: Batch) -> Finding | None:
     return None
 
 
-def leak(problem: Problem, rows: pd.DataFrame, told: pd.Series | None) -> Finding | None:
-    """A request field that alone tells the label."""
+def leak(
+    problem: Problem, rows: pd.DataFrame, told: pd.Series | None, limit: float
+) -> Finding | None:
+    """A request field that alone tells the label, with a ROC-AUC above the limit.
+
+    The event time is none: within a period an outcome may well drift.
+    """
     if told is None:
         return None
     known = told.notna().to_numpy()
     label = told.to_numpy(dtype=float)[known].astype(problem.task.dtype)
     events = [event == 1 for event in problem.task.events(label).values()] if len(label) else []
     events = [event for event in events if min(event.sum(), (~event).sum()) >= MINIMUM_EVENTS]
-    for field in problem.fields if events else ():
+    fields = [field for field in problem.fields if field.name != problem.event_time]
+    for field in fields if events else ():
         area = max(separates(rows.loc[known, field.name], event) for event in events)
-        if area > LEAK:
+        if area > limit:
             said = f"{field.name!r} alone predicts the label with ROC-AUC {area:.3f}"
             return Finding("label leak", f"{said}: is it known before the event?")
     return None
@@ -150,7 +155,7 @@ BATCH = (
     Rule("rows of another period", other_period),
     Rule("duplicated keys", duplicated),
     Rule("delivered before", delivered_before),
-    Rule("label leak", lambda batch: leak(batch.problem, batch.rows, batch.label)),
+    Rule("label leak", lambda b: leak(b.problem, b.rows, b.label, b.contract.leak)),
     Rule("constant label", one_label),
     Rule("swapped columns", unusual.swapped, compares=True),
     Rule("changed unit", unusual.unit, compares=True),

@@ -30,7 +30,7 @@ from data.objects import Objects
 from data.partitions import Partitions
 
 TAG = "data-"
-SUBJECT = re.compile(r"(.+): data/raw ([0-9a-f]{32})")
+SUBJECT = re.compile(r"(.+): (.+) ([0-9a-f]{32})")
 IDENTITY = {
     "GIT_AUTHOR_NAME": "evergreen",
     "GIT_AUTHOR_EMAIL": "evergreen@localhost",
@@ -68,6 +68,11 @@ class Snapshots:
     raw: Path
     workspace: Path
 
+    @property
+    def place(self) -> str:
+        """The folder, as tags and pointers name it: `data/raw`, or that of another problem."""
+        return f"data/{self.raw.name}"
+
     def record(self, name: str, when: datetime) -> Snapshot:
         """Put `data/raw` as it is under DVC and tag it; the same content gives the same tag.
 
@@ -85,10 +90,12 @@ class Snapshots:
             known = self.list()
             if same := [snapshot for snapshot in known if snapshot.md5 == md5]:
                 return same[0]
-            tag = f"{TAG}{name}-{md5[:8]}"
+            prefix = f"{TAG}{self.raw.name.removeprefix('raw').removeprefix('-')}"
+            prefix += "" if prefix == TAG else "-"
+            tag = f"{prefix}{name}-{md5[:8]}"
             if tag in {snapshot.tag for snapshot in known}:
-                tag = f"{TAG}{name}-{md5}"
-            self._tag(tag, pointer, f"{name}: data/raw {md5}", _after(known, when))
+                tag = f"{prefix}{name}-{md5}"
+            self._tag(tag, pointer, f"{name}: {self.place} {md5}", _after(known, when))
             return self.list()[-1]
 
     def list(self) -> list[Snapshot]:
@@ -102,8 +109,9 @@ class Snapshots:
         ).splitlines()
         found = []
         for tag, when, subject in (line.split(" ", 2) for line in lines):
-            if match := SUBJECT.fullmatch(subject):
-                found.append(Snapshot(tag, match[2], when))
+            match = SUBJECT.fullmatch(subject)
+            if match and match[2] == self.place:
+                found.append(Snapshot(tag, match[3], when))
         return found
 
     def latest(self) -> Snapshot | None:
@@ -197,7 +205,7 @@ class Snapshots:
 
     def _copy(self) -> Path:
         """The manifest and every partition that it names, hashed; no link shares their bytes."""
-        copy, partitions = self.workspace / "data" / "raw", Partitions(self.raw)
+        copy, partitions = self.workspace / self.place, Partitions(self.raw)
         shutil.rmtree(copy, ignore_errors=True)
         copy.mkdir(parents=True)
         with writing(partitions):
@@ -235,7 +243,7 @@ class Snapshots:
         config = (self.checkout / ".dvc" / "config").read_text()
         with tempfile.TemporaryDirectory() as folder:
             index = {"GIT_INDEX_FILE": f"{folder}/index"}
-            for name, content in (("data/raw.dvc", pointer), (".dvc/config", config)):
+            for name, content in ((f"{self.place}.dvc", pointer), (".dvc/config", config)):
                 blob = git(self.checkout, "hash-object", "-w", "--stdin", text=content)
                 entry = f"100644,{blob},{name}"
                 git(self.checkout, "update-index", "--add", "--cacheinfo", entry, env=index)

@@ -18,7 +18,6 @@ from flows.project import Project
 from flows.source import Source
 from flows.train import Judged, run_train
 
-MODEL = "var/repro/model"
 EXPERIMENTS = "refs/exps/"
 
 
@@ -74,8 +73,10 @@ def _commit(checkout: Path, name: str) -> str:
 
 def _tried(project: Project, commit: str) -> Tried:
     with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "params.yaml"
-        path.write_text(git(project.settings.checkout, "show", f"{commit}:params.yaml") + "\n")
+        settings = project.settings
+        name = settings.params.relative_to(settings.checkout)
+        path = Path(scratch) / name.name
+        path.write_text(git(settings.checkout, "show", f"{commit}:{name}") + "\n")
         params = load_params(path)
     return Tried(project.settings, params, load_problem(params.problem), commit)
 
@@ -83,10 +84,12 @@ def _tried(project: Project, commit: str) -> Tried:
 def _digest(project: Project, commit: str, name: str) -> str:
     """The digest of the model that the experiment made, from DVC's cache or the default remote."""
     try:
-        lock = yaml.safe_load(git(project.settings.checkout, "show", f"{commit}:dvc.lock"))
-        outs = {out["path"]: out["md5"] for out in lock["stages"]["train"]["outs"]}
+        settings = project.settings
+        lock = settings.params.with_name("dvc.lock").relative_to(settings.checkout)
+        content = yaml.safe_load(git(settings.checkout, "show", f"{commit}:{lock}"))
+        outs = {out["path"]: out["md5"] for out in content["stages"]["train"]["outs"]}
         with project.snapshots.objects() as objects:
-            listing = json.loads(objects.path(outs[MODEL]).read_text())
+            listing = json.loads(objects.path(outs[f"{settings.pipeline}/model"]).read_text())
             files = {entry["relpath"]: entry["md5"] for entry in listing}
             return str(json.loads(objects.path(files[MANIFEST]).read_text())["digest"])
     except (EvergreenError, ValueError, KeyError, TypeError) as error:

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 from data.errors import EvergreenError
 from data.snapshots import Snapshots
@@ -20,18 +21,36 @@ def clean(settings: Settings, say: Callable[[str], None] = print) -> None:
     if names:
         command = ["git", "-C", str(checkout), "tag", "--delete", *names]
         subprocess.run(command, check=True, capture_output=True)
-    for folder in (settings.home, settings.runtime, checkout / "data" / "raw"):
-        shutil.rmtree(folder, ignore_errors=True)
-    for name in ("dvc.lock", ".dvc/config.local"):
-        (checkout / name).unlink(missing_ok=True)
-    shutil.rmtree(checkout / ".dvc" / "tmp", ignore_errors=True)
-    say(f"deleted {settings.home}, data/raw and {len(names)} snapshot tags")
+    others = {settings.root / "problems", settings.root / "dvc"} if _others(settings) else set()
+    for path in (*_inside(settings.home, others), settings.runtime, settings.raw):
+        shutil.rmtree(path, ignore_errors=True)
+    settings.params.with_name("dvc.lock").unlink(missing_ok=True)
+    if not others:
+        (checkout / ".dvc" / "config.local").unlink(missing_ok=True)
+        shutil.rmtree(checkout / ".dvc" / "tmp", ignore_errors=True)
+    raw = settings.raw.relative_to(checkout)
+    say(f"deleted {settings.home}, {raw} and {len(names)} snapshot tags")
+
+
+def _others(settings: Settings) -> bool:
+    """Whether another problem of this checkout has state, and so a part of DVC's cache."""
+    homes = [settings.root / "ledger.jsonl", *(settings.root / "problems").glob("*")]
+    mine = {settings.home, settings.home / "ledger.jsonl"}
+    return any(home.exists() for home in homes if home not in mine)
+
+
+def _inside(home: Path, kept: set[Path]) -> list[Path]:
+    """The home, or what is in it beside what is kept."""
+    if not any(path.is_relative_to(home) for path in kept):
+        return [home]
+    return [path for path in home.iterdir() if path not in kept]
 
 
 def _snapshot_tags(settings: Settings) -> list[str]:
     """Tags of snapshots; a tag of the user's own that begins alike stays."""
-    raw, workspace = settings.checkout / "data" / "raw", settings.home / "snapshots"
+    workspace = settings.home / "snapshots"
     try:
-        return [snapshot.tag for snapshot in Snapshots(settings.checkout, raw, workspace).list()]
+        found = Snapshots(settings.checkout, settings.raw, workspace).list()
+        return [snapshot.tag for snapshot in found]
     except EvergreenError:  # not a repository
         return []

@@ -8,10 +8,8 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
-from enum import StrEnum
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -24,12 +22,14 @@ from flows import (
     doctor,
     file_commands,
     key_commands,
+    problem_commands,
     quarantine,
     release_commands,
     replay_commands,
 )
 from flows.data_commands import app as data_app
-from flows.settings import Settings
+from flows.settings import PROBLEM, Settings
+from flows.starting import start
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -39,23 +39,28 @@ app = typer.Typer(
 for name, part in {"data": data_app, "quarantine": quarantine.app, "keys": key_commands.app,
                    "ab": ab_commands.app, "alerts": alert_commands.app}.items():  # fmt: skip
     app.add_typer(part, name=name)
-for part in (release_commands.app, file_commands.app, replay_commands.app, doctor.app):
+for part in (
+    release_commands.app,
+    file_commands.app,
+    replay_commands.app,
+    doctor.app,
+    problem_commands.app,
+):
     app.add_typer(part)
 console = Console(soft_wrap=True)
-REFUSED = DIFFERS = 3
-
-
-class What(StrEnum):
-    """Which part of a period to ingest."""
-
-    ALL = "all"
-    ROWS = "rows"
-    LABELS = "labels"
+DIFFERS = 3
 
 
 @app.callback()
-def _environment(context: typer.Context) -> None:
+def _environment(
+    context: typer.Context,
+    problem: Annotated[
+        str | None, typer.Option(help="One of problems/; default: EVERGREEN_PROBLEM.")
+    ] = None,
+) -> None:
     """Tell this process its settings before any library reads its own."""
+    if problem is not None:
+        os.environ[PROBLEM] = problem
     if context.invoked_subcommand == "doctor":  # it looks at what is set, and makes nothing
         return
     environment = Settings.read(os.environ).child_environment()
@@ -105,22 +110,9 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
-def ingest(
-    period: Annotated[str, typer.Argument(help="Such as 2013-W05.")],
-    from_file: Annotated[
-        Path | None, typer.Option("--from", help="A parquet or CSV batch.", show_default=False)
-    ] = None,
-    what: Annotated[What, typer.Option(help="Its rows, its labels, or all.")] = What.ALL,
-) -> None:
-    """Add a period to data/raw after its contract, and version it."""
-    path = str(from_file.absolute()) if from_file else None
-    _start("ingest", period=period, from_file=path, what=what.value)
-
-
-@app.command()
 def train(as_of: AsOf = None) -> None:
     """Train and judge a challenger; nothing serves because of it."""
-    _start("train", as_of=as_of)
+    start("train", as_of=as_of)
 
 
 @app.command()
@@ -130,7 +122,7 @@ def release(
     ] = None,
 ) -> None:
     """Package a judged version, smoke-test it, and move the traffic to it."""
-    _start("release", version=version)
+    start("release", version=version)
 
 
 @app.command()
@@ -138,7 +130,7 @@ def retrain(
     as_of: AsOf = None, cause: Annotated[str, typer.Option(help="Why.")] = "asked for"
 ) -> None:
     """Train, judge, and release if it passes."""
-    _start("retrain", as_of=as_of, cause=cause)
+    start("retrain", as_of=as_of, cause=cause)
 
 
 @app.command()
@@ -146,7 +138,7 @@ def recalibrate(
     as_of: AsOf = None, cause: Annotated[str, typer.Option(help="Why.")] = "asked for"
 ) -> None:
     """Move the champion's level towards that of the newest labels, and release it if it passes."""
-    _start("recalibrate", as_of=as_of, cause=cause)
+    start("recalibrate", as_of=as_of, cause=cause)
 
 
 @app.command()
@@ -154,7 +146,7 @@ def monitor(
     period: Annotated[str | None, typer.Argument(help="Default: the newest with labels.")] = None,
 ) -> None:
     """Watch a period: drift, real quality, and whether a retrain is due."""
-    _start("monitor", period=period)
+    start("monitor", period=period)
 
 
 @app.command()
@@ -262,23 +254,6 @@ def _finish(settings: Settings) -> None:
         done = f"problem: {error}"
     if done:
         console.print(done, markup=False, highlight=False)
-
-
-def _start(name: str, **parameters: Any) -> None:
-    """Run a flow, seen in the UI if the stack is up, and by itself if it is not."""
-    settings = _settings()
-    from flows import stack
-    from flows.steps import Outcome, as_flow
-
-    function = getattr(import_module(f"flows.{name}"), name)
-    if stack.is_up(settings):
-        with console.status(f"{name} …"):
-            outcome: Outcome = as_flow(function, **parameters)
-        console.print(outcome.message, markup=False, highlight=False)
-    else:
-        outcome = function.fn(**parameters)
-    if not outcome.done:
-        raise typer.Exit(REFUSED)
 
 
 def _print_addresses(settings: Settings) -> None:

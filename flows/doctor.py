@@ -22,7 +22,7 @@ import data
 from data.errors import EvergreenError
 from flows import doctor_home, doctor_host, leftovers
 from flows.finding import Finding, Level, fail, ok
-from flows.settings import Settings
+from flows.settings import PARAMS, Settings
 from models.ledger import Ledger
 
 app = typer.Typer()
@@ -38,16 +38,17 @@ def examine(user: Mapping[str, str]) -> list[Finding]:
         user: the environment as the shell gives it.
     """
     checkout = Path(data.__file__).parents[1]
-    started = doctor_home.importing(checkout)
+    params, raw = _chosen(user, checkout)
+    started = doctor_home.importing(checkout, params)
     looks: dict[str, Look] = {
         "python": lambda: doctor_host.python(sys.version_info[:3]),
         "packages": lambda: doctor_host.locked(checkout / "requirements.lock", sys.path),
         "wheels": lambda: doctor_host.wheels(sys.path),
         "git": lambda: doctor_host.tools(user.get("PATH")),
-        "work tree": lambda: doctor_home.tree(checkout),
-        "params.yaml": lambda: doctor_home.parameters(checkout),
+        "work tree": lambda: doctor_home.tree(checkout, params),
+        "params.yaml": lambda: doctor_home.parameters(params),
         "problem": lambda: doctor_home.problem(started),
-        "disk of data/raw": lambda: doctor_host.disk("disk of data/raw", checkout / "data" / "raw"),
+        "disk of data/raw": lambda: doctor_host.disk("disk of data/raw", raw),
         "dvc lock": lambda: doctor_home.dvc_lock(checkout / ".dvc" / "tmp" / "rwlock"),
     }
     try:
@@ -57,6 +58,15 @@ def examine(user: Mapping[str, str]) -> list[Finding]:
     else:
         rest = _of_home(settings, user)
     return [_look(name, look) for name, look in {**looks, **rest}.items()]
+
+
+def _chosen(user: Mapping[str, str], checkout: Path) -> tuple[Path, Path]:
+    """Parameters and data of the problem that is asked for, or of the default one."""
+    try:
+        settings = Settings.read(user)
+        return settings.params, settings.raw
+    except EvergreenError:
+        return checkout / PARAMS, checkout / "data" / "raw"
 
 
 def _of_home(settings: Settings, user: Mapping[str, str]) -> dict[str, Look]:
@@ -78,7 +88,7 @@ def _of_home(settings: Settings, user: Mapping[str, str]) -> dict[str, Look]:
         "signing key": lambda: doctor_home.signing_key(settings.signing_key),
         "certificate": lambda: doctor_home.certificate(settings.certificate, now),
         "locks": lambda: doctor_home.locks(doctor_home.lock_files(settings)),
-        "dvc": lambda: doctor_home.dvc_remote(settings.checkout, home),
+        "dvc": lambda: doctor_home.dvc_remote(settings.checkout, settings.root),
     }
 
 

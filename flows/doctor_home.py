@@ -30,18 +30,18 @@ PORTS = {"http": 80, "https": 443, "ssh": 22}
 REACH_SECONDS = 1.0
 
 
-def parameters(checkout: Path) -> Finding:
+def parameters(path: Path) -> Finding:
     """Whether params.yaml is what the code expects."""
     try:
-        return ok("params.yaml", f"read, the problem is {load_params(_params(checkout)).problem}")
+        return ok("params.yaml", f"read, the problem is {load_params(path).problem}")
     except EvergreenError as error:
         return fail("params.yaml", str(error), "`git diff params.yaml` shows what changed in it")
 
 
-def importing(checkout: Path) -> subprocess.Popen[str] | None:
+def importing(checkout: Path, params: Path) -> subprocess.Popen[str] | None:
     """Begin to import the problem in a process of its own, which writes nothing."""
     try:
-        problem = load_params(_params(checkout)).problem
+        problem = load_params(params).problem
     except EvergreenError:
         return None
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
@@ -73,13 +73,13 @@ def problem(started: subprocess.Popen[str] | None) -> Finding:
     return ok("problem", "it can be imported")
 
 
-def tree(checkout: Path) -> Finding:
+def tree(checkout: Path, params: Path) -> Finding:
     """Whether a version that is trained now could ever serve."""
     try:
-        named = load_params(_params(checkout)).problem
+        named = load_params(params).problem
     except EvergreenError:
         named = "params.yaml"
-    code = source.read(checkout, named)
+    code = source.read(checkout, named, params)
     if code.commit == "none":
         fix = f"`git -C {checkout} init`, and commit: a version without a commit never serves"
         return warn("work tree", "there is no commit", fix)
@@ -173,8 +173,7 @@ def lock_files(settings: Settings) -> list[Path]:
     """Every file of home and checkout by which processes wait for each other."""
     found = [path for pattern in LOCKS for path in settings.home.glob(pattern)]
     tmp = settings.checkout / ".dvc" / "tmp"
-    raw = settings.checkout / "data" / "raw" / ".lock"
-    return [*sorted(found), raw, tmp / "lock", tmp / "rwlock.lock"]
+    return [*sorted(found), settings.raw / ".lock", tmp / "lock", tmp / "rwlock.lock"]
 
 
 def dvc_lock(path: Path) -> Finding:
@@ -252,10 +251,6 @@ def past(kept: Ledger, checkout: Path) -> Mapping[str, datetime]:
     if entries:
         marks["the ledger's last line"] = datetime.fromisoformat(entries[-1].at)
     return marks
-
-
-def _params(checkout: Path) -> Path:
-    return checkout / "params.yaml"
 
 
 def _held(table: str) -> dict[int, list[int]]:

@@ -196,8 +196,7 @@ def _asked(settings: Settings, name: str | None, at: datetime) -> tuple[dict[str
 
 
 def _params(settings: Settings) -> Params:
-    path = settings.checkout / "params.yaml"
-    return _params_of(path, path.stat().st_mtime_ns)
+    return _params_of(settings.params, settings.params.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4)

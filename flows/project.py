@@ -43,12 +43,12 @@ class Project:
         """
         settings = settings or Settings.read(os.environ)
         os.environ.update(settings.child_environment())
-        params = load_params(settings.checkout / "params.yaml")
+        params = load_params(settings.params)
         return cls(settings, params, load_problem(params.problem))
 
     @property
     def partitions(self) -> Partitions:
-        return Partitions(self.settings.checkout / "data" / "raw")
+        return Partitions(self.settings.raw)
 
     @property
     def quarantine(self) -> Quarantine:
@@ -108,7 +108,7 @@ class Project:
 
     def source(self) -> Source:
         """The code of this checkout, as far as it shapes a model."""
-        return source.read(self.settings.checkout, self.params.problem)
+        return source.read(self.settings.checkout, self.params.problem, self.settings.params)
 
     def lineage(self, code: Source, snapshot: Snapshot) -> dict[str, str]:
         """Tags that say which code, data, parameters and packages a model is made from."""

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from zlib import crc32
 
 import data
 from bento.access_log import ONE_IN, VARIABLE
@@ -13,7 +14,10 @@ from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
 from data.errors import EvergreenError
 
 HOST = "127.0.0.1"
+PARAMS = "params.yaml"
 SIGNING_KEY = "keys/signing.pem"
+PROBLEM = "EVERGREEN_PROBLEM"
+BLOCKS = 60  # of ports
 PORTS = {
     "prefect": 4200,
     "mlflow": 5000,
@@ -29,9 +33,10 @@ class Settings:
     """Read once from the environment; everything else is told.
 
     Attributes:
-        checkout: the folder that holds params.yaml and data/raw.
-        home: the root of all state, `var/` or EVERGREEN_HOME.
+        checkout: the repository.
+        root: of all state, `var/` or EVERGREEN_HOME.
         ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
+        problem: which one of `problems/`, EVERGREEN_PROBLEM; empty for that of params.yaml.
         user: who runs this, EVERGREEN_USER; empty if nobody said.
         identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
         key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
@@ -44,7 +49,7 @@ class Settings:
     """
 
     checkout: Path
-    home: Path
+    root: Path
     ports: Mapping[str, int]
     user: str = ""
     identities: bool = False
@@ -55,22 +60,27 @@ class Settings:
     rate_limit: int = RATE_LIMIT
     notify: tuple[str, ...] = field(default=(), repr=False)
     access_log: int = ONE_IN
+    problem: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Settings from environment variables.
 
         Raises:
-            EvergreenError: if a port or a number is not one, or a switch neither on nor off.
+            EvergreenError: if a port or a number is not one, a switch neither on nor off, or the
+                problem is none.
         """
         checkout = Path(data.__file__).parents[1]
-        home = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
-        ports = {service: _port(service, environment) for service in PORTS}
+        root = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
+        problem = _problem(checkout, environment.get(PROBLEM, "").strip())
+        shift = 10 * (1 + crc32(problem.encode()) % BLOCKS) if problem else 0
+        ports = {service: _port(service, shift, environment) for service in PORTS}
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
         user = environment.get("EVERGREEN_USER", "").strip()
         identities = _switch("EVERGREEN_IDENTITIES", environment)
         explain = _switch("EVERGREEN_EXPLAIN", environment)
+        home = _home(root, problem)
         key = Path(environment.get("EVERGREEN_SIGNING_KEY") or home / SIGNING_KEY).absolute()
         bind = environment.get("EVERGREEN_HOST") or HOST
         named = environment.get("EVERGREEN_TLS_CERTIFICATE")
@@ -78,7 +88,29 @@ class Settings:
         limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
         notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
         outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
-        return cls(checkout, home, ports, user, identities, explain, key, *outside)
+        return cls(checkout, root, ports, user, identities, explain, key, *outside, problem)
+
+    @property
+    def home(self) -> Path:
+        """The state of this problem."""
+        return _home(self.root, self.problem)
+
+    @property
+    def params(self) -> Path:
+        """The parameters of this problem."""
+        if not self.problem:
+            return self.checkout / PARAMS
+        return self.checkout / "problems" / self.problem / PARAMS
+
+    @property
+    def pipeline(self) -> str:
+        """Where `dvc repro` leaves what it makes, relative to the checkout."""
+        return f"var/problems/{self.problem}/repro" if self.problem else "var/repro"
+
+    @property
+    def raw(self) -> Path:
+        """The partitions of this problem."""
+        return self.checkout / "data" / (f"raw-{self.problem}" if self.problem else "raw")
 
     def url(self, service: str) -> str:
         if service == "gateway":
@@ -128,7 +160,8 @@ class Settings:
         ports = {f"EVERGREEN_{s.upper()}_PORT": str(port) for s, port in self.ports.items()}
         return {
             **ports,
-            "EVERGREEN_HOME": str(self.home),
+            "EVERGREEN_HOME": str(self.root),
+            PROBLEM: self.problem,
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
             "EVERGREEN_SIGNING_KEY": str(self.signing_key),
             VARIABLE: str(self.access_log),
@@ -169,9 +202,25 @@ class Settings:
         return f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
 
-def _port(service: str, environment: Mapping[str, str]) -> int:
+def _home(root: Path, problem: str) -> Path:
+    return root / "problems" / problem if problem else root
+
+
+def _problem(checkout: Path, name: str) -> str:
+    """A name under `problems/`, or none."""
+    folder = checkout / "problems"
+    known = sorted(path.parent.name for path in folder.glob(f"*/{PARAMS}"))
+    if name and name not in known:
+        raise EvergreenError(
+            f"{PROBLEM}={name!r} is no folder of {folder} with a {PARAMS} (there are: "
+            f"{', '.join(known) or 'none'}): `evergreen new-problem` makes one"
+        )
+    return name
+
+
+def _port(service: str, shift: int, environment: Mapping[str, str]) -> int:
     name = f"EVERGREEN_{service.upper()}_PORT"
-    text = environment.get(name) or str(PORTS[service])
+    text = environment.get(name) or str(PORTS[service] + shift)
     if not text.isdecimal() or not 1024 <= int(text) <= 65535:
         raise EvergreenError(f"{name}={text!r} is not a port: use a number from 1024 to 65535")
     return int(text)

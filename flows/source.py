@@ -7,7 +7,6 @@ from data.git import git
 
 LOCK = "requirements.lock"
 ROOMS = ("data", "models", "bento", "flows")
-SETTINGS = ("params.yaml", LOCK)
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class Source:
         }
 
 
-def read(checkout: Path, problem: str) -> Source:
+def read(checkout: Path, problem: str, params: Path = Path("params.yaml")) -> Source:
     """The code of a checkout, as far as it shapes a model.
 
     That is the four rooms, the parameters, the lock and the problem's own file: an edit of a README
@@ -39,9 +38,10 @@ def read(checkout: Path, problem: str) -> Source:
 
     Args:
         problem: path of the problem's file, relative to the checkout.
+        params: the problem's parameters, relative to the checkout or absolute.
     """
     status = ["status", "--porcelain", "-z", "--no-renames", "--untracked-files=all"]
-    paths = ["--", *ROOMS, *SETTINGS, problem, ":(exclude)*.dvc"]
+    paths = ["--", *ROOMS, str(params), LOCK, problem, ":(exclude)*.dvc"]
     entries = [
         entry for entry in git(checkout, *status, *paths, optional=True).split("\0") if entry
     ]

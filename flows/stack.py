@@ -116,21 +116,22 @@ def _pidfile(settings: Settings) -> Path:
 
 def _prepare(settings: Settings) -> None:
     """Folders, the gateway's configuration, supervisord's, and MLflow's database."""
-    for folder in ("run", "logs", "mlflow", "serving", "dvc/remote"):
+    for folder in ("run", "logs", "mlflow", "serving"):
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
+    (settings.root / "dvc" / "remote").mkdir(parents=True, exist_ok=True)
     settings.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(settings.home / "run" / "supervisord.conf", _configuration(settings))
     configure_dvc(settings)
 
 
 def configure_dvc(settings: Settings) -> None:
-    """Point DVC's cache and remote to the home where it is not the default one."""
+    """Point DVC's cache and remote, which all problems share, to a root that is not the default."""
     local = settings.checkout / ".dvc" / "config.local"
-    if settings.home == settings.checkout / "var":
+    if settings.root == settings.checkout / "var":
         local.unlink(missing_ok=True)
         return
-    lines = f"[cache]\n    dir = {settings.home / 'dvc' / 'cache'}\n"
-    lines += f"['remote \"local\"']\n    url = {settings.home / 'dvc' / 'remote'}\n"
+    lines = f"[cache]\n    dir = {settings.root / 'dvc' / 'cache'}\n"
+    lines += f"['remote \"local\"']\n    url = {settings.root / 'dvc' / 'remote'}\n"
     write_atomically(local, lines)
 
 

@@ -114,7 +114,7 @@ def test_a_program_that_its_stack_left_behind_is_found(settings):
     with sleeping(EVERGREEN_STACK=str(settings.home)) as left:
         mine = leftovers.ours(settings)
         expect(doctor_host.processes(settings, mine), Level.WARN, f"sleep (pid {left.pid})")
-        elsewhere = replace(settings, home=settings.home / "other")
+        elsewhere = replace(settings, root=settings.home / "other")
         assert leftovers.ours(elsewhere) == []
     expect(doctor_host.processes(settings, leftovers.ours(settings)), Level.OK)
 
@@ -233,13 +233,17 @@ def test_a_problem_that_cannot_be_imported_and_parameters_that_cannot_be_read(tm
     (tmp_path / "data").symlink_to(ROOT / "data")
     content = (ROOT / "params.yaml").read_text()
     (tmp_path / "params.yaml").write_text(content.replace("data/flights.py", "data/nowhere.py"))
-    expect(doctor_home.parameters(tmp_path), Level.OK, "data/nowhere.py")
-    found = doctor_home.problem(doctor_home.importing(tmp_path))
+    expect(doctor_home.parameters(tmp_path / "params.yaml"), Level.OK, "data/nowhere.py")
+    found = doctor_home.problem(doctor_home.importing(tmp_path, tmp_path / "params.yaml"))
     expect(found, Level.FAIL, "data/nowhere.py", "PROBLEM")
     (tmp_path / "params.yaml").write_text(f"{content}\nspeed: 3\n")
-    expect(doctor_home.parameters(tmp_path), Level.FAIL, "speed")
-    expect(doctor_home.problem(doctor_home.importing(tmp_path)), Level.WARN, "params.yaml")
-    expect(doctor_home.tree(tmp_path), Level.WARN, "never serves")
+    expect(doctor_home.parameters(tmp_path / "params.yaml"), Level.FAIL, "speed")
+    expect(
+        doctor_home.problem(doctor_home.importing(tmp_path, tmp_path / "params.yaml")),
+        Level.WARN,
+        "params.yaml",
+    )
+    expect(doctor_home.tree(tmp_path, tmp_path / "params.yaml"), Level.WARN, "never serves")
 
 
 def test_the_command_writes_nothing_needs_little_and_fails_by_its_exit_code(tmp_path):

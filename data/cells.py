@@ -1,0 +1,116 @@
+"""Cells of a table as people write them: names, numbers and moments."""
+
+import keyword
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "nat", "?", "-"})
+ISO = "ISO8601"
+EPOCHS = {"epoch seconds": 1_000_000, "epoch milliseconds": 1_000}  # microseconds of one
+SIGNS = re.compile(r"[\s\u00a0$€£¥%']|\b(?:USD|EUR|GBP)\b")
+GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
+RESERVED = frozenset(
+    {"key", "label", "excluded", "labelled_at", "outcome", "request_id", "model_version", "digest",
+     "probability", "degraded", "value", "score", "period", "day"}
+)  # fmt: skip
+
+
+def slug(text: str, taken: Collection[str] = ()) -> str:
+    """A name for a field: lower-case letters, digits and underscores, and not taken yet."""
+    plain = re.sub(r"[^a-z0-9]+", "_", text.casefold()).strip("_")[:40].strip("_")
+    if not plain or not plain[0].isalpha():
+        plain = f"field_{plain}".rstrip("_")
+    if keyword.iskeyword(plain) or plain in RESERVED:
+        plain += "_of_row"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}_{number}", number + 1
+    return name
+
+
+def text(column: pd.Series) -> pd.Series:
+    """Cells as text without spaces around it; an empty one is missing."""
+    known = column.notna()
+    if column.dtype.kind in "iufb":
+        cells = column.astype(object).map(_plain, na_action="ignore")
+    else:
+        cells = column.astype(object).map(str, na_action="ignore").str.strip()
+    cells = cells.astype(object)
+    return cells.where(known & (cells != ""), None)
+
+
+def _plain(value: Any) -> str:
+    """A number as people write it: 7 and not 7.0."""
+    return str(int(value)) if float(value).is_integer() else str(value)
+
+
+def numbers(column: pd.Series, decimal: str = ".") -> pd.Series:
+    """Cells as float64; where one is no number the column is of objects, and it stays as it is."""
+    if column.dtype.kind in "iufb":
+        return column.astype("float64")
+    cells = text(column)
+    found = (
+        pd.to_numeric(cells, errors="coerce") if decimal == "." else pd.Series(np.nan, cells.index)
+    )
+    left = found.isna() & cells.notna()
+    if left.any():
+        each = {cell: _number(cell, decimal) for cell in cells[left].unique()}
+        found = found.where(~left, cells.map(each)).astype("float64")
+    return _or_as_it_is(found, cells, lambda cell: cell.casefold() in MISSING)
+
+
+def _number(cell: str, decimal: str) -> float:
+    """One cell with signs of money, per cent and thousands; NaN if it is no number."""
+    bare = SIGNS.sub("", cell)
+    if bare.startswith("(") and bare.endswith(")"):
+        bare = f"-{bare[1:-1]}"
+    if decimal == ",":
+        bare = bare.translate(str.maketrans(",.", ".,"))
+    if GROUPED.fullmatch(bare):
+        bare = bare.replace(",", "")
+    try:
+        return float(bare) if "_" not in bare else np.nan
+    except ValueError:
+        return np.nan
+
+
+def moments(column: pd.Series, formats: Sequence[str]) -> pd.Series:
+    """Cells as datetime64[us] without zone (those with one in UTC), by the first format that fits.
+
+    Where a cell fits none the column is of objects, and the cell stays as it is.
+    """
+    if column.dtype.kind == "M":
+        return _naive(column)
+    cells = text(column)
+    found = pd.Series(np.datetime64("NaT", "us"), cells.index)
+    for form in formats:
+        left = found.isna() & cells.notna()
+        if left.any():
+            found[left] = parsed(cells[left], form)
+    return _or_as_it_is(found, cells, lambda cell: cell.casefold() in MISSING)
+
+
+def parsed(cells: pd.Series, form: str) -> pd.Series:
+    """Text as moments by one format; missing where it does not fit."""
+    if form in EPOCHS:
+        ticks = pd.to_numeric(cells, errors="coerce") * EPOCHS[form]
+        ticks = ticks.where(ticks.abs() < 2**62)
+        return pd.to_datetime(ticks, unit="us", errors="coerce").astype("datetime64[us]")
+    found: pd.Series = pd.to_datetime(cells, format=form, errors="coerce", utc=True)
+    return _naive(found)
+
+
+def _naive(column: pd.Series) -> pd.Series:
+    if hasattr(column.dtype, "tz"):
+        column = column.dt.tz_convert("UTC").dt.tz_localize(None)
+    return column.astype("datetime64[us]")
+
+
+def _or_as_it_is(found: pd.Series, cells: pd.Series, missing: Callable[[str], bool]) -> pd.Series:
+    strange = found.isna() & cells.notna()
+    strange &= ~cells.map(missing, na_action="ignore").eq(True)
+    return found.astype(object).where(~strange, cells) if strange.any() else found

@@ -1,0 +1,307 @@
+"""A problem drafted from a table: what is the time, the outcome, a field; and why.
+
+Nothing is written here, and nobody is asked; `data.new_problem` writes what a person then edits.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from data import cells
+from data.described import Described, describe, form_of, rounded, sample
+from data.errors import EvergreenError
+from data.features import CalendarPart, Category, Feature, HistoricalRate, Numeric, Part
+from data.fields import Field
+from data.outcomes import Outcome, outcome
+from data.roles import LIKE_ID, Asked, alone_of, check_names, event_time, left_out
+from data.table_files import Form, place
+from data.tables import Table
+from data.timing import Timing, timing
+
+MANY = 30  # values from which on a text is known by its past rate
+LEAK = 0.9  # ROC-AUC of one column alone: what is known only afterwards
+SLICES = 3
+FEW = 6  # periods in which each field is looked at
+SLICE_ROWS = 1000  # with fewer a slice is odd by chance
+ARRIVAL = "arrival"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A column, what it is used for, and how well it alone tells the outcome (ROC-AUC)."""
+
+    described: Described
+    use: str
+    alone: float | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """All that is needed to write a problem down.
+
+    Attributes:
+        found: every column of the table.
+        within: the most that one field tells alone in one of a few periods.
+        said: what a person has to know, in sentences; the first are the gravest.
+    """
+
+    name: str
+    asked: Asked
+    table: Table
+    outcome: Outcome
+    timing: Timing
+    features: tuple[Feature, ...]
+    slices: tuple[str, ...]
+    found: tuple[Found, ...]
+    within: float
+    said: tuple[str, ...]
+
+    @property
+    def target(self) -> str:
+        """What the outcome is called in the endpoint's answer."""
+        return cells.slug(self.table.target, [field.name for field in self.table.fields])
+
+    @property
+    def alone(self) -> float:
+        """The most that one field tells alone."""
+        return max((each.alone for each in self.found if each.alone is not None), default=0.5)
+
+
+def draft(name: str, asked: Asked) -> Draft:
+    """Look at a table and decide.
+
+    Raises:
+        EvergreenError: if it cannot be a problem as it is, with what to say or to mend.
+    """
+    path = place(asked.path)
+    form = form_of(path)
+    rows = sample(path, form)
+    form = _with_decimal(form, rows)
+    described = {str(c): describe(rows[c], form.decimal) for c in rows.columns}
+    check_names(asked, described, path)
+    chosen = replace(asked, time=None if asked.order else event_time(asked, described, path))
+    told = outcome(rows[asked.target], described[asked.target], asked.task, asked.positive, form)
+    left = left_out(chosen, described)
+    alone = {c: alone_of(rows[c], described[c], told) for c in described if c not in left}
+    left |= {
+        c: f"alone tells the outcome (ROC-AUC {area:.3f}): known only afterwards?"
+        for c, area in alone.items()
+        if area > LEAK and c not in asked.keep
+    }
+    names = _names(chosen, [c for c in described if c not in left])
+    fields = _fields(chosen, described, names, left)
+    table = _table(chosen, form, fields, names, told, left, described)
+    candidates = [c for c, why in left.items() if why == LIKE_ID]
+    when = timing(table, chosen.frequency, path, candidates)
+    table = replace(
+        table,
+        frequency=when.frequency,
+        key=when.key,
+        rows_per_period=when.rows_per_period,
+        left_out=tuple(column for column in table.left_out if column not in when.key),
+    )
+    features = _features(table, fields, described, told, when)
+    found = _found(chosen, described, left, alone, when.key)
+    said = [*_warnings(chosen, described, left), *told.said, *when.said]
+    within = _within(table, rows, described, told, [c for c in names if c in alone])
+    slices = _slices(fields, features, described, table, when)
+    return Draft(
+        name, chosen, table, told, when, features, slices, found, within, tuple(said)
+    )  # fmt: skip
+
+
+def _with_decimal(form: Form, rows: pd.DataFrame) -> Form:
+    """A comma is the decimal point where it makes numbers of more cells."""
+    counts: Counter[str] = Counter()
+    for name in rows.columns:
+        few = rows[name].iloc[:2000]
+        if few.dtype.kind in "OTU" or few.dtype == "str":
+            for decimal in (".", ","):
+                counts[decimal] += int(
+                    pd.to_numeric(cells.numbers(few, decimal), errors="coerce").notna().sum()
+                )
+    return replace(form, decimal="," if counts[","] > counts["."] else ".")
+
+
+def _within(
+    table: Table,
+    rows: pd.DataFrame,
+    described: Mapping[str, Described],
+    told: Outcome,
+    columns: Sequence[str],
+) -> float:
+    """What one field tells alone in a period: outcomes that drift are told better than in all."""
+    if table.rows_per_period:
+        period = pd.Series(np.arange(len(rows)) // table.rows_per_period)
+    else:
+        moments = table.moments(rows)
+        lengths = {"week": "W-SUN", "month": "M", "day": "D"}
+        period = moments.dt.to_period(lengths[table.frequency]).astype(object)
+    names = period.dropna().unique()
+    chosen = names[:: max(len(names) // FEW, 1)]
+    areas = [
+        alone_of(rows[column], described[column], told, (period == name).to_numpy())
+        for name in chosen
+        for column in columns
+    ]
+    return max(areas, default=0.5)
+
+
+def _names(asked: Asked, columns: Sequence[str]) -> dict[str, str]:
+    """Column -> name of its field."""
+    names: dict[str, str] = {}
+    for column in columns:
+        names[column] = cells.slug(column, names.values())
+    return names
+
+
+def _fields(
+    asked: Asked,
+    described: Mapping[str, Described],
+    names: Mapping[str, str],
+    left: Mapping[str, str],
+) -> tuple[Field, ...]:
+    first = (
+        Field(ARRIVAL, "timestamp", "made from the order of the rows")
+        if asked.order
+        else Field(names[asked.time or ""], "timestamp", f"{asked.time}: the event")
+    )
+    rest = [_field(names[c], d, c) for c, d in described.items() if c in names and c != asked.time]
+    if not rest:
+        reasons = "; ".join(f"{c!r}: {why}" for c, why in left.items())
+        raise EvergreenError(
+            f"no column of {asked.path} is left to predict from ({reasons}): `--keep COLUMN` takes "
+            "one in spite of that"
+        )
+    return (first, *rest)
+
+
+def _field(name: str, d: Described, column: str) -> Field:
+    """With room in its range: once more the whole span on either side, but no change of sign."""
+    nullable = d.missing > 0
+    if d.kind == "text":
+        values = tuple(sorted(d.words)) if d.closed else None
+        return Field(name, "text", column, nullable=nullable, values=values)
+    kind = "number" if d.kind == "timestamp" else d.kind
+    if d.minimum is None or d.maximum is None:
+        return Field(name, kind, column, nullable=nullable)
+    span = max(d.maximum - d.minimum, abs(d.maximum) / 10)
+    low = 0.0 if d.minimum >= 0 else rounded(d.minimum - span, up=False)
+    high = 0.0 if d.maximum <= 0 < -d.minimum else rounded(d.maximum + span, up=True)
+    if low == 0 and high > 1 >= d.maximum and d.kind == "number":
+        high = 1.0
+    return Field(name, kind, column, nullable=nullable, minimum=low, maximum=high)
+
+
+def _table(
+    asked: Asked,
+    form: Form,
+    fields: tuple[Field, ...],
+    names: Mapping[str, str],
+    told: Outcome,
+    left: Mapping[str, str],
+    described: Mapping[str, Described],
+) -> Table:
+    formats: tuple[str, ...] = (asked.time_format,) if asked.time_format else ()
+    if asked.time and not formats:
+        formats = described[asked.time].formats or (cells.ISO,)
+    return Table(
+        path=asked.path,
+        fields=fields,
+        time=fields[0].name,
+        target=asked.target,
+        key=asked.key,
+        columns={name: column for column, name in names.items() if name != column},
+        labels=told.labels,
+        left_out=tuple(c for c in left if c != asked.target),
+        formats=formats or (cells.ISO,),
+        form=form,
+        rows_per_period=1 if asked.order else 0,
+    )
+
+
+def _features(
+    table: Table,
+    fields: tuple[Field, ...],
+    described: Mapping[str, Described],
+    told: Outcome,
+    when: Timing,
+) -> tuple[Feature, ...]:
+    """Numbers as they are, categories, those of many values by their past rate, parts of time."""
+    features: list[Feature] = []
+    parts: dict[Part, str] = {"hour": "hour", "weekday": "weekday"}
+    for part, word in parts.items():
+        if part in when.parts:
+            taken = [field.name for field in fields]
+            features.append(
+                CalendarPart(cells.slug(f"{table.time}_{word}", taken), table.time, part)
+            )
+    for field in fields[1:]:
+        if field.kind != "text":
+            features.append(Numeric(field.name, field.name))
+        elif (
+            described[table.columns.get(field.name, field.name)].distinct <= MANY
+            or told.task.classes
+        ):
+            features.append(Category(field.name, field.name))
+        else:
+            features.append(HistoricalRate(field.name, field.name))
+    return tuple(features)
+
+
+def _slices(
+    fields: tuple[Field, ...],
+    features: tuple[Feature, ...],
+    described: Mapping[str, Described],
+    table: Table,
+    when: Timing,
+) -> tuple[str, ...]:
+    """Texts of few values and the day of the week, where there are rows to judge each value by."""
+    most = min(when.usual * len(when.learned) // SLICE_ROWS, MANY)
+    few = [
+        (described[table.columns.get(f.name, f.name)].distinct, f.name)
+        for f in fields
+        if f.kind == "text"
+    ]
+    texts = [name for distinct, name in sorted(few) if 2 <= distinct <= most]
+    parts = [f.name for f in features if isinstance(f, CalendarPart) and f.part == "weekday"]
+    return (*texts[: SLICES - 1], *(parts if most >= 7 else ()))
+
+
+def _found(
+    asked: Asked,
+    described: Mapping[str, Described],
+    left: Mapping[str, str],
+    alone: Mapping[str, float],
+    key: tuple[str, ...],
+) -> tuple[Found, ...]:
+    found = []
+    for column, d in described.items():
+        use = left.get(column, "field")
+        if column == asked.target:
+            use = "what is predicted"
+        elif column == asked.time:
+            use = "event time"
+        elif column in left:
+            use = f"left out: {use}" if column not in key else f"key; {use}"
+        found.append(Found(d, use, None if column in left else alone.get(column)))
+    return tuple(found)
+
+
+def _warnings(
+    asked: Asked, described: Mapping[str, Described], left: Mapping[str, str]
+) -> list[str]:
+    said = [
+        f"{column!r} {why} It is left out; `--keep` makes it a field all the same."
+        for column, why in left.items()
+        if "alone tells" in why
+    ]
+    if asked.time and described[asked.time].unclear and not asked.time_format:
+        said.append(
+            f"{asked.time!r} may be day first or month first; it is read as "
+            f"{described[asked.time].formats[0]}. If that is wrong, say --time-format."
+        )
+    return said

@@ -1,0 +1,168 @@
+"""A draft written down: the problem's file, its parameters and its pipeline."""
+
+import io
+import re
+import runpy
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from data.digests import write_atomically
+from data.draft import SLICE_ROWS, Draft
+from data.drafted import to_python
+from data.errors import EvergreenError
+from data.params import load_params
+from data.problem import Problem
+from data.timing import holdout
+
+READS = ("data/cells.py", "data/labels.py", "data/table_files.py", "data/tables.py")
+NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files of a new problem."""
+
+    problem: Path
+    params: Path
+    pipeline: Path
+
+
+def places(checkout: Path, name: str, *, force: bool) -> Written:
+    """Where a problem's files belong.
+
+    Raises:
+        EvergreenError: if the name is none, is taken by Evergreen's own code, or by a problem that
+            is there already.
+    """
+    if not NAME.fullmatch(name):
+        raise EvergreenError(
+            f"{name!r} is no name of a problem: use small letters, digits and _, such as churn"
+        )
+    folder = checkout / "problems" / name
+    found = Written(checkout / f"data/{name}.py", folder / "params.yaml", folder / "dvc.yaml")
+    if found.problem.exists() and not folder.exists():
+        raise EvergreenError(f"{found.problem} is a file of Evergreen's own: choose another name")
+    there = [path for path in (found.problem, found.params, found.pipeline) if path.exists()]
+    if there and not force:
+        raise EvergreenError(
+            f"{', '.join(map(str, there))} is there already: choose another name, or say --force "
+            "to write it anew"
+        )
+    return found
+
+
+def write(draft: Draft, checkout: Path, *, force: bool = False) -> Written:
+    """Write the files, if what is in them can be read back.
+
+    Raises:
+        EvergreenError: as for `places`, or if the parameters do not fit this code.
+    """
+    files = places(checkout, draft.name, force=force)
+    default = (checkout / "params.yaml").read_text()
+    texts = {
+        files.problem: to_python(draft),
+        files.params: with_values(default, parameters(draft)),
+        files.pipeline: pipeline((checkout / "dvc.yaml").read_text(), draft.name),
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        for path, text in texts.items():
+            (Path(scratch) / path.name).write_text(text)
+        assert isinstance(
+            runpy.run_path(str(Path(scratch) / files.problem.name))["PROBLEM"], Problem
+        )
+        load_params(Path(scratch) / files.params.name)
+    files.params.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        write_atomically(path, text)
+    return files
+
+
+def parameters(draft: Draft) -> dict[str, Any]:
+    """What of params.yaml depends on the table, by its dotted key."""
+    when = draft.timing
+    number, usual = len(when.learned), when.usual
+    held = holdout(usual, number, when.frequency)
+    rows = usual * number
+    judged = max(min(500, int(0.7 * usual * held)), 50)
+    rolling = min(8, max(number - held - 5, 2))
+    first_train = max(min(int(0.6 * number), number - 2), rolling + 5 + held, 5) - 1
+    linear = "ridge" if draft.outcome.task.kind == "regression" else "logistic"
+    coverage = min(when.coverage[name] for name in when.learned)
+    return {
+        "problem": f"data/{draft.name}.py",
+        "contract.leak": round(min(max(0.9, draft.within + 0.04), 0.99), 2),
+        "train.as_of": when.last,
+        "train.first_period": when.first,
+        "train.holdout_periods": held,
+        "train.minimum_periods": max(min(4, number - held), 2),
+        "train.minimum_label_coverage": round(min(0.9, max(coverage - 0.02, 0.0)), 2),
+        "candidates": ["base_rate", linear, "hist_gradient_boosting", "xgboost"],
+        "xgboost.min_child_weight": float(min(50, max(rows // 1000, 3))),
+        "xgboost.max_depth": 6 if rows > 20_000 else 4,
+        "hist_gradient_boosting.min_samples_leaf": int(min(100, max(rows // 300, 10))),
+        "rolling.minimum_periods": rolling,
+        "gates.minimum_rows": judged,
+        "gates.slice_past_rows": SLICE_ROWS,
+        "gates.parity_rows": int(min(4000, max(judged, 100))),
+        "gates.single_field_auc": round(min(max(0.67, draft.alone + 0.05), 0.99), 2),
+        "monitor.minimum_rows": max(min(300, int(0.5 * usual)), 30),
+        "demo.first_train": when.learned[min(first_train, number - 2)],
+        "demo.last_period": when.last,
+    }
+
+
+def with_values(text: str, values: Mapping[str, Any]) -> str:
+    """params.yaml with other values; its comments stay.
+
+    Raises:
+        EvergreenError: naming a key that it does not have.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes = True
+    yaml.width = 4096
+    content = yaml.load(text)
+    for dotted, value in values.items():
+        *sections, key = dotted.split(".")
+        place = content
+        for section in sections:
+            place = place[section]
+        if key not in place:
+            raise EvergreenError(f"params.yaml has no {dotted}: bring it back from git")
+        if isinstance(value, list):
+            place[key].clear()
+            place[key].extend(value)
+        else:
+            place[key] = value
+    out = io.StringIO()
+    yaml.dump(content, out)
+    return out.getvalue()
+
+
+def pipeline(text: str, name: str) -> str:
+    """dvc.yaml for another problem: the same stages with its parameters, data and outputs.
+
+    Args:
+        text: dvc.yaml of the checkout.
+    """
+    yaml = YAML()
+    yaml.width = 100
+    content = yaml.load(text.replace("${problem}", f"data/{name}.py"))
+    params, raw, home = f"problems/{name}/params.yaml", f"data/raw-{name}", f"var/problems/{name}"
+    for stage, body in content["stages"].items():
+        if f"data/{name}.py" in body["deps"]:
+            body["deps"] += [own for own in READS if own not in body["deps"]]
+        body["wdir"] = "../.."
+        body["params"] = [{params: list(body["params"])}]
+        given = f"--params {params}" + (f" --raw {raw}" if stage != "evaluate" else "")
+        given += f" --quarantine {home}/quarantine" if stage == "ingest" else ""
+        given += f" --studies {home}/tune" if stage == "train" else ""
+        body["cmd"] = f"{body['cmd']} {given}"
+    out = io.StringIO()
+    yaml.dump(content, out)
+    moved = out.getvalue().replace("var/repro", f"{home}/repro")
+    return re.sub(r"(?<![\w/-])data/raw(?![\w-])", raw, moved)

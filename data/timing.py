@@ -1,0 +1,248 @@
+"""How long a period of a table is, which of them can be learned from, and what names a row."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from math import ceil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from data import cells
+from data.errors import EvergreenError
+from data.features import Part
+from data.periods import Frequency, Period, span
+from data.table_files import frames
+from data.tables import ORIGIN, Table
+
+FREQUENCIES: tuple[Frequency, ...] = ("week", "month", "day")
+# Periods, and rows in the median one: good enough, and just enough.
+GOOD, ENOUGH = (12, 300), (6, 100)
+LEAST = 5  # periods
+WISHED = 12
+ROWS = 500  # of an artificial period
+WHOLE = 0.5  # of the median's rows; with fewer the first or last period is a part of one
+COVERED = 0.9
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The periods of a table.
+
+    Attributes:
+        counts, coverage: rows by period, and the share of them whose outcome is known.
+        first, last: what can be learned from: no gap, no part of a period, outcomes known.
+        parts: of the event time that differ between rows.
+    """
+
+    frequency: Frequency
+    key: tuple[str, ...]
+    rows_per_period: int
+    counts: Mapping[str, int]
+    coverage: Mapping[str, float]
+    first: str
+    last: str
+    parts: tuple[Part, ...]
+    said: tuple[str, ...]
+
+    @property
+    def learned(self) -> list[str]:
+        """Every period from first to last."""
+        return [p.name for p in span(Period.parse(self.first), Period.parse(self.last))]
+
+    @property
+    def usual(self) -> int:
+        """Rows of the median one of these."""
+        return int(np.median([self.counts[name] for name in self.learned]))
+
+
+@dataclass
+class _Seen:
+    """What one pass over a table finds: rows and known outcomes by day, hashes, `known` by row."""
+
+    rows: int
+    unread: int
+    days: pd.DataFrame
+    known: np.ndarray
+    parts: tuple[Part, ...]
+    hashes: dict[tuple[str, ...], np.ndarray]
+    contents: np.ndarray
+
+
+def timing(table: Table, wanted: Frequency | None, path: Path, candidates: Sequence[str]) -> Timing:
+    """Look at every row's time, outcome and key, and at nothing else.
+
+    Args:
+        candidates: columns that may name a row, the best first.
+
+    Raises:
+        EvergreenError: if the key names two rows, or there are too few periods.
+    """
+    keys = [table.key] if table.key else [(name,) for name in candidates]
+    seen = _look(table, path, keys)
+    if not seen.rows - seen.unread:
+        raise EvergreenError(
+            f"no cell of {table._column(table.time)!r} can be read as a moment: say how it is "
+            "written with --time-format, such as '%d.%m.%Y %H:%M'"
+        )
+    key, said = _key(table, seen)
+    if seen.unread:
+        said.append(
+            f"{seen.unread:,} rows have no readable time: they are left out, as no period has them."
+        )
+    per = _per_period(seen.rows) if table.rows_per_period else 0
+    if per:
+        said.append(
+            f"the rows have no time: {per:,} at a time, in their order, are called a week, from "
+            f"{Period.of(ORIGIN, 'week')} on. Drift and quality are watched in that order only; "
+            "rows that do not fill a week wait for more."
+        )
+    days = _artificial(seen.known, per) if per else seen.days
+    frequency = "week" if per else wanted or _frequency(days)
+    by = _by_period(days, frequency)
+    first, last, more = _bounds(by, frequency, bool(per))
+    counts = {str(name): int(n) for name, n in by["rows"].items()}
+    coverage = {str(name): float(s) for name, s in (by["known"] / by["rows"]).items()}
+    parts = () if per else seen.parts
+    return Timing(frequency, key, per, counts, coverage, first, last, parts, (*said, *more))
+
+
+def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
+    names = table._wanted(path)
+    more = sorted({name for key in keys for name in key} - set(names))
+    days, hashes = list[pd.DataFrame](), {key: list[np.ndarray]() for key in keys}
+    contents, flags = list[np.ndarray](), list[np.ndarray]()
+    rows, unread, hours, weekdays = 0, 0, set[int](), set[int]()
+    for _, part in frames(path, table.form, [*names, *more]):
+        part = part.reset_index(drop=True)
+        known = table._label(part[table.target]).notna()
+        flags.append(known.to_numpy())
+        moments = _no_moments(part) if table.rows_per_period else table.moments(part)
+        rows, unread = rows + len(part), unread + int(moments.isna().sum())
+        hours |= set(moments.dropna().dt.hour.unique())
+        weekdays |= set(moments.dropna().dt.weekday.unique())
+        day = moments.dt.floor("D").rename("day")
+        days.append(pd.DataFrame({"rows": 1, "known": known.astype(int)}).groupby(day).sum())
+        for key in keys:
+            hashes[key].append(_hashed(part, key))
+        if keys:
+            contents.append(_hashed(part, names))
+    parts: list[Part] = ["hour"] if len(hours) > 1 else []
+    parts += ["weekday"] if len(weekdays) > 1 else []
+    return _Seen(
+        rows, unread, pd.concat(days).groupby(level=0).sum(), np.concatenate(flags), tuple(parts),
+        {key: np.concatenate(found) for key, found in hashes.items()},
+        np.concatenate(contents) if contents else np.zeros(0, np.uint64),
+    )  # fmt: skip
+
+
+def _hashed(part: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    found = np.zeros(len(part), np.uint64)
+    for name in names:
+        own = pd.util.hash_array(cells.text(part[name]).fillna("").to_numpy(dtype=object))
+        found = found * np.uint64(1_000_003) ^ own
+    return found
+
+
+def _key(table: Table, seen: _Seen) -> tuple[tuple[str, ...], list[str]]:
+    """The columns that name a row, and what to say of it."""
+    for key, hashes in seen.hashes.items():
+        twice = len(hashes) - len(np.unique(hashes))
+        with_content = hashes ^ (seen.contents * np.uint64(31))
+        same = twice - (len(hashes) - len(np.unique(with_content)))
+        if not same:
+            said = [f"{' and '.join(map(repr, key))} names each row."]
+            if twice:
+                said.append(f"{twice:,} rows are there twice, word for word: they are read once.")
+            return key, said
+        if table.key:
+            raise EvergreenError(
+                f"--key {' '.join(map(repr, key))} names {same:,} rows that are not the only ones "
+                "of their key: name further columns with --key, or none, so that rows are named by "
+                "their content"
+            )
+    how = "their place" if table.rows_per_period else "a hash of their content"
+    return (), [f"no column names each row, so rows are named by {how}."]
+
+
+def _per_period(rows: int) -> int:
+    """Rows of an artificial week: some hundreds, but enough weeks."""
+    weeks = int(np.clip(rows // ROWS, LEAST + 1, 40))
+    return max(rows // weeks, 1)
+
+
+def _no_moments(part: pd.DataFrame) -> pd.Series:
+    return pd.Series(np.datetime64(ORIGIN, "us"), part.index)
+
+
+def _artificial(known: np.ndarray, per: int) -> pd.DataFrame:
+    """Counts by the first day of each artificial week."""
+    weeks = np.arange(len(known)) // per
+    found = pd.DataFrame({"rows": 1, "known": known.astype(int)}).groupby(weeks).sum()
+    starts = [ORIGIN + timedelta(weeks=int(week)) for week in found.index]
+    return found.set_index(pd.DatetimeIndex(starts))
+
+
+def _frequency(days: pd.DataFrame) -> Frequency:
+    """Weeks if there are enough rows and no gaps, else months or days."""
+    tables = {each: _by_period(days, each) for each in FREQUENCIES}
+    for number, rows in (GOOD, ENOUGH, (LEAST, 0)):
+        for each, by in tables.items():
+            inner = by.iloc[1:-1]
+            whole = len(by) >= number and not (inner["rows"] == 0).any()
+            if whole and by["rows"].median() >= rows:
+                return each
+    return max(tables, key=lambda each: min(len(tables[each]), WISHED))
+
+
+def _by_period(days: pd.DataFrame, frequency: Frequency) -> pd.DataFrame:
+    """Rows and known outcomes of every period between the first and the last, empty ones too."""
+    names = [Period.of(day, frequency).name for day in pd.DatetimeIndex(days.index).to_pydatetime()]
+    by = days.groupby(names).sum()
+    whole = span(Period.parse(min(names)), Period.parse(max(names)))
+    return by.reindex([period.name for period in whole], fill_value=0)
+
+
+def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[str, str, list[str]]:
+    """The first and last period to learn from, and why not others."""
+    said, usual = list[str](), float(by["rows"].median())
+    rows, known = by["rows"].to_numpy(), by["known"].to_numpy()
+    empty = np.flatnonzero(rows == 0)
+    first = int(empty[-1]) + 1 if len(empty) else 0
+    if first:
+        said.append(
+            f"{len(empty)} {frequency}s have no rows, the last is {by.index[first - 1]}: what is "
+            "before it is not learned from, because periods have to follow each other. A longer "
+            "--frequency may close the gaps."
+        )
+    last = len(by) - 1
+    if artificial:
+        last -= int(rows[last] < rows[0])
+    else:
+        first += int(first < last and rows[first] < WHOLE * usual)
+        last -= int(first < last and rows[last] < WHOLE * usual)
+    while last > first and known[last] < COVERED * rows[last]:
+        last -= 1
+    waiting = len(by) - 1 - last
+    if waiting and known[-1] < COVERED * rows[-1]:
+        said.append(f"the outcomes of the last {waiting} {frequency}s are not known yet.")
+    number = last - first + 1
+    if number < LEAST:
+        raise EvergreenError(
+            f"there are {number} {frequency}s to learn from (of {len(by)} with rows from "
+            f"{by.index[0]} to {by.index[-1]}), and {LEAST} are needed: try a shorter --frequency "
+            "(day, week, month), or bring more data"
+        )
+    if number < WISHED:
+        said.append(
+            f"{number} {frequency}s are few: with fewer than {WISHED} nothing is compared before a "
+            "model is taken, and its limits are loose."
+        )
+    return str(by.index[first]), str(by.index[last]), said
+
+
+def holdout(usual: int, number: int, frequency: Frequency) -> int:
+    """How many of the last periods are held out, so that there are rows and days to judge by."""
+    wanted = max(ceil(ROWS / max(usual, 1)), 7 if frequency == "day" else 1)
+    return int(np.clip(wanted, 1, max((number - 4) // 3, 1)))
