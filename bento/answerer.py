@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, repeat
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -13,10 +13,11 @@ import msgspec
 import orjson
 from prometheus_client import REGISTRY, CollectorRegistry
 
-from bento.contract import KEY, RequestError
+from bento import answers
+from bento.contract import KEY, Contract, RequestError
 from bento.explain import Explainer
 from bento.metrics import Metrics
-from bento.prediction_log import Entry, PredictionLog, now, row_ids
+from bento.prediction_log import Entry, PredictionLog, logged, now, row_ids
 from bento.predictor import Predictor, Scores
 
 logger = logging.getLogger(__name__)
@@ -62,12 +63,15 @@ class Answerer:
         self._identity = identity
         self._explainer = explainer
         self._vocabularies = predictor.vocabularies()
-        self._answer_type = _answer_type(predictor.contract.target)
+        contract = predictor.contract
+        self._task, self._answer_type = contract.task, _answer_type(contract)
         self._encode = msgspec.json.Encoder().encode
         # Unique over processes by the first part, within one by the second.
         self._process, self._requests = os.urandom(10).hex(), count()
         about = {"digest": predictor.digest, "bento": identity.bento, "slot": identity.slot}
-        self.metrics = Metrics(identity.model_version, self._vocabularies, registry, about, beside)
+        self.metrics = Metrics(
+            identity.model_version, contract, self._vocabularies, registry, about, beside
+        )
         self._can_log = True
 
     def ready(self) -> bool:
@@ -116,10 +120,12 @@ class Answerer:
         self.metrics.breaker_open = self._predictor.breaker.state(monotonic()) == "open"
         for request, found in zip(requests, scores, strict=True):
             self._count(request, found)
-        return [self._encoded(entry) for entry in entries]
+        return [
+            self._encoded(entry, found.values) for entry, found in zip(entries, scores, strict=True)
+        ]
 
     def explain(self, body: bytes) -> bytes:
-        """Why one row gets its probability; nothing is logged, for nothing was decided.
+        """Why one row gets its score; nothing is logged, for nothing was decided.
 
         Raises:
             RequestError: 404 where explanations are off, 422 for a list, 503 if the model fails, or
@@ -137,12 +143,13 @@ class Answerer:
         except Exception as error:
             logger.error("an explanation failed: %s", type(error).__name__)
             raise RequestError(503, "the model cannot be asked") from None
+        (decided,) = answers.decisions(contract.task, contract.threshold, [found.score])
         return orjson.dumps(
             {
                 **({} if key is None else {KEY: key}),
                 "model_version": self._identity.model_version,
                 "digest": self._predictor.digest,
-                contract.target: found.probability >= contract.threshold,
+                contract.target: decided,
                 **found.to_json(),
             }
         )
@@ -159,44 +166,34 @@ class Answerer:
             degraded=scores.degraded,
             probe=request.probe,
             many=request.many,
-            probabilities=scores.probabilities,
             rows=request.rows,
+            **logged(contract.task, scores.values),
         )
 
-    def _encoded(self, entry: Entry) -> bytes:
+    def _encoded(self, entry: Entry, scores: list[Any]) -> bytes:
         ids = row_ids(entry.request_id, entry.many, len(entry.rows))
-        make, threshold = self._answer_type, entry.threshold
-        answers = [
-            make(
-                own_id,
-                msgspec.UNSET if row.key is None else row.key,
-                entry.model_version,
-                entry.digest,
-                probability,
-                probability >= threshold,
-                entry.degraded,
-            )
-            for own_id, row, probability in zip(ids, entry.rows, entry.probabilities, strict=True)
-        ]
-        return bytes(self._encode(answers if entry.many else answers[0]))
+        keys = [msgspec.UNSET if row.key is None else row.key for row in entry.rows]
+        who = repeat(entry.model_version), repeat(entry.digest)
+        columns = answers.said(self._task, entry.threshold, scores)
+        said = list(map(self._answer_type, ids, keys, *who, *columns, repeat(entry.degraded)))
+        return bytes(self._encode(said if entry.many else said[0]))
 
     def _count(self, request: Request, scores: Scores) -> None:
-        self.metrics.scored(scores.probabilities, scores.degraded)
+        self.metrics.scored(scores.values, scores.degraded)
         for name, vocabulary in self._vocabularies.items():
             values = [getattr(row, name) for row in request.rows]
             if new := set(values) - vocabulary - {None}:
                 self.metrics.unseen(name, sum(value in new for value in values))
 
 
-def _answer_type(target: str) -> type[msgspec.Struct]:
+def _answer_type(contract: Contract) -> type[msgspec.Struct]:
     """One row's answer; without the caller's key where none was given."""
     parts = [
         ("request_id", str),
         (KEY, str | msgspec.UnsetType),
         ("model_version", str),
         ("digest", str),
-        ("probability", float),
-        (target, bool),
+        *answers.parts(contract.task, contract.target).items(),
         ("degraded", bool),
     ]
     return msgspec.defstruct("Answer", parts)

@@ -12,7 +12,6 @@ import numpy as np
 from bento.sequential import Block, Evidence
 from data.release_params import Canary
 
-THRESHOLDS = tuple(i / 10 for i in range(1, 10))
 WORSE_BY = (0.01, 0.03, 0.1, 0.3)
 
 
@@ -33,8 +32,8 @@ class Arm:
         answered: requests with a time; slower: those that took longer, by seconds.
         restarted: its process is another one than at the last look.
         degraded: the share of degraded rows of each logged request, shape (n,).
-        above: the share of its probabilities above each of THRESHOLDS, shape (n, 9).
-        losses: the mean squared error of each request with labels, shape (m,).
+        scores: how its scores are distributed, shares in [0, 1], shape (n, k).
+        losses: the mean squared error of each request with labels, in [0, 1], shape (m,).
     """
 
     requests: int
@@ -44,7 +43,7 @@ class Arm:
     slower: dict[float, int]
     restarted: bool
     degraded: np.ndarray
-    above: np.ndarray
+    scores: np.ndarray
     losses: np.ndarray
 
 
@@ -155,10 +154,10 @@ def see(watch: Watch, look: Look, limits: Canary) -> Watch:
         (_ones(a.requests, a.refused), _ones(b.requests, b.refused)),
         (a.degraded[:, None], b.degraded[:, None]),
         _slower(a, b, limits.latency_ratio),
-        (np.hstack([a.above, 1 - a.above]), np.hstack([b.above, 1 - b.above])),
+        (np.hstack([a.scores, 1 - a.scores]), np.hstack([b.scores, 1 - b.scores])),
         (a.losses[:, None], b.losses[:, None]),
     )
-    more = (a.requests, len(a.above), b.requests, len(b.above))
+    more = (a.requests, len(a.scores), b.requests, len(b.scores))
     return Watch(
         tuple(one.add(block) for one, block in zip(watch.compared, blocks, strict=True)),
         tuple(old + new for old, new in zip(watch.seen, more, strict=True)),  # type: ignore[arg-type]

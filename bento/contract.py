@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -20,8 +20,9 @@ from data import features
 from data.errors import EvergreenError
 from data.features import Feature
 from data.fields import Field
+from data.task import BINARY, Kind, Task
 
-CONTRACT = "contract.json"
+CONTRACT, REFERENCE, SCORE = "contract.json", "reference.json", "score"
 KEY = "key"
 KEY_LENGTH = 200
 MAX_ROWS = 1000
@@ -29,6 +30,7 @@ MAX_BODY = 2 * 1024 * 1024
 TOO_LARGE = f"the body is larger than {MAX_BODY} bytes: send fewer rows"
 # Beyond this a float64 no longer holds every integer, and the features are computed in float64.
 EXACT_INTEGER = 2**53
+CUTS = tuple(i / 10 for i in range(1, 10))
 EPOCH, MICROSECOND = datetime(1970, 1, 1), timedelta(microseconds=1)
 NOT_A_TIME = np.iinfo(np.int64).min
 
@@ -48,17 +50,21 @@ class Contract:
     """What the artefact says about its requests, its features and its decision.
 
     Attributes:
-        threshold: a probability from here on is a positive decision.
-        base_rate: the probability that is answered when the model cannot.
+        threshold: of two outcomes: a probability from here on is a positive decision.
+        base_rate: what is answered when the model cannot: rate, mean, or the rates of the classes.
+        cuts: where the distribution of scores is looked at: of a regression the bins of its
+            reference profile, of probabilities 0.1, 0.2 … 0.9.
     """
 
     problem: str
     target: str
-    threshold: float
-    base_rate: float
+    threshold: float | None
+    base_rate: float | list[float]
     event_time: str
     fields: tuple[Field, ...]
     features: tuple[Feature, ...]
+    task: Task = BINARY
+    cuts: tuple[float, ...] = CUTS
 
     @classmethod
     def load(cls, folder: Path) -> "Contract":
@@ -72,7 +78,11 @@ class Contract:
             value = json.loads((folder / CONTRACT).read_bytes())
             value["fields"] = tuple(map(Field.from_json, value["fields"]))
             value["features"] = features.from_json(value["features"])
+            value["task"] = Task.of_contract(value)
+            if value["task"].kind == "regression":
+                value["cuts"] = _bins(folder) or (float(value["base_rate"]),)
             contract = cls(**value)
+            _check_decision(contract)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EvergreenError(
                 f"{folder / CONTRACT} is not a contract ({error}): build the artefact again"
@@ -89,6 +99,23 @@ class Contract:
                 "field that is always there: declare it as one"
             )
         return contract
+
+
+def _check_decision(contract: Contract) -> None:
+    """Raises TypeError or ValueError if threshold or base rate are not those of the task."""
+    if contract.task.kind not in get_args(Kind):
+        raise ValueError(f"there is no {contract.task.kind} task")
+    if (contract.task.kind == "binary") != isinstance(contract.threshold, float | int):
+        raise ValueError(f"threshold {contract.threshold} of a {contract.task.kind} task")
+    rates = np.asarray(contract.base_rate, dtype=np.float64)
+    if rates.shape != ((contract.task.width,) if contract.task.classes else ()):
+        raise ValueError(f"{rates.size} base rates of a {contract.task.kind} task")
+
+
+def _bins(folder: Path) -> tuple[float, ...]:
+    """Inner edges of the reference profile's bins of the score."""
+    profile = json.loads((folder / REFERENCE).read_bytes())
+    return next(tuple(h["edges"]) for h in profile["histograms"] if h["name"] == SCORE)
 
 
 class Decoder:

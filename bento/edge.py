@@ -25,7 +25,14 @@ from data.digests import canonical_json
 from data.errors import EvergreenError
 
 SCRIPT = "run.py"
-MODULES = ("data.errors", "data.fields", "data.features", "bento.edge_run")
+MODULES = (
+    "data.errors",
+    "data.task",
+    "data.fields",
+    "data.features",
+    "bento.answers",
+    "bento.edge_run",
+)
 OURS = {module.partition(".")[0] for module in MODULES}
 
 
@@ -77,7 +84,7 @@ def contents(folder: Path, version: str, tolerance: float) -> dict[str, bytes]:
         "files": {name: sha256(content) for name, content in files.items()},
         "golden": {
             "rows": rows,
-            "probabilities": predictor.probabilities([decode(decoder, row) for row in rows]),
+            "probabilities": predictor.scores([decode(decoder, row) for row in rows]),
             "tolerance": tolerance,
         },
         "versions": versions(),

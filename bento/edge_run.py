@@ -22,9 +22,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from bento.answers import column, gap, heard, output, parts, said, scores, valid
 from data.errors import EvergreenError, stop_on_error
 from data.features import from_json, row_function
 from data.fields import Field
+from data.task import Task
 
 MODEL, ABOUT = "model.onnx", "edge.json"
 KEY, KEY_LENGTH = "key", 200
@@ -54,6 +56,7 @@ class Model:
             contract = self.about["contract"]
             self._fields = {f["name"]: Field.from_json(f) for f in contract["fields"]}
             self._features = row_function(from_json(contract["features"]))
+            self.task, self.target = Task.of_contract(contract), contract["target"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise EvergreenError(
                 f"{folder / ABOUT} is no export ({error}): copy it anew"
@@ -63,7 +66,7 @@ class Model:
         self._session = onnxruntime.InferenceSession(
             str(folder / MODEL), options, providers=["CPUExecutionProvider"]
         )
-        self._threshold, self._target = contract["threshold"], contract["target"]
+        self._parts, self._threshold = parts(self.task, self.target), contract["threshold"]
 
     def row(self, line: str) -> dict[str, Any]:
         """One row in its types; missing is None.
@@ -91,13 +94,15 @@ class Model:
             row.setdefault(name, None)
         return row
 
-    def probabilities(self, rows: list[dict[str, Any]]) -> list[float]:
+    def scores(self, rows: list[dict[str, Any]]) -> list[Any]:
+        """As the endpoint has them."""
         matrix = np.array([self._features(row) for row in rows], dtype=np.float32)
         name = self._session.get_inputs()[0].name
-        (found,) = self._session.run(["probabilities"], {name: matrix})
-        if not np.isfinite(found).all():
-            raise EvergreenError("the model gives a number that is no probability")
-        values: list[float] = found[:, 1].tolist()
+        (found,) = self._session.run([output(self.task)], {name: matrix})
+        try:
+            values: list[Any] = valid(self.task, scores(self.task, found)).tolist()
+        except ValueError as error:
+            raise EvergreenError(f"the model gives an answer that is {error}") from error
         return values
 
     def answers(self, lines: list[str]) -> list[dict[str, Any]]:
@@ -109,21 +114,21 @@ class Model:
             except RowError as refused:
                 read.append(refused)
         rows = [row for row in read if not isinstance(row, RowError)]
-        found = iter(self.probabilities(rows) if rows else [])
+        found = iter(self.scores(rows) if rows else [])
         return [
             {"error": str(row), "path": row.path}
             if isinstance(row, RowError)
-            else self._answer(row, next(found))
+            else self._answered(row, next(found))
             for row in read
         ]
 
-    def _answer(self, row: dict[str, Any], probability: float) -> dict[str, Any]:
+    def _answered(self, row: dict[str, Any], score: Any) -> dict[str, Any]:
+        columns = said(self.task, self._threshold, [score])
         return {
             **({} if row[KEY] is None else {KEY: row[KEY]}),
             "model_version": self.about["model_version"],
             "digest": self.about["digest"],
-            "probability": probability,
-            self._target: probability >= self._threshold,
+            **{name: value for name, (value,) in zip(self._parts, columns, strict=True)},
         }
 
 
@@ -217,17 +222,18 @@ def check_files(folder: Path, about: dict[str, Any]) -> None:
 
 def check_golden(model: Model) -> str:
     """What the check found; raises EvergreenError naming the first golden row that differs."""
-    golden = model.about["golden"]
+    golden, task = model.about["golden"], model.task
     answers = model.answers([json.dumps(row) for row in golden["rows"]])
     largest = 0.0
     for number, (answer, expected) in enumerate(zip(answers, golden["probabilities"], strict=True)):
-        gap = abs(answer.get("probability", math.nan) - expected)
-        if not gap <= golden["tolerance"]:
+        told = heard(task, model.target, answer)
+        apart = gap(task, told[0], expected) if told else math.inf
+        if not apart <= golden["tolerance"]:
             raise EvergreenError(
-                f"golden row {number} gets {answer}, not the probability {expected}: this "
+                f"golden row {number} gets {answer}, not the {column(task)} {expected}: this "
                 "machine's onnxruntime computes otherwise"
             )
-        largest = max(largest, gap)
+        largest = max(largest, apart)
     about = model.about
     return (
         f"version {about['model_version']} ({about['digest'][:16]}): {len(about['files']) + 1} "

@@ -1,15 +1,17 @@
 """What evaluates the model: ONNX Runtime for few rows, oneDAL's trees for many.
 
 ONNX Runtime walks all trees for one row after the other; oneDAL takes 32 rows through a tree at a
-time and needs a quarter of the time for them. Both read the same `model.onnx`. Their probabilities
-differ by less than `TOLERANCE`, which is checked when a model is loaded; where oneDAL is not
-installed, does not agree, or the model has no trees, ONNX Runtime answers everything.
+time and needs a quarter of the time for them. Both read the same `model.onnx`. Their scores differ
+by less than `TOLERANCE`, which is checked when a model is loaded; where oneDAL is not installed,
+does not agree, there are several classes, or the model has no trees, ONNX Runtime answers
+everything.
 """
 
 import importlib
 import importlib.util
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,9 +19,10 @@ from typing import Any, Protocol
 import numpy as np
 import onnxruntime
 
+from bento.answers import output, scores
 from data.errors import EvergreenError
+from data.task import BINARY, Task
 
-PROBABILITIES = "probabilities"
 TOLERANCE = 1e-6
 # oneDAL adds up a block of so many rows in another order than single rows: a batch is padded to
 # full blocks, so that a row's answer does not depend on how many others are in its batch.
@@ -31,7 +34,10 @@ logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Features (n, width), float32, to the positive class's probabilities (n,), float32."""
+    """Features (n, width), float32, to scores, float32.
+
+    Probabilities of the positive class or numbers, shape (n,); probabilities (n, classes).
+    """
 
     def run(self, matrix: np.ndarray) -> np.ndarray: ...
 
@@ -39,17 +45,18 @@ class Engine(Protocol):
 class OnnxEngine:
     """ONNX Runtime on one thread: handing a row to another would cost more than it saves."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, task: Task) -> None:
         self._session = session
+        self._task, self._output = task, output(task)
         self._input = session.get_inputs()[0].name
         self.width = session.get_inputs()[0].shape[-1]
 
     @classmethod
-    def load(cls, path: Path) -> "OnnxEngine":
+    def load(cls, path: Path, task: Task = BINARY) -> "OnnxEngine":
         """The engine of a model.
 
         Raises:
-            EvergreenError: if ONNX Runtime cannot load it, or it gives no probabilities.
+            EvergreenError: if ONNX Runtime cannot load it, or its output is not the task's.
         """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
@@ -63,36 +70,50 @@ class OnnxEngine:
             raise EvergreenError(
                 f"{path} is no model that ONNX Runtime can load: {error}"
             ) from error
-        if PROBABILITIES not in {output.name for output in session.get_outputs()}:
-            raise EvergreenError(
-                f"{path} has no output {PROBABILITIES!r}: export it without ZipMap"
-            )
-        return cls(session)
+        _check_output(path, session, task)
+        return cls(session, task)
 
     def run(self, matrix: np.ndarray) -> np.ndarray:
-        (found,) = self._session.run([PROBABILITIES], {self._input: matrix})
-        return np.asarray(found[:, 1])
+        (found,) = self._session.run([self._output], {self._input: matrix})
+        return scores(self._task, found)
+
+
+def _check_output(path: Path, session: Any, task: Task) -> None:
+    name, shapes = output(task), {each.name: each.shape for each in session.get_outputs()}
+    if name not in shapes:
+        raise EvergreenError(f"{path} has no output {name!r}: export it without ZipMap")
+    wanted = {"binary": 2, "regression": 1}.get(task.kind, task.width)
+    if len(shapes[name]) != 2 or (isinstance(shapes[name][1], int) and shapes[name][1] != wanted):
+        raise EvergreenError(
+            f"{path}: {name!r} has the shape {shapes[name]}, a {task.kind} task has {wanted} "
+            "columns there: build the artefact again"
+        )
 
 
 class TreeEngine:
     """oneDAL's gradient boosted trees, on one thread."""
 
-    def __init__(self, onedal: Any, model: Any) -> None:
-        self._onedal = onedal
+    def __init__(self, model: Any, compute: Callable[[np.ndarray, Any], np.ndarray]) -> None:
+        """Args: compute: scores (n,) of features (n, width) by a model of oneDAL."""
         self._model = model
+        self._compute = compute
 
     @classmethod
-    def build(cls, ensemble: "Ensemble") -> "TreeEngine | None":
-        """The engine of an ensemble; None if oneDAL is not installed."""
+    def build(cls, ensemble: "Ensemble", task: Task = BINARY) -> "TreeEngine | None":
+        """The engine of an ensemble for two outcomes or a number; None without oneDAL."""
         if (onedal := _onedal()) is None:
             return None
         onedal.daalinit(1)
-        builder = onedal.gbt_clf_model_builder(
-            n_features=ensemble.width, n_iterations=len(ensemble.trees), n_classes=2
-        )
+        sizes = {"n_features": ensemble.width, "n_iterations": len(ensemble.trees)}
+        if task.kind == "regression":
+            builder, compute = onedal.gbt_reg_model_builder(**sizes), _numbers(onedal)
+        else:
+            builder = onedal.gbt_clf_model_builder(**sizes, n_classes=2)
+            compute = _probabilities(onedal)
+        of_class = {} if task.kind == "regression" else {"class_label": 0}
         for tree in ensemble.trees:
-            _add(builder, tree)
-        return cls(onedal, builder.model(base_score=None))
+            _add(builder, tree, builder.create_tree(n_nodes=len(tree.inner), **of_class))
+        return cls(builder.model(base_score=None), compute)
 
     def run(self, matrix: np.ndarray) -> np.ndarray:
         n = len(matrix)
@@ -100,11 +121,25 @@ class TreeEngine:
         if n % BLOCK:
             padded = np.zeros((n + BLOCK - n % BLOCK, matrix.shape[1]), dtype=np.float32)
             padded[:n] = matrix
-        algorithm = self._onedal.gbt_classification_prediction(
+        return np.ascontiguousarray(self._compute(padded, self._model)[:n])
+
+
+def _probabilities(onedal: Any) -> Callable[[np.ndarray, Any], np.ndarray]:
+    def compute(matrix: np.ndarray, model: Any) -> np.ndarray:
+        algorithm = onedal.gbt_classification_prediction(
             nClasses=2, fptype="float", resultsToEvaluate="computeClassProbabilities"
         )
-        found = algorithm.compute(padded, self._model).probabilities
-        return np.ascontiguousarray(found[:n, 1])
+        return np.asarray(algorithm.compute(matrix, model).probabilities[:, 1])
+
+    return compute
+
+
+def _numbers(onedal: Any) -> Callable[[np.ndarray, Any], np.ndarray]:
+    def compute(matrix: np.ndarray, model: Any) -> np.ndarray:
+        algorithm = onedal.gbt_regression_prediction(fptype="float")
+        return np.asarray(algorithm.compute(matrix, model).prediction[:, 0])
+
+    return compute
 
 
 @dataclass(frozen=True)
@@ -115,7 +150,7 @@ class Tree:
         feature, limit: an inner node sends float32 values up to its limit to the left.
         left, right: places of the children.
         gap_left: whether a missing value goes to the left.
-        value: log odds of a leaf.
+        value: of a leaf.
     """
 
     inner: list[bool]
@@ -129,7 +164,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Trees whose leaves add up to the log odds of the positive class."""
+    """Trees whose leaves add up to the log odds of the positive class, or to the number."""
 
     width: int
     trees: list[Tree]
@@ -189,9 +224,8 @@ def _trees(node: dict[str, Any]) -> list[Tree]:
     return trees
 
 
-def _add(builder: Any, tree: Tree) -> None:
-    """Add a tree to a builder of oneDAL, parents before children."""
-    here = builder.create_tree(n_nodes=len(tree.inner), class_label=0)
+def _add(builder: Any, tree: Tree, here: Any) -> None:
+    """Add the nodes of a tree to the one that a builder of oneDAL made, parents before children."""
     waiting: list[tuple[int, dict[str, int]]] = [(0, {})]
     for place, parent in waiting:
         if not tree.inner[place]:
@@ -209,14 +243,16 @@ def _add(builder: Any, tree: Tree) -> None:
         waiting.append((tree.right[place], {"parent_id": added, "position": 1}))
 
 
-def many_rows(path: Path, few: OnnxEngine) -> Engine:
+def many_rows(path: Path, few: OnnxEngine, task: Task = BINARY) -> Engine:
     """The fastest engine for many rows that agrees with the one for few."""
-    ensemble = Ensemble.load(path, few.width) if isinstance(few.width, int) else None
-    trees = TreeEngine.build(ensemble) if ensemble else None
+    if task.classes or not isinstance(few.width, int):
+        return few
+    ensemble = Ensemble.load(path, few.width)
+    trees = TreeEngine.build(ensemble, task) if ensemble else None
     if ensemble is None or trees is None:
         return few
     probe = ensemble.probe()
-    gap = float(np.abs(trees.run(probe) - few.run(probe)).max())
+    gap = task.gap(trees.run(probe), few.run(probe))
     if not gap <= TOLERANCE:
         logger.warning("oneDAL differs by up to %.1e: ONNX Runtime answers all rows", gap)
         return few

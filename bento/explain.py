@@ -1,10 +1,13 @@
-"""Why this probability: what each raw field of a request adds to the log-odds.
+"""Why this answer: what each raw field of a request adds to it.
+
+Of two outcomes to the log-odds of the positive one, of several classes to the log-odds of the one
+that is answered against all others, of a regression to the number, in its own unit.
 
 Shapley values of the game that plays the request's fields against those of typical events
 (Štrumbelj and Kononenko 2014; Lundberg and Lee 2017): the golden rows of the artefact. They are
 estimated by walking from each golden row to the request field by field, in a random order and in
 its reverse (Castro et al. 2009; antithetic, as Mitchell et al. 2022 recommend). Each walk ends at
-the request, so that the parts add up to its log-odds exactly.
+the request, so that the parts add up exactly.
 
 Only the artefact and ONNX Runtime are asked, with a fixed seed: wherever the same artefact is
 loaded, the same row gets the same numbers.
@@ -19,6 +22,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bento.answers import Score, likeliest
 from bento.contract import KEY, Decoder, RequestError, column
 from bento.predictor import Predictor
 from data.errors import EvergreenError
@@ -36,28 +40,46 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a field adds to the log-odds, against its values in typical events."""
+    """What a field adds, in log-odds or the number's unit, against its values in typical events."""
 
     field: str
-    log_odds: float
+    effect: float
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A probability in parts: `base_log_odds` and all contributions add up to `log_odds`.
+    """A score in parts: `base` and all contributions add up to `value`.
 
     Attributes:
-        base_log_odds: mean of the typical events.
+        score: what the model gives for the row.
+        probability: of what is explained: the positive outcome or the likeliest class; None of a
+            regression.
+        value: its log-odds, or the number.
+        base: mean of the typical events.
         contributions: one for each raw field, the largest effect first.
     """
 
-    probability: float
-    log_odds: float
-    base_log_odds: float
+    score: Score
+    probability: float | None
+    value: float
+    base: float
     contributions: tuple[Contribution, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "contributions": [asdict(part) for part in self.contributions]}
+        """As `/explain` says it, beside the target."""
+        if self.probability is None:
+            return {
+                "base": self.base,
+                "contributions": [asdict(part) for part in self.contributions],
+            }
+        return {
+            "probability": self.probability,
+            "log_odds": self.value,
+            "base_log_odds": self.base,
+            "contributions": [
+                {"field": part.field, "log_odds": part.effect} for part in self.contributions
+            ],
+        }
 
 
 class Explainer:
@@ -95,24 +117,37 @@ class Explainer:
         return cls(predictor, typical)
 
     def explain(self, row: Row) -> Explanation:
-        """The parts of one row's probability.
+        """The parts of one row's score.
 
         Raises:
-            ValueError: if the model gives a number that is no probability.
+            ValueError: as for `Predictor.run`.
         """
         walks, steps = len(self._orders), len(self._fields) + 1
-        values = self._log_odds(self._on_the_way(row)).reshape(walks, steps)
+        (score,) = self._predictor.scores([row])
+        value, probability = self._of(np.array([score]), score)
+        values, _ = self._of(self._scores(self._on_the_way(row)), score)
+        values = values.reshape(walks, steps)
         added = np.empty((walks, steps - 1))
         np.put_along_axis(added, self._orders, np.diff(values, axis=1), axis=1)
         parts = added.mean(axis=0)
-        (probability,) = self._predictor.probabilities([row])
         ranked = sorted(zip(self._fields, parts, strict=True), key=lambda part: -abs(part[1]))
         return Explanation(
+            score=score,
             probability=probability,
-            log_odds=float(log_odds(np.array([probability]))[0]),
-            base_log_odds=float(values[:, 0].mean()),
-            contributions=tuple(Contribution(f.name, float(value)) for f, value in ranked),
+            value=float(value[0]),
+            base=float(values[:, 0].mean()),
+            contributions=tuple(Contribution(f.name, float(effect)) for f, effect in ranked),
         )
+
+    def _of(self, scores: np.ndarray, answered: Any) -> tuple[np.ndarray, float | None]:
+        """What is explained of scores, shape (n,), and the probability of `answered` there."""
+        task = self._predictor.contract.task
+        if task.kind == "regression":
+            return scores.astype(np.float64), None
+        if not task.classes:
+            return log_odds(scores), answered
+        place = likeliest(answered)
+        return log_odds(scores[:, place]), answered[place]
 
     def _on_the_way(self, row: Row) -> Columns:
         """Raw columns of every step of every walk, shape (walks * (fields + 1),)."""
@@ -129,9 +164,8 @@ class Explainer:
             for place, field in enumerate(self._fields)
         }
 
-    def _log_odds(self, columns: Columns) -> np.ndarray:
-        matrix = transform(self._predictor.contract.features, columns)
-        return log_odds(self._predictor.run(matrix))
+    def _scores(self, columns: Columns) -> np.ndarray:
+        return self._predictor.run(transform(self._predictor.contract.features, columns))
 
 
 def log_odds(probability: np.ndarray) -> np.ndarray:

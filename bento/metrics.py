@@ -22,13 +22,15 @@ from prometheus_client.metrics_core import (
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from bento.answers import likeliest
+from bento.contract import Contract
+
 STATUSES = (200, 400, 404, 405, 408, 413, 415, 422, 500, 503)
 # Near enough to each other for a canary that takes three times as long to be seen at any speed.
 LATENCY_BUCKETS = (
     *(0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05),
     *(0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.0, 5.0),
 )
-SCORE_BUCKETS = tuple(i / 10 for i in range(1, 10))
 
 
 class _Distribution:
@@ -61,6 +63,7 @@ class Metrics(Collector):
     def __init__(
         self,
         model_version: str,
+        contract: Contract,
         open_fields: Iterable[str],
         registry: CollectorRegistry,
         about: Mapping[str, str] | None = None,
@@ -75,7 +78,9 @@ class Metrics(Collector):
         self._unseen = Counter(dict.fromkeys(open_fields, 0))
         self._rows = self._degraded = 0
         self._seconds = _Distribution(LATENCY_BUCKETS)
-        self._scores = _Distribution(SCORE_BUCKETS)
+        self._task = contract.task
+        self._classes = [0] * len(contract.task.classes)
+        self._scores = _Distribution(contract.cuts)
         self.breaker_open = False
         registry.register(self)
 
@@ -88,10 +93,14 @@ class Metrics(Collector):
     def took(self, seconds: float) -> None:
         self._seconds.add((seconds,))
 
-    def scored(self, probabilities: Sequence[float], degraded: bool) -> None:
-        self._rows += len(probabilities)
-        self._degraded += len(probabilities) if degraded else 0
-        self._scores.add(probabilities)
+    def scored(self, scores: Sequence[Any], degraded: bool) -> None:
+        self._rows += len(scores)
+        self._degraded += len(scores) if degraded else 0
+        if self._classes:
+            for score in scores:
+                self._classes[likeliest(score)] += 1
+            scores = [max(score) for score in scores]
+        self._scores.add(scores)
 
     def unseen(self, field: str, rows: int) -> None:
         """Rows with a category of this field that training did not see."""
@@ -126,7 +135,7 @@ class Metrics(Collector):
         yield self._seconds.family(
             "evergreen_request_seconds", "time to answer a body", self._version
         )
-        yield self._scores.family("evergreen_probability", "probabilities answered", self._version)
+        yield from self._answers()
         yield _gauge(
             "evergreen_breaker_open",
             "1 while the model is not asked",
@@ -134,6 +143,21 @@ class Metrics(Collector):
             int(self.breaker_open),
         )
         yield _gauge("evergreen_model_info", "what is served here", self._about, 1)
+
+    def _answers(self) -> Iterator[Metric]:
+        """Distribution of the scores; of several classes of the likeliest one's, and which it is.
+
+        Of a regression the scale comes along, in which an alert can say how far answers moved.
+        """
+        if self._task.kind == "regression":
+            yield self._scores.family("evergreen_prediction", "numbers answered", self._version)
+            said = "standard deviation of the training labels"
+            yield _gauge("evergreen_prediction_scale", said, self._version, self._task.scale)
+            return
+        yield self._scores.family("evergreen_probability", "probabilities answered", self._version)
+        if self._classes:
+            counts = Counter(dict(zip(self._task.classes, self._classes, strict=True)))
+            yield self._counter("evergreen_classes", "rows by class answered", "class", counts)
 
     def _counter(self, name: str, doc: str, label: str, values: Counter[Any]) -> Metric:
         family = CounterMetricFamily(name, doc, labels=[*self._version, label])
@@ -147,7 +171,7 @@ class Metrics(Collector):
         return family
 
 
-def _gauge(name: str, doc: str, labels: Mapping[str, str], value: int) -> Metric:
+def _gauge(name: str, doc: str, labels: Mapping[str, str], value: float) -> Metric:
     family = GaugeMetricFamily(name, doc, labels=list(labels))
     family.add_metric(list(labels.values()), value)
     return family

@@ -15,9 +15,12 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from bento import client, gateway, predictions
-from bento.canary import THRESHOLDS, Arm
+from bento import records as log
+from bento.canary import Arm
+from bento.contract import Contract
 from bento.slots import SLOTS, Serving, Slot
 from data.errors import EvergreenError
+from data.task import Task
 
 LOST = ("econ", "eresp")  # connections and answers that the gateway did not get
 
@@ -69,11 +72,13 @@ def arm(
     after: Counters,
     logged: Iterable[Mapping[str, Any]],
     labels: Mapping[str, float],
+    contract: Contract,
 ) -> Arm:
     """What a slot did between two readings; `logged` are its records of that time.
 
     Args:
         labels: outcomes that are known already, by key.
+        contract: the champion's, for both: it says where scores are compared.
     """
     restarted = after.started != before.started
     base = Counters(after.started, {}, 0, {}, after.lost) if restarted else before
@@ -91,30 +96,42 @@ def arm(
         slower={x: answered - (n - base.at_most.get(x, 0)) for x, n in after.at_most.items()},
         restarted=restarted,
         degraded=np.array([np.mean([r["degraded"] for r in rows]) for rows in requests.values()]),
-        above=_above(list(requests.values())),
-        losses=_losses(requests.values(), labels),
+        scores=_distribution(requests.values(), contract),
+        losses=_losses(requests.values(), labels, contract.task),
     )
 
 
-def _above(requests: Sequence[Sequence[Mapping[str, Any]]]) -> np.ndarray:
-    if not requests:
-        return np.empty((0, len(THRESHOLDS)))
-    return np.array(
-        [
-            np.mean([[r["probability"] > t for t in THRESHOLDS] for r in rows], axis=0)
-            for rows in requests
-        ]
-    )
+Records = Sequence[Mapping[str, Any]]
 
 
-def _losses(
-    requests: Iterable[Sequence[Mapping[str, Any]]], labels: Mapping[str, float]
-) -> np.ndarray:
-    found = (
-        [(r["probability"] - labels[r["key"]]) ** 2 for r in rows if r["key"] in labels]
-        for rows in requests
-    )
-    return np.array([np.mean(losses) for losses in found if losses])
+def _distribution(requests: Iterable[Records], contract: Contract) -> np.ndarray:
+    """Of each request the share of scores above each of the contract's cuts, shape (n, k).
+
+    Of several classes it is the likeliest one's probability, and the mean of each class besides.
+    """
+    task, cuts = contract.task, np.array(contract.cuts)
+    found = []
+    for rows in requests:
+        scores = log.scores(task, rows)
+        of = scores.max(axis=1) if task.classes else scores
+        above = (of[:, None] > cuts).mean(axis=0)
+        found.append(np.append(above, scores.mean(axis=0)) if task.classes else above)
+    return np.array(found) if found else np.empty((0, len(cuts) + len(task.classes)))
+
+
+def _losses(requests: Iterable[Records], labels: Mapping[str, float], task: Task) -> np.ndarray:
+    """Mean squared error of each request with labels; all wrong is 1.
+
+    An error of a regression is all wrong from its scale on: evidence needs values with an end.
+    """
+    most, found = 2 if task.classes else 1, []
+    for rows in requests:
+        known = [row for row in rows if row["key"] in labels]
+        if known:
+            label = np.array([labels[row["key"]] for row in known]).astype(task.dtype)
+            errors = task.squared_errors(label, log.scores(task, known))
+            found.append(np.minimum(errors / most, 1).mean())
+    return np.array(found)
 
 
 def _counters(serving: Serving, slot: Slot, lost: int) -> Counters:

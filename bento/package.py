@@ -30,6 +30,7 @@ SOURCES = (
     "bento/__init__.py",
     "bento/access_log.py",
     "bento/answerer.py",
+    "bento/answers.py",
     "bento/breaker.py",
     "bento/contract.py",
     "bento/endpoint.py",
@@ -38,6 +39,7 @@ SOURCES = (
     "bento/metrics.py",
     "bento/prediction_log.py",
     "bento/predictor.py",
+    "bento/schemas.py",
     "bento/server.py",
     "bento/service.py",
     "bento/wire.py",
@@ -46,6 +48,7 @@ SOURCES = (
     "data/errors.py",
     "data/features.py",
     "data/fields.py",
+    "data/task.py",
 )
 REQUIREMENTS = (
     "bentoml",

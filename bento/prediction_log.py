@@ -9,10 +9,14 @@ import logging
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
+
+from data.task import BINARY, REGRESSION, Task, multiclass
 
 FILE = "predictions.jsonl"
 CLOSED = "predictions-{:08d}"
@@ -27,10 +31,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         event_time: the field that says when a decision is due, in the problem's own clock.
-        threshold: a probability from here on was a positive decision.
+        threshold: of two outcomes: a probability from here on was a positive decision.
         probe: the request was pinned to a slot (a smoke test), so it is nobody's traffic.
         many: the rows came as a list; then the answer's ids are numbered.
+        probabilities: of two outcomes one a row, of several classes one for each of `classes`.
         rows: the raw fields, and the caller's key.
+        classes: of several classes their names.
+        predictions: of a regression, in place of probabilities.
     """
 
     logged_at: datetime
@@ -38,12 +45,38 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     digest: str
     event_time: str
-    threshold: float
+    threshold: float | None
     degraded: bool
     probe: bool
     many: bool
-    probabilities: list[float]
+    probabilities: list[float | list[float]] | UnsetType = UNSET
     rows: Sequence[Any]
+    classes: tuple[str, ...] | UnsetType = UNSET
+    predictions: list[float] | UnsetType = UNSET
+
+    @property
+    def task(self) -> Task:
+        """Of a regression without its scale, which no line says."""
+        if self.classes is not UNSET:
+            return _of_classes(self.classes)
+        return BINARY if self.predictions is UNSET else REGRESSION
+
+    @property
+    def scores(self) -> list[Any]:
+        """One for each row."""
+        return self.predictions or self.probabilities or []
+
+
+def logged(task: Task, scores: list[Any]) -> dict[str, Any]:
+    """The scores of an entry as its fields."""
+    if task.kind == "regression":
+        return {"predictions": scores}
+    return {"probabilities": scores, **({"classes": task.classes} if task.classes else {})}
+
+
+@cache
+def _of_classes(classes: tuple[str, ...]) -> Task:
+    return multiclass(classes)
 
 
 class PredictionLog:

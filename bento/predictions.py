@@ -1,14 +1,14 @@
 """Reading the prediction log: lines as the servers write them, and archives of them as parquet.
 
 Who reads turns closed files into columns, a twentieth of the size. A file of lines goes only when
-its archive is on disk.
+its archive is on disk; its columns are those of `bento.records`.
 """
 
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -19,43 +19,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from bento.prediction_log import ARCHIVED, FILE, KEY, LINES, Entry, closed_files, row_ids
+from bento import records
+from bento.prediction_log import ARCHIVED, FILE, LINES, Entry, closed_files
+from bento.records import Record
 from data.errors import EvergreenError
+from data.task import BINARY
 
 CHUNK = 20_000
 KEEP = 4 * 2**30
 WINDOW = 2**20
-SCHEMA = pa.schema(
-    [
-        ("logged_at", pa.timestamp("us", tz="UTC")),
-        ("request_id", pa.string()),
-        ("key", pa.string()),
-        ("event_time", pa.timestamp("us")),
-        ("model_version", pa.string()),
-        ("digest", pa.string()),
-        ("probability", pa.float64()),
-        ("decision", pa.bool_()),
-        ("degraded", pa.bool_()),
-        ("probe", pa.bool_()),
-        ("row", pa.string()),  # JSON
-    ]
-)
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One answered row; `row` has the raw fields as they were sent, timestamps as text."""
-
-    logged_at: datetime
-    request_id: str
-    key: str | None
-    event_time: datetime
-    model_version: str
-    digest: str
-    probability: float
-    decision: bool
-    degraded: bool
-    probe: bool
-    row: dict[str, Any]
 
 
 def read(
@@ -83,14 +55,14 @@ def read(
             and (model_version is None or record.model_version == model_version)
             and (probes or not record.probe)
         ):
-            yield msgspec.structs.asdict(record)
+            yield record.said()
 
 
 def find(folder: Path, request_id: str) -> dict[str, Any] | None:
     """The record of one answer, a smoke test's included; None if no slot gave it."""
     for record in _records(folder, request_id.partition("-")[0]):
         if record.request_id == request_id:
-            return msgspec.structs.asdict(record)
+            return record.said()
     return None
 
 
@@ -118,7 +90,7 @@ def table(
 
     Args:
         folder: the serving folder.
-        columns: names of the archive's.
+        columns: names of the archive's; those of a score that nobody gave are empty.
     """
     wanted = (
         (pc.field("event_time") >= start)
@@ -126,7 +98,9 @@ def table(
         & pc.field("model_version").isin(list(versions))
         & ~pc.field("probe")
     )
-    parts = [SCHEMA.empty_table()]
+    known = {field.name: field.type for field in records.schema(BINARY)}
+    asked = pa.schema([(name, known.get(name, pa.float64())) for name in columns])
+    parts = [asked.empty_table()]
     for slot in sorted((folder / "log").glob("*/")):
         for path in closed_files(slot):
             if path.suffix == ARCHIVED:
@@ -134,7 +108,7 @@ def table(
             else:
                 parts += [part.filter(wanted) for part in _tables(_lines(path))]
         parts += [part.filter(wanted) for part in _tables(_lines(slot / FILE))]
-    found: pd.DataFrame = pa.concat_tables(parts).select(columns).to_pandas()
+    found: pd.DataFrame = _joined(parts).select(columns).to_pandas()
     return found
 
 
@@ -146,15 +120,19 @@ def _archived_records(
     if since is not None:
         wanted &= pc.field("logged_at") >= since
     for row in pq.read_table(path, filters=wanted).to_pylist():
-        yield Record(**{**row, "row": msgspec.json.decode(row["row"])})
+        yield records.of_archive(row)
 
 
 def _archived(path: Path) -> Path:
     """The archive of a file of lines, which is gone then."""
     made, part = path.with_suffix(ARCHIVED), path.with_suffix(".part")
-    with pq.ParquetWriter(part, SCHEMA, compression="zstd") as writer:
-        for each in _tables(_lines(path)):
-            writer.write_table(each)
+    tables = list(_tables(_lines(path)))  # versions of another task may have answered in between
+    schema = pa.unify_schemas(
+        [records.schema(BINARY)] if not tables else [t.schema for t in tables]
+    )
+    with pq.ParquetWriter(part, schema, compression="zstd") as writer:
+        for each in tables:
+            writer.write_table(_joined([schema.empty_table(), each]))
     with part.open("rb") as file:
         os.fsync(file.fileno())
     part.rename(made)
@@ -163,12 +141,15 @@ def _archived(path: Path) -> Path:
 
 
 def _tables(found: Iterator[Record]) -> Iterator[pa.Table]:
-    while chunk := list(islice(found, CHUNK)):
-        rows = [
-            {**msgspec.structs.asdict(record), "row": msgspec.json.encode(record.row).decode()}
-            for record in chunk
-        ]
-        yield pa.Table.from_pylist(rows, schema=SCHEMA)
+    for task, alike in groupby(found, key=lambda record: record.task):
+        while chunk := list(islice(alike, CHUNK)):
+            rows = [record.stored() for record in chunk]
+            yield pa.Table.from_pylist(rows, schema=records.schema(task))
+
+
+def _joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """All in one; what a table does not have is missing there."""
+    return pa.concat_tables(tables, promote_options="default")
 
 
 def _records(folder: Path, request: str = "", since: datetime | None = None) -> Iterator[Record]:
@@ -204,7 +185,7 @@ def _lines(path: Path, request: str = "", since: datetime | None = None) -> Iter
             if wanted not in line:
                 continue
             try:
-                yield from _of_entry(decoder.decode(line))
+                yield from records.of_entry(decoder.decode(line))
             except msgspec.ValidationError as error:
                 raise EvergreenError(f"{path} is no prediction log: {error}") from error
             except msgspec.DecodeError:
@@ -228,22 +209,3 @@ def _skip(file: BinaryIO, since: datetime) -> None:
                 return
         window *= 4
     file.seek(0)
-
-
-def _of_entry(entry: Entry) -> Iterator[Record]:
-    ids = row_ids(entry.request_id, entry.many, len(entry.rows))
-    for own_id, row, probability in zip(ids, entry.rows, entry.probabilities, strict=True):
-        key = row.pop(KEY)
-        yield Record(
-            logged_at=entry.logged_at,
-            request_id=own_id,
-            key=key,
-            event_time=msgspec.convert(row[entry.event_time], datetime),
-            model_version=entry.model_version,
-            digest=entry.digest,
-            probability=probability,
-            decision=probability >= entry.threshold,
-            degraded=entry.degraded,
-            probe=entry.probe,
-            row=row,
-        )

@@ -1,7 +1,7 @@
-"""The model behind the endpoint: verified artefact in, probabilities out.
+"""The model behind the endpoint: verified artefact in, scores out.
 
 The server imports no pandas, scikit-learn or XGBoost: features from JSON state and an engine over
-`model.onnx` are all that a probability needs.
+`model.onnx` are all that a score needs: a probability, probabilities of classes, or a number.
 """
 
 import logging
@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bento.answers import Score, valid
 from bento.breaker import Breaker
 from bento.contract import Contract, Decoder
 from bento.engines import Engine, OnnxEngine, many_rows
@@ -33,9 +34,9 @@ Rows = Sequence[msgspec.Struct]
 
 @dataclass(frozen=True)
 class Scores:
-    """One probability a row; `degraded` if the model failed and the base rate stands in."""
+    """One score a row; `degraded` if the model failed and the base rate stands in."""
 
-    probabilities: list[float]
+    values: list[Any]
     degraded: bool
 
 
@@ -71,35 +72,36 @@ class Predictor:
         """
         digest = verify(folder)
         contract = Contract.load(folder)
-        few = OnnxEngine.load(folder / MODEL)
+        few = OnnxEngine.load(folder / MODEL, contract.task)
         if isinstance(few.width, int) and few.width != len(contract.features):
             raise EvergreenError(
                 f"{folder / MODEL} takes {few.width} features, its contract declares "
                 f"{len(contract.features)}: build the artefact again"
             )
-        return cls(contract, digest, few, many_rows(folder / MODEL, few) if batches else None)
+        many = many_rows(folder / MODEL, few, contract.task) if batches else None
+        return cls(contract, digest, few, many)
 
-    def probabilities(self, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-        """The positive class's probability of each decoded row as if alone, without any fallback.
+    def scores(self, rows: Sequence[Mapping[str, Any]]) -> list[Score]:
+        """The score of each decoded row as if alone, without any fallback.
 
         Raises:
-            ValueError: if the model gives a number that is no probability.
+            ValueError: as for `run`.
         """
         matrix = np.array([self._features(row) for row in rows], dtype=np.float32)
-        values: list[float] = self.run(matrix).tolist()
+        values: list[Score] = self.run(matrix).tolist()
         return values
 
     def run(self, matrix: np.ndarray) -> np.ndarray:
-        """The positive class's probability for features (n, features), float32, shape (n,).
+        """Scores of features (n, features), float32: shape (n,), or (n, classes).
 
         Raises:
-            ValueError: if the model gives a number that is no probability.
+            ValueError: if the model gives what is no probability, or of a regression no number.
         """
-        return _finite(self._few.run(matrix))
+        return valid(self.contract.task, self._few.run(matrix))
 
     def run_many(self, matrix: np.ndarray) -> np.ndarray:
         """As `run`, by the engine for many rows; the two differ by less than 1e-6."""
-        return _finite(self._many.run(matrix))
+        return valid(self.contract.task, self._many.run(matrix))
 
     def score(self, requests: Sequence[Rows]) -> list[Scores]:
         """The scores of several requests; the base rate where the model cannot be called."""
@@ -116,7 +118,7 @@ class Predictor:
             logger.error("the model failed on %d rows: %s", len(requests[0]), type(error).__name__)
             return [self._fallback(requests[0])]
         self.breaker.record(began, monotonic(), failed=False)
-        return [Scores(probabilities, degraded=False) for probabilities in found]
+        return [Scores(values, degraded=False) for values in found]
 
     def vocabularies(self) -> dict[str, frozenset[str]]:
         """For each open text field that is a feature: the categories that training saw."""
@@ -131,8 +133,8 @@ class Predictor:
                 seen[feature.column] = frozenset(dict(feature.rates))
         return seen
 
-    def _together(self, requests: Sequence[Rows]) -> list[list[float]]:
-        """Probabilities by request: the small ones in one call, each of the others in its own."""
+    def _together(self, requests: Sequence[Rows]) -> list[list[Score]]:
+        """Scores by request: the small ones in one call, each of the others in its own."""
         small = [rows for rows in requests if len(rows) <= FEW]
         of_small = iter(self._of_few(list(chain.from_iterable(small)))) if small else iter(())
         return [
@@ -140,22 +142,16 @@ class Predictor:
             for rows in requests
         ]
 
-    def _of_few(self, rows: Rows) -> list[float]:
+    def _of_few(self, rows: Rows) -> list[Score]:
         as_mapping, features = msgspec.structs.asdict, self._features
         matrix = np.array([features(as_mapping(row)) for row in rows], dtype=np.float32)
-        found: list[float] = self.run(matrix).tolist()
+        found: list[Score] = self.run(matrix).tolist()
         return found
 
-    def _of_many(self, rows: Rows) -> list[float]:
+    def _of_many(self, rows: Rows) -> list[Score]:
         matrix = transform(self.contract.features, self.decoder.columns(rows))
-        found: list[float] = self.run_many(matrix).tolist()
+        found: list[Score] = self.run_many(matrix).tolist()
         return found
 
     def _fallback(self, rows: Rows) -> Scores:
         return Scores([self.contract.base_rate] * len(rows), degraded=True)
-
-
-def _finite(probabilities: np.ndarray) -> np.ndarray:
-    if not np.isfinite(probabilities).all():
-        raise ValueError("not finite")
-    return probabilities

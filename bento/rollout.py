@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 
 from bento import gateway, history, supervisor
 from bento.client import Door
+from bento.contract import Contract
 from bento.gateway import Release, State
 from bento.package import Package
 from bento.pidfile import holder
@@ -72,8 +73,9 @@ def only_one(serving: Serving, patience: float = 0) -> AbstractContextManager[No
 def deploy(
     serving: Serving,
     package: Package,
+    contract: Contract,
     golden_rows: Sequence[Row],
-    golden_probabilities: Sequence[float],
+    golden_scores: Sequence[Any],
     *,
     smoke_rows: int,
     tolerance: float,
@@ -84,9 +86,10 @@ def deploy(
     was before.
 
     Args:
-        golden_rows, golden_probabilities: raw rows and what the model answered them in training.
+        contract: of the artefact inside.
+        golden_rows, golden_scores: raw rows and what the model answered them in training.
         smoke_rows: how many of them to send.
-        tolerance: the largest difference allowed in a probability.
+        tolerance: the largest difference allowed in a score, see `Task.gap`.
 
     Returns:
         The slot that now holds the package.
@@ -107,9 +110,8 @@ def deploy(
         install(serving, slot)
         try:
             _start(serving, slot, release)
-            smoke_test(
-                serving, slot, release, golden_rows[:smoke_rows], golden_probabilities, tolerance
-            )
+            rows = golden_rows[:smoke_rows]
+            smoke_test(serving, slot, release, contract, rows, golden_scores, tolerance)
         except Exception as error:
             left = _put_back(serving, slot, before)
             raise EvergreenError(f"{package.tag} is not released: {error}{left}") from error

@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 
 from bento import table
 from bento.contract import KEY
-from bento.scorer import DIGEST, REFUSED, VERSION, Counts, Scorer
+from bento.scorer import REFUSED, Counts, Scorer
 from data.digests import canonical_json, sha256_file, write_atomically
 from data.errors import EvergreenError
 
@@ -291,8 +291,8 @@ def _read(part: Path) -> pa.ipc.RecordBatchFileReader:
 
 
 def _writer(whole: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    """Without Arrow's own schema, so that constant columns are read back as plain text."""
-    constant = [VERSION, DIGEST, REFUSED]
+    """Without Arrow's own schema, so that columns of few values are read back as plain text."""
+    few = [each.name for each in schema if pa.types.is_dictionary(each.type)]
     return pq.ParquetWriter(
-        whole, schema, compression="zstd", use_dictionary=constant, store_schema=False
+        whole, schema, compression="zstd", use_dictionary=[*few, REFUSED], store_schema=False
     )

@@ -1,4 +1,4 @@
-"""The endpoint's model over the rows of a table: the same features, probabilities and decisions."""
+"""The endpoint's model over the rows of a table: the same features, scores and decisions."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bento import table, trees
+from bento import answers, table, trees
 from bento.contract import KEY
 from bento.predictor import MODEL, Predictor
 from bento.trees import Trees
 
 CHECKED = 32  # rows of each batch for which ONNX Runtime is asked, too
-PROBABILITY, VERSION, DIGEST, REFUSED = "probability", "model_version", "digest", "refused"
+VERSION, DIGEST, REFUSED = "model_version", "digest", "refused"
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,16 @@ class Scorer:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns of the answers."""
-        constant = pa.dictionary(pa.int32(), pa.string())
+        """Columns of the answers: those of the score, and the target where it is another one."""
+        constant, task = pa.dictionary(pa.int32(), pa.string()), self.contract.task
+        number = task.kind == "regression"
+        score = {} if number else dict.fromkeys(answers.columns(task), pa.float64())
+        decided = constant if task.classes else pa.float64() if number else pa.bool_()
         return pa.schema(
             {
                 KEY: pa.string(),
-                PROBABILITY: pa.float64(),
-                self.contract.target: pa.bool_(),
+                **score,
+                self.contract.target: decided,
                 VERSION: constant,
                 DIGEST: constant,
                 REFUSED: pa.string(),
@@ -78,32 +81,43 @@ class Scorer:
         )
 
     def answer(self, rows: pa.RecordBatch, first: int) -> tuple[pa.RecordBatch, Counts]:
-        """One answer for each row, in order; a refused row has a fault and no probability.
+        """One answer for each row, in order; a refused row has a fault and no score.
 
         Args:
             first: the number of the first row.
 
         Raises:
-            ValueError: if the model gives a number that is no probability; no base rate stands in.
+            ValueError: as for `Predictor.run`; no base rate stands in.
         """
         batch = table.read(rows, self.contract)
         taken = batch.refused == None  # noqa: E711, for each element
         matrix = table.transform(self.contract.features, batch.columns)
-        probability = np.full(len(batch), np.nan)
-        probability[taken] = self._run(matrix if taken.all() else matrix[:, taken])
+        width = self.contract.task.width
+        score = np.full((len(batch), width) if width > 1 else len(batch), np.nan)
+        score[taken] = self._run(matrix if taken.all() else matrix[:, taken])
         counts = self._count(batch, taken, first)
-        answers = (
+        columns = (
             batch.key,
-            pa.array(probability, mask=~taken),
-            pa.array(probability >= self.contract.threshold, mask=~taken),
+            *self._said(score, taken),
             _constant(self.version, len(batch)),
             _constant(self.digest, len(batch)),
             pa.array(batch.refused, pa.string()),
         )
-        return pa.RecordBatch.from_arrays(list(answers), schema=self.schema), counts
+        return pa.RecordBatch.from_arrays(list(columns), schema=self.schema), counts
+
+    def _said(self, score: np.ndarray, taken: np.ndarray) -> list[pa.Array]:
+        """Score and decision as columns, missing where a row is not taken."""
+        task, refused = self.contract.task, ~taken
+        if task.kind == "regression":
+            return [pa.array(score, mask=refused)]
+        columns = [pa.array(each, mask=refused) for each in task.put("", score).values()]
+        if task.classes:
+            places = pa.array(score.argmax(axis=1).astype(np.int32), mask=refused)
+            return [*columns, pa.DictionaryArray.from_arrays(places, pa.array(task.classes))]
+        return [*columns, pa.array(score >= self.contract.threshold, mask=refused)]
 
     def _run(self, matrix: np.ndarray) -> np.ndarray:
-        """Probabilities (n,) of features (width, n), as ONNX Runtime has them.
+        """Scores of features (width, n), as ONNX Runtime has them.
 
         What the fast form of the trees says counts only if it is right on a sample of the rows.
         """

@@ -13,6 +13,7 @@ import bentoml
 from bentoml.models import BentoModel
 from pydantic import WithJsonSchema
 
+from bento import schemas
 from bento.answerer import Answerer, Identity
 from bento.contract import Contract, Decoder
 from bento.endpoint import Endpoint
@@ -27,8 +28,6 @@ LOG_VARIABLE = "EVERGREEN_PREDICTION_LOG"
 SLOT_VARIABLE = "EVERGREEN_SLOT"
 EXPLAIN_VARIABLE = "EVERGREEN_EXPLAIN"
 MONITOR_VARIABLE = "EVERGREEN_MONITOR_METRICS"
-
-TEXT, NUMBER, BOOLEAN = ({"type": kind} for kind in ("string", "number", "boolean"))
 
 # Baked into bento.yaml when the bento is built; a missing one fails, nothing stands in for it.
 ARGUMENTS = bentoml.use_arguments()
@@ -79,28 +78,10 @@ def _contract() -> Contract:
     return Contract.load(artefact())
 
 
-def _schema(**kinds: Any) -> dict[str, Any]:
-    """An object in which all but the caller's key is always there."""
-    required = [name for name in kinds if name != "key"]
-    return {"type": "object", "properties": kinds, "required": required}
-
-
-def _answer_schema(target: str) -> dict[str, Any]:
-    decided = {"probability": NUMBER, target: BOOLEAN, "degraded": BOOLEAN}
-    return _schema(request_id=TEXT, key=TEXT, model_version=TEXT, digest=TEXT, **decided)
-
-
-def _explanation_schema(target: str) -> dict[str, Any]:
-    parts = {"type": "array", "items": _schema(field=TEXT, log_odds=NUMBER)}
-    decided = {target: BOOLEAN, "probability": NUMBER, "log_odds": NUMBER}
-    explained = {"base_log_odds": NUMBER, "contributions": parts}
-    return _schema(key=TEXT, model_version=TEXT, digest=TEXT, **decided, **explained)
-
-
 CONTRACT = _contract()
 Row = Annotated[dict[str, Any], WithJsonSchema(Decoder(CONTRACT.fields).schema())]
-Answer = Annotated[dict[str, Any], WithJsonSchema(_answer_schema(CONTRACT.target))]
-Why = Annotated[dict[str, Any], WithJsonSchema(_explanation_schema(CONTRACT.target))]
+Answer = Annotated[dict[str, Any], WithJsonSchema(schemas.answer(CONTRACT))]
+Why = Annotated[dict[str, Any], WithJsonSchema(schemas.explanation(CONTRACT))]
 
 
 @bentoml.service(
@@ -111,13 +92,13 @@ Why = Annotated[dict[str, Any], WithJsonSchema(_explanation_schema(CONTRACT.targ
     tracing={"excluded_urls": ".*"},
 )
 class Evergreen:
-    """Answers raw fields with a probability and a decision."""
+    """Answers raw fields with a score and a decision."""
 
     model = MODEL
 
     @bentoml.api(route="/predict")  # type: ignore[untyped-decorator]
     async def predict(self, row: Row, /) -> Answer:
-        """Probability and decision for one row; a list of up to 1000 rows is answered by a list.
+        """Score and decision for one row; a list of up to 1000 rows is answered by a list.
 
         `bento.endpoint` answers this route before BentoML's own stack; the declaration is what the
         OpenAPI document shows.
@@ -126,9 +107,10 @@ class Evergreen:
 
     @bentoml.api(route="/explain")  # type: ignore[untyped-decorator]
     async def explain(self, row: Row, /) -> Why:
-        """What each raw field adds to one row's log-odds, against typical events.
+        """What each raw field adds to one row's score, against typical events.
 
-        `base_log_odds` and all contributions add up to `log_odds`. Answered where the server was
+        The base and all contributions add up to the log-odds of what is answered, or to the number.
+        Answered where the server was
         started with EVERGREEN_EXPLAIN=on.
         """
         raise EvergreenError("/explain is answered by bento.endpoint: serve through bento.server")

@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from bento import predictions
+from bento import answers, predictions, records
+from bento.answers import Score
 from bento.canary import Verdict
+from bento.contract import Contract
 from bento.slots import Serving, Slot
 from data.errors import EvergreenError
 from data.release_params import Shadow
+from data.task import Task
 
 NAMED = 20
 SAME = 1e-6
@@ -27,10 +30,10 @@ LOOK_BACK = (0.01, 1, None)  # days; an old log is only read where the new one i
 
 @dataclass(frozen=True)
 class Answer:
-    """What a slot says to a row; a probability of None is no valid answer, `fault` says why."""
+    """What a slot says to a row; a score of None is no valid answer, `fault` says why."""
 
-    probability: float | None
-    decision: bool | None
+    score: Score | None
+    decision: Any
     degraded: bool
     seconds: float
     fault: str | None = None
@@ -41,10 +44,16 @@ class Pair:
     """One logged request: what was answered then, and what both slots answer now."""
 
     request_id: str
-    logged: float
+    logged: Any
     same_model: bool
     champion: Answer
     candidate: Answer
+
+    @property
+    def said(self) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+        """Score and decision of candidate and champion."""
+        mine, theirs = self.candidate, self.champion
+        return (mine.score, mine.decision), (theirs.score, theirs.decision)
 
 
 @dataclass(frozen=True)
@@ -53,7 +62,8 @@ class Report:
 
     Attributes:
         blocks: why the version may not go on; None if it may.
-        largest: request ids with the largest differences of probability, and the differences.
+        largest: request ids with the largest differences, and how far the scores are apart: in
+            probability, a regression's in its scale.
     """
 
     rows: int
@@ -91,36 +101,31 @@ def last_requests(serving: Serving, rows: int) -> list[dict[str, Any]]:
 
 def replay(
     serving: Serving, champion: Slot, candidate: Slot, logged: Sequence[Mapping[str, Any]],
-    target: str, digest: str,
+    contract: Contract, digest: str,
 ) -> list[Pair]:  # fmt: skip
     """Ask each row of both slots, in turn the one and the other first.
 
     Args:
-        target: the decision's name in an answer.
-        digest: of the champion's artefact.
+        contract: of the champion; digest: of its artefact.
     """
-    pairs = []
+    pairs, task = [], contract.task
+    told = records.scores(task, logged)
     for number, record in enumerate(logged):
         order = (champion, candidate) if number % 2 else (candidate, champion)
-        said = {slot: _ask(serving, slot, record["row"], target) for slot in order}
+        said = {slot: _ask(serving, slot, record["row"], contract) for slot in order}
         same = record["digest"] == digest and not record["degraded"]
-        pairs.append(
-            Pair(record["request_id"], record["probability"], same, said[champion], said[candidate])
-        )
+        request = record["request_id"]
+        pairs.append(Pair(request, told[number], same, said[champion], said[candidate]))
     return pairs
 
 
-def compare(pairs: Sequence[Pair], limits: Shadow) -> Report:
+def compare(pairs: Sequence[Pair], limits: Shadow, task: Task) -> Report:
     """What the answers come to; pure."""
-    both = [
-        p
-        for p in pairs
-        if p.champion.probability is not None and p.candidate.probability is not None
-    ]
-    gaps = [(p.request_id, abs(p.candidate.probability - p.champion.probability)) for p in both]  # type: ignore[operator]
+    both = [p for p in pairs if p.champion.score is not None and p.candidate.score is not None]
+    gaps = [(p.request_id, answers.distance(task, *(score for score, _ in p.said))) for p in both]
     changed = sum(
-        p.same_model and p.champion.probability is not None
-        and abs(p.champion.probability - p.logged) > SAME
+        p.same_model and p.champion.score is not None
+        and answers.gap(task, p.champion.score, p.logged) > SAME
         for p in pairs
     )  # fmt: skip
     verdicts = (
@@ -130,7 +135,7 @@ def compare(pairs: Sequence[Pair], limits: Shadow) -> Report:
             [_degraded(p.candidate) for p in pairs],
             [_degraded(p.champion) for p in pairs],
         ),
-        _flips(both, limits),
+        _flips(both, limits, task),
         *(_latency(both, quantile, limits) for quantile in QUANTILES),
     )
     worse = [verdict.reason for verdict in verdicts if verdict.good is False]
@@ -163,12 +168,13 @@ def _faults(name: str, mine: Sequence[str | None], theirs: Sequence[str | None])
     return Verdict(name, float(len(found)), 0.0, len(mine), good, reason)
 
 
-def _flips(both: Sequence[Pair], limits: Shadow) -> Verdict:
+def _flips(both: Sequence[Pair], limits: Shadow, task: Task) -> Verdict:
     name, limit, n = "decisions", limits.flip_limit, len(both)
     if n < limits.minimum_rows:
         return Verdict(name, None, limit, n, None, f"{name}: unknown, only {n} rows")
-    share = float(np.mean([p.candidate.decision != p.champion.decision for p in both]))
-    reason = f"{name}: {share:.1%} differ (at most {limit:.0%})"
+    share = float(np.mean([answers.moved(task, *p.said) for p in both]))
+    by = f" by over {answers.MOVED:g} of the scale" if task.kind == "regression" else ""
+    reason = f"{name}: {share:.1%} differ{by} (at most {limit:.0%})"
     return Verdict(name, share, limit, n, share <= limit, reason)
 
 
@@ -189,7 +195,7 @@ def _latency(both: Sequence[Pair], quantile: float, limits: Shadow) -> Verdict:
     return Verdict(name, ratio, limit, n, good, reason)
 
 
-def _ask(serving: Serving, slot: Slot, row: Mapping[str, Any], target: str) -> Answer:
+def _ask(serving: Serving, slot: Slot, row: Mapping[str, Any], contract: Contract) -> Answer:
     start = time.perf_counter()
     try:
         reply = serving.door.call("POST", "/predict", row, {"x-slot": slot})
@@ -200,9 +206,8 @@ def _ask(serving: Serving, slot: Slot, row: Mapping[str, Any], target: str) -> A
         place = value.get("path") if isinstance(value, dict) else None
         said = f"status {reply.status}" + (f" at {place}" if place else "")
         return Answer(None, None, False, seconds, said)
-    probability: Any = value.get("probability")
-    decision = value.get(target)
-    number = isinstance(probability, float | int)
-    if not number or not 0 <= probability <= 1 or not isinstance(decision, bool):
-        return Answer(None, None, False, seconds, "an answer without probability or decision")
-    return Answer(float(probability), decision, bool(value.get("degraded")), seconds)
+    heard = answers.heard(contract.task, contract.target, value)
+    if heard is None:
+        said = f"an answer without {answers.column(contract.task)} or decision"
+        return Answer(None, None, False, seconds, said)
+    return Answer(*heard, bool(value.get("degraded")), seconds)

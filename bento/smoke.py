@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bento import answers
+from bento.contract import Contract
 from bento.gateway import Release
 from bento.slots import Serving, Slot
 from data.errors import EvergreenError
@@ -15,11 +17,15 @@ def smoke_test(
     serving: Serving,
     slot: Slot,
     release: Release,
+    contract: Contract,
     rows: Sequence[Row],
-    expected: Sequence[float],
+    expected: Sequence[Any],
     tolerance: float,
 ) -> None:
     """Ask the golden rows through the gateway; every answer has to be the right model's.
+
+    Args:
+        expected: their scores in training; of a large number the tolerance is relative.
 
     Raises:
         EvergreenError: naming the first row that is not.
@@ -30,11 +36,16 @@ def smoke_test(
         if reply.status != 200 or not isinstance(reply.value, list):
             raise EvergreenError(f"golden rows are answered with {reply.status}: {reply.value}")
         for number, answer in enumerate(reply.value, start=first):
-            _judge(number, answer, release, expected[number], tolerance)
+            _judge(number, answer, release, contract, expected[number], tolerance)
 
 
 def _judge(
-    number: int, answer: dict[str, Any], release: Release, expected: float, tolerance: float
+    number: int,
+    answer: dict[str, Any],
+    release: Release,
+    contract: Contract,
+    expected: Any,
+    tolerance: float,
 ) -> None:
     if (answer["digest"], answer["model_version"]) != (release.digest, release.version):
         raise EvergreenError(
@@ -43,8 +54,14 @@ def _judge(
         )
     if answer["degraded"]:
         raise EvergreenError(f"golden row {number} is answered with the base rate: the model fails")
-    if not abs(answer["probability"] - expected) <= tolerance:
+    heard, name = (
+        answers.heard(contract.task, contract.target, answer),
+        answers.column(contract.task),
+    )
+    if heard is None:
+        raise EvergreenError(f"golden row {number} is answered without a {name}")
+    if not answers.gap(contract.task, heard[0], expected) <= tolerance:
         raise EvergreenError(
-            f"golden row {number} has the probability {answer['probability']:.6f}; training gave "
-            f"{expected:.6f}, and the difference is over {tolerance:g}"
+            f"golden row {number} has the {name} {answers.written(heard[0])}; training gave "
+            f"{answers.written(expected)}, and the difference is over {tolerance:g}"
         )

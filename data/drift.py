@@ -104,9 +104,8 @@ class DriftReport:
         if self.score is None:
             return Finding(SCORE_DRIFT, Verdict.UNKNOWN, None, None, self.rows, self.reason)
         score = self.score
-        reason = (
-            f"PSI of the scores {score.psi:.3f}; the reference itself reaches {score.limit:.3f}"
-        )
+        of = "the scores" if score.name == SCORE else score.name
+        reason = f"PSI of {of} {score.psi:.3f}; the reference itself reaches {score.limit:.3f}"
         found = Finding(SCORE_DRIFT, Verdict.OK, score.psi, score.limit, self.rows, reason)
         return twice(found, score.psi > score.limit, last)
 
@@ -119,7 +118,7 @@ class Usual:
         shares: of each column's bins, floored, shape (periods, bins + 1).
         own: the largest distance of a period from the others, by column; the odd one apart.
         past: the largest ratio of each period but the odd one.
-        limit: for the largest ratio; score: for the PSI of the scores.
+        limit: for the largest ratio; score: for the PSI of the scores, of several the largest.
     """
 
     shares: tuple[np.ndarray, ...]
@@ -157,30 +156,31 @@ def compare(
     Args:
         reference: the profile kept with the model.
         matrix: the window's features, shape (n, features), in the reference's order.
-        scores: the probabilities that were served for them, shape (n,).
+        scores: the answers that were served for them, shape (n,) or (n, classes).
         minimum_rows: with fewer rows the verdict is UNKNOWN.
         rate: how often a period like the reference's may be above the limit.
     """
-    usual, rows = usual_of(reference, rate), len(matrix)
+    rows, width = matrix.shape
+    usual = usual_of(reference, width, rate)
     name = None if usual.limit.odd is None else reference.periods[usual.limit.odd]
     about = usual.limit.value, usual.limit.resolved, name, rows
     if rows < minimum_rows:
         reason = f"{rows} rows are too few to judge drift: {minimum_rows} are needed"
         return DriftReport(Verdict.UNKNOWN, None, *about, (), None, reason)
-    counts = [
-        histogram.count(scores if histogram.name == SCORE else matrix[:, place])
-        for place, histogram in enumerate(reference.histograms)
-    ]
+    values = [*matrix.T, *(scores.T if scores.ndim > 1 else [scores])]
+    pairs = zip(reference.histograms, values, strict=True)
+    counts = [histogram.count(column) for histogram, column in pairs]
     drifts = []
     for place, histogram in enumerate(reference.histograms):
         near = float(_psi(usual.shares[place], _shares(counts[place])).min())
         own = float(usual.own[place])
         ratio, limit_ = (near + NOISE) / (own + NOISE), usual.limit.value * (own + NOISE) - NOISE
         drifts.append(ColumnDrift(histogram.name, near, own, ratio, limit_))
-    score = replace(drifts.pop(), limit=usual.score.value)
-    columns = tuple(sorted(drifts, key=lambda drift: -drift.ratio))
+    score = max(drifts[width:], key=lambda drift: drift.psi)
+    score = replace(score, limit=usual.score.value)
+    columns = tuple(sorted(drifts[:width], key=lambda drift: -drift.ratio))
     verdict, reason = _judge(columns, usual.limit, name)
-    whole = distance(reference, counts[:-1])
+    whole = distance(reference, counts[:width])
     return DriftReport(verdict, columns[0].ratio, *about, columns, score, reason, whole, usual.past)
 
 
@@ -192,17 +192,17 @@ def distance(reference: Reference, counts: Sequence[np.ndarray]) -> Distance:
     """
     found = {
         histogram.name: psi(np.asarray(histogram.counts).sum(axis=0), mine)
-        for histogram, mine in zip(reference.histograms[:-1], counts, strict=True)
+        for histogram, mine in zip(reference.histograms, counts, strict=False)
     }
     top = max(found, key=lambda name: found[name])
-    return Distance(top, found[top], _usual_distance(reference))
+    return Distance(top, found[top], _usual_distance(reference, len(counts)))
 
 
 @lru_cache(maxsize=8)
-def _usual_distance(reference: Reference) -> float:
+def _usual_distance(reference: Reference, width: int) -> float:
     """The largest PSI of any feature in one period against all others together."""
     found = []
-    for histogram in reference.histograms[:-1]:
+    for histogram in reference.histograms[:width]:
         counts = np.asarray(histogram.counts)
         found.append(_psi(_shares(counts.sum(axis=0) - counts), _shares(counts)).max())
     return float(max(found))
@@ -217,13 +217,18 @@ def _judge(columns: tuple[ColumnDrift, ...], usual: Limit, name: str | None) -> 
 
 
 @lru_cache(maxsize=8)
-def usual_of(reference: Reference, rate: float = RATE) -> Usual:
-    """What is usual within a reference of two or more periods; its last column is the score."""
+def usual_of(reference: Reference, width: int, rate: float = RATE) -> Usual:
+    """What is usual within a reference of two or more periods.
+
+    Args:
+        width: how many columns are features; scores follow.
+    """
     shares = tuple(_shares(histogram.counts) for histogram in reference.histograms)
     distances = np.array([_psi(table[:, None], table[None]) for table in shares])
     periods = np.arange(distances.shape[1])
     distances[:, periods, periods] = np.inf
     near = distances.min(axis=2)
-    found = joint(near[:-1] + NOISE, rate)
-    own = np.append(found.own - NOISE, near[-1].max())
-    return Usual(shares, own, found.past, found.limit, limit(near[-1].tolist(), rate))
+    found, scores = joint(near[:width] + NOISE, rate), near[width:]
+    own = np.append(found.own - NOISE, scores.max(axis=1))
+    usual = limit(scores.max(axis=0).tolist(), rate)
+    return Usual(shares, own, found.past, found.limit, usual)

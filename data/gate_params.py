@@ -16,6 +16,9 @@ class Section(BaseModel):
 class Gates(Section):
     """When a challenger may serve; intervals are over bootstrapped days.
 
+    ROC-AUC, nats and log odds are those of two outcomes; for what stands in their place for several
+    classes or a number see `data.task` and `models.gates_quality`.
+
     Attributes:
         beat_base_rate_by, beat_logistic_by: the whole interval of the gain in ROC-AUC is above.
         yardstick_margin, champion_margin: ROC-AUC that may be lost to them: fails where the whole

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from data.alert_params import Alerts
 from data.errors import EvergreenError
 from data.gate_params import Gates, Section, Share
 from data.monitor_params import Monitor
@@ -211,6 +212,7 @@ class Params(Section):
     governor: Governor
     release: Release
     approval: Approval
+    alerts: Alerts = Alerts()
     demo: Demo
 
     @field_validator("candidates")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.field_history import FieldHistory
+from data.task import Task
 
 SCORE = "score"
 
@@ -20,7 +21,7 @@ class Histogram:
     """Counts of one column for each period of the reference.
 
     Attributes:
-        name: the feature, or `score`.
+        name: the feature; or `score`, of several classes `score.<class>`.
         edges: inner bin edges, ascending, shape (bins - 1,); a value v lies in bin
             `searchsorted(edges, v, side="right")`.
         counts: one row per period, shape (periods, bins + 1); the last column counts missing.
@@ -42,23 +43,32 @@ class Histogram:
 class SliceHistory:
     """How the out-of-fold scores did on one slice, in every period of the reference.
 
+    Sums over its labelled rows of one number an answer; what that is for each kind of task says
+    `models.tally`. Of two outcomes:
+
     Attributes:
-        slice, value: such as carrier, AA; `all` is everything.
-        rows: labelled rows; positives: those of them with label 1.
+        slice, value: such as carrier, AA; `all` is everything, `one class` one against the rest.
+        rows: how many; positives: those of them with label 1.
         expected: the sum of their probabilities.
         variance: the sum of p (1 - p).
-        loss: the sum of their log losses, nats.
+        loss: the sum of their losses.
         roc_auc: of everything; None for a slice, and where there is one outcome only.
+        constant: of everything, the loss of the rows' own constant answer; empty where it follows
+            from the positives.
     """
 
     slice: str
     value: str
     rows: tuple[int, ...]
-    positives: tuple[int, ...]
+    positives: tuple[float, ...]
     expected: tuple[float, ...]
     variance: tuple[float, ...]
     loss: tuple[float, ...]
     roc_auc: tuple[float | None, ...]
+    constant: tuple[float, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "constant" or value}
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Daily:
 
     Attributes:
         days: ISO dates, ascending.
-        residual: the mean of (y - p)^2 - p (1 - p) over a day's `rows`.
+        residual: the mean over a day's `rows`; of two outcomes of (y - p)^2 - p (1 - p).
     """
 
     days: tuple[str, ...]
@@ -81,12 +91,12 @@ class Reference:
 
     Attributes:
         periods: in order; every history has a value for each.
-        histograms: of every feature, and of the out-of-fold score.
+        histograms: of every feature, then of the out-of-fold scores.
         fields: the raw fields.
         slices: quality of the out-of-fold scores; the first is everything.
         daily: their squared error by day; None if it was not computed.
-        steps: scores and the rate of positives at each, ascending: an isotonic calibration of the
-            out-of-fold scores, linear in between.
+        steps: out-of-fold scores, ascending, and what followed at each, linear in between: the rate
+            of positives (an isotonic calibration), or of numbers the mean loss; empty for classes.
     """
 
     periods: tuple[str, ...]
@@ -97,8 +107,9 @@ class Reference:
     steps: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
 
     def to_json(self) -> dict[str, Any]:
-        own = asdict(replace(self, fields=()))
-        return own | {"fields": [field.to_json() for field in self.fields]}
+        own = asdict(replace(self, fields=(), slices=()))
+        fields = [field.to_json() for field in self.fields]
+        return own | {"fields": fields, "slices": [part.to_json() for part in self.slices]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Reference":
@@ -123,20 +134,25 @@ def _tuples(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build(
-    names: Sequence[str], matrix: np.ndarray, scores: np.ndarray, period: np.ndarray, bins: int
+    names: Sequence[str],
+    matrix: np.ndarray,
+    scores: np.ndarray,
+    period: np.ndarray,
+    bins: int,
+    task: Task,
 ) -> Reference:
     """Profile the training rows.
 
     Args:
         names: the features, in the order of the matrix's columns.
         matrix: training features, shape (n, len(names)), missing as NaN.
-        scores: out-of-fold probabilities, shape (n,); in-sample ones would be too confident.
+        scores: out-of-fold answers; in-sample ones would be too confident.
         period: the name of each row's period, shape (n,).
         bins: the most bins for a column; one with fewer distinct values has one bin for each.
     """
     periods, place = np.unique(period, return_inverse=True)
     rows_of = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
-    columns = [*zip(names, matrix.T, strict=True), (SCORE, scores)]
+    columns = [*zip(names, matrix.T, strict=True), *task.put(SCORE, scores).items()]
     histograms = []
     for name, values in columns:
         empty = Histogram(name, bin_edges(values, bins), ())

@@ -77,11 +77,31 @@ class Task:
         """What people call the mean of `losses`."""
         return "squared error / 2" if self.kind == "regression" else "log loss"
 
+    @property
+    def answer(self) -> str:
+        """What an answer consists of, and the name of its columns."""
+        return "prediction" if self.kind == "regression" else "probability"
+
+    @property
+    def answers(self) -> str:
+        """Several of them."""
+        return "predictions" if self.kind == "regression" else "probabilities"
+
+    @property
+    def unit(self) -> str:
+        """Of a level that is off, as people read it."""
+        return "standard deviations" if self.kind == "regression" else "log odds"
+
     def gap(self, found: np.ndarray, wanted: np.ndarray) -> float:
         """The largest difference of two copies' answers; of numbers, in units of their size."""
-        if self.kind != "regression":
-            return float(np.abs(found - wanted).max())
-        return float((np.abs(found - wanted) / (self.scale + np.abs(wanted))).max())
+        return float(self.gaps(found, wanted).max())
+
+    def gaps(self, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """The same of each row, shape (n,)."""
+        differ = np.abs(found - wanted)
+        if self.kind == "regression":
+            return np.asarray(differ / (self.scale + np.abs(wanted)))
+        return np.asarray(differ.max(axis=1) if self.classes else differ)
 
     def columns(self, name: str) -> tuple[str, ...]:
         """The columns of a table that hold an answer: `name`, or `name.<class>` for each class."""

@@ -17,15 +17,14 @@ from bento import experiment, gateway, haproxy, predictions, rollout
 from bento.gateway import Experiment, Release, State
 from data.digests import write_atomically
 from data.errors import EvergreenError
+from data.task import BINARY, Task
 from flows import approval, progressive
 from flows.owner import act
 from flows.project import Project
 from flows.release import must_have_passed, slot_for
-from models import ab
+from models import ab, artifact
 from models.ab import Comparison
 from models.ledger import Kind
-
-COLUMNS = ["request", "event_time", "probability", "decision", "degraded", "label"]
 
 
 def start(project: Project, number: str, share: int | None = None, by: str | None = None) -> str:
@@ -99,9 +98,11 @@ def _compared(project: Project, state: State, tried: Experiment) -> Comparison:
     since, folder = datetime.fromisoformat(tried.since), project.settings.serving.folder
     logged = list(predictions.read(folder, since=since))
     labels = progressive.labels_of(project, logged)
+    held = _held(state, tried)
+    task = _task(project, held[0].version)
     a, b = (
-        (release.version, _rows([r for r in logged if r["digest"] == release.digest], labels))
-        for release in _held(state, tried)
+        (release.version, _rows(task, [r for r in logged if r["digest"] == release.digest], labels))
+        for release in held
     )
     limits = project.params.release.ab
     return ab.compare(
@@ -110,7 +111,16 @@ def _compared(project: Project, state: State, tried: Experiment) -> Comparison:
         minimum_labels=limits.minimum_labels,
         confidence=limits.confidence,
         samples=project.params.gates.bootstrap_samples,
+        task=task,
     )
+
+
+def _task(project: Project, number: str) -> Task:
+    """What is predicted, at the scale of this version's training."""
+    task = project.problem.task
+    if task.kind != "regression":
+        return task
+    return artifact.load(project.registry.folder(project.registry.get(number))).task
 
 
 def _held(state: State, tried: Experiment) -> tuple[Release, Release]:
@@ -126,19 +136,17 @@ def _held(state: State, tried: Experiment) -> tuple[Release, Release]:
     return a, b
 
 
-def _rows(logged: list[dict[str, Any]], labels: dict[str, float]) -> pd.DataFrame:
+def _rows(task: Task, logged: list[dict[str, Any]], labels: dict[str, float]) -> pd.DataFrame:
+    same = ("event_time", *ab.columns(task), "degraded")
     values = [
         (
             record["request_id"].partition("-")[0],
-            record["event_time"],
-            record["probability"],
-            record["decision"],
-            record["degraded"],
+            *(record[name] for name in same),
             labels.get(record["key"], float("nan")),
         )
         for record in logged
     ]
-    return pd.DataFrame(values, columns=COLUMNS)
+    return pd.DataFrame(values, columns=["request", *same, "label"])
 
 
 def _path(project: Project) -> Any:
@@ -155,7 +163,7 @@ def render(found: dict[str, Any]) -> RenderableType:
         cells = [_cell(side.get(name)) for side in (a["figures"], b["figures"])]
         table.add_row(name, *cells, _cell(found["differences"].get(name)))
     aucs = [f"{side['roc_auc']:.3f}" if side["roc_auc"] is not None else "-" for side in (a, b)]
-    table.add_row("ROC-AUC", *aucs, "")
+    table.add_row(found.get("ranking", BINARY.ranking), *aucs, "")
     word = "so far" if found["running"] else "ended"
     note = f"{found['confidence']:.0%} intervals over bootstrapped {found['unit']}s"
     return Group(table, Text(f"{word}: {found['reason']}"), Text(note))

@@ -2,7 +2,7 @@
 
 import math
 import time
-from datetime import date
+from datetime import UTC, date, datetime
 from enum import StrEnum
 
 from prefect import pause_flow_run
@@ -10,6 +10,7 @@ from prefect.exceptions import FlowPauseTimeout
 from prefect.input import RunInput
 
 from data.errors import EvergreenError
+from flows import troubles
 from flows.owner import act, author, resumed
 from flows.project import Project
 from flows.steps import in_flow, show
@@ -139,9 +140,20 @@ def _wait(project: Project, version: Version, by: str) -> Entry:
     """Pause this run until somebody who may decides, or the time is up."""
     hours = project.params.approval.timeout_hours
     deadline = time.monotonic() + 3600 * hours
-    report, remark = _report(version), ""
-    show("approval", report, f"Version {version.number} waits for a person")
+    show("approval", _report(version), f"Version {version.number} waits for a person")
     print(f"version {version.number} waits for approval (up to {hours:g} h): resume this run")
+    how = f"answer its form in the Prefect UI, or `evergreen approve {version.number}`"
+    told = f"{how}, within {hours:g} h; the champion serves meanwhile"
+    troubles.waits(project, version.number, told, datetime.now(UTC))
+    try:
+        return _asked(project, version, by, deadline)
+    finally:
+        troubles.decided(project, version.number, "it waits no longer", datetime.now(UTC))
+
+
+def _asked(project: Project, version: Version, by: str, deadline: float) -> Entry:
+    """What a person answers in the form, which is shown again while it cannot be taken."""
+    hours, report, remark = project.params.approval.timeout_hours, _report(version), ""
     while (left := deadline - time.monotonic()) > 0:
         form = Approval.with_initial_data(description=f"{remark}{report}")
         try:

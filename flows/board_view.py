@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from data.periods import Period, span
+from data.task import BINARY, Task
 from data.verdicts import Verdict
 from flows.overview import Overview
 from flows.year import Week
@@ -24,8 +25,8 @@ WIDE, NARROW = (1120, 60), (350, 12)  # pixels, and at most how many periods
 LEFT, RIGHT = 54, 8
 PANELS = {"loss": (40, 140), "auc": (164, 256)}  # name -> top and bottom
 TITLES = {
-    "loss": "log loss beyond what is usual (less is better)",
-    "auc": "ROC-AUC (more is better)",
+    "loss": "{loss} beyond what is usual (less is better)",
+    "auc": "{ranking} (more is better)",
 }
 LABELS, MARKS = (278, 308), (322, 362)
 HEIGHT = 384
@@ -33,7 +34,8 @@ HEIGHT = 384
 
 def content(found: Overview) -> dict[str, Any]:
     """Everything that the template names."""
-    weeks = found.year
+    weeks, task = found.year, found.monitor.task if found.monitor else BINARY
+    shapes = ((*WIDE, "wide"), (*NARROW, "narrow"))
     return {
         "it": found,
         "signs": SIGNS,
@@ -41,7 +43,8 @@ def content(found: Overview) -> dict[str, Any]:
         "kinds": KINDS,
         "tone": _tone(found),
         "slots": _slots(found),
-        "charts": [chart(weeks, *WIDE, "wide"), chart(weeks, *NARROW, "narrow")] if weeks else [],
+        "charts": [chart(weeks, *shape, task) for shape in shapes] if weeks else [],
+        "task": task,
         "when": when,
         "number": number,
     }
@@ -88,7 +91,7 @@ def _slots(found: Overview) -> list[dict[str, Any]]:
     return shown
 
 
-def chart(weeks: Sequence[Week], width: int, most: int, name: str) -> dict[str, Any]:
+def chart(weeks: Sequence[Week], width: int, most: int, name: str, task: Task) -> dict[str, Any]:
     """The last periods in a picture of that width; periods that were not watched are gaps."""
     periods = span(Period.parse(weeks[0].period), Period.parse(weeks[-1].period))[-most:]
     by_name = {week.period: week for week in weeks}
@@ -108,7 +111,7 @@ def chart(weeks: Sequence[Week], width: int, most: int, name: str) -> dict[str, 
         "right": width - RIGHT,
         "step": round(step, 1),
         "bands": _bands(shown, step),
-        "panels": list(filter(None, (_measured(seen, step, *panel) for panel in PANELS.items()))),
+        "panels": [panel for each in PANELS if (panel := _measured(seen, step, each, task))],
         "labels": _labels(seen, step),
         "marks": _marks(seen),
         "lanes": {"alarm": MARKS[0] + 12, "decision": MARKS[1] - 4},
@@ -164,12 +167,13 @@ def _runs(points: Sequence[tuple[float, float]], step: float) -> list[str]:
 
 
 def _measured(
-    seen: Sequence[tuple[float, Week]], step: float, name: str, place: tuple[int, int]
+    seen: Sequence[tuple[float, Week]], step: float, name: str, task: Task
 ) -> dict[str, Any] | None:
     """A measure by period: points with intervals, and the limit of each; None if none is known."""
     known = [(x, week, found) for x, week in seen if (found := getattr(week, name)) is not None]
     if not known:
         return None
+    place, title = PANELS[name], TITLES[name].format(loss=task.loss, ranking=task.ranking)
     y, ticks = _scale([v for _, _, m in known for v in (m.value, m.low, m.high, m.limit)], place)
     dots = [
         {
@@ -185,7 +189,7 @@ def _measured(
         for x, week, found in known
     ]
     line = _runs([(dot["x"], dot["y"]) for dot in dots], step)
-    return {"title": TITLES[name], "ticks": ticks, "dots": dots, "line": line, "top": place[0]}
+    return {"title": title, "ticks": ticks, "dots": dots, "line": line, "top": place[0]}
 
 
 def _labels(seen: Sequence[tuple[float, Week]], step: float) -> dict[str, Any]:

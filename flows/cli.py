@@ -18,6 +18,7 @@ from rich.markdown import Markdown
 from data.errors import EvergreenError
 from flows import (
     ab_commands,
+    alert_commands,
     doctor,
     file_commands,
     key_commands,
@@ -36,7 +37,7 @@ app = typer.Typer(
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
 for name, part in {"data": data_app, "quarantine": quarantine.app, "keys": key_commands.app,
-                   "ab": ab_commands.app}.items():  # fmt: skip
+                   "ab": ab_commands.app, "alerts": alert_commands.app}.items():  # fmt: skip
     app.add_typer(part, name=name)
 for part in (
     release_commands.app,
@@ -60,9 +61,7 @@ def _environment(
     """Tell this process its settings before any library reads its own."""
     if problem is not None:
         os.environ[PROBLEM] = problem
-    if (
-        context.invoked_subcommand == "doctor"
-    ):  # it looks at what the user has set, and makes nothing
+    if context.invoked_subcommand == "doctor":  # it looks at what is set, and makes nothing
         return
     environment = Settings.read(os.environ).child_environment()
     os.environ.update(environment)

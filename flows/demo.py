@@ -212,11 +212,12 @@ def _summary(project: Project, console: Console) -> None:
     """The table, the gain, the chart, the addresses and a request that works."""
     found = _reports(project)
     weeks = [Week.of(found[name], _first_version(project, name)) for name in sorted(found)]
-    console.print(table(weeks, project.problem.frequency))
-    if said := gain(weeks):
+    task = project.problem.task
+    console.print(table(weeks, project.problem.frequency, task))
+    if said := gain(weeks, task):
         console.print(said, highlight=False)
     path = project.settings.home / "demo" / "chart.png"
-    chart(weeks, f"{project.problem.name}: served, watched, retrained", path)
+    chart(weeks, f"{project.problem.name}: served, watched, retrained", path, task)
     settings = project.settings
     links = {
         "chart": path.as_uri(),
@@ -231,12 +232,12 @@ def _summary(project: Project, console: Console) -> None:
 
 
 def _first_version(project: Project, name: str) -> tuple[float, float]:
-    """ROC-AUC and log loss of version 1 on a period's labelled rows."""
+    """ROC-AUC and loss of version 1 on a period's labelled rows."""
     period = Period.parse(name)
     model = artifact.load(project.registry.folder(project.registry.get("1")))
     as_of = parse_as_of(period.name, project.problem.label_delay)
     rows = load(project.partitions, project.problem, [period], as_of)
-    quality = measure(rows.label, model.score(rows.columns))
+    quality = measure(rows.label, model.score(rows.columns), model.task)
     return quality.roc_auc or np.nan, quality.log_loss
 
 

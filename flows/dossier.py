@@ -129,7 +129,7 @@ def _figures(judged: Judgement, periods: Sequence[Mapping[str, Any]]) -> dict[st
     gains = dict(zip(names, map(float, trained.model.importance(len(names))), strict=True))
     held, scores = trained.holdout, trained.holdout_scores
     drawn = figures.figures(held.label, scores, gains, trained.task, periods)
-    return {**drawn, "field_importance": importance.figure(judged.importance)}
+    return {**drawn, "field_importance": importance.figure(judged.importance, trained.task)}
 
 
 def _texts(

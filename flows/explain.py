@@ -7,21 +7,24 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bento import predictions
+from bento import answers, predictions
 from bento.contract import Decoder
 from bento.engines import TOLERANCE
 from bento.explain import Explainer, Explanation, decode
 from bento.predictor import Predictor
+from bento.records import scores
 from data.errors import EvergreenError
+from data.task import Task
 from flows.project import Project
 
 
 @dataclass(frozen=True)
 class Explained:
-    """One logged answer with its explanation; `target` names the positive class."""
+    """One logged answer with its explanation; `target` names the decision."""
 
     record: dict[str, Any]
     target: str
+    task: Task
     explanation: Explanation
 
     def to_json(self) -> dict[str, Any]:
@@ -64,31 +67,39 @@ def run_explain(project: Project, request_id: str) -> Explained:
         )
     row = decode(Decoder(predictor.contract.fields), record["row"])
     found = Explainer.load(folder, predictor).explain(row)
-    if abs(found.probability - record["probability"]) > TOLERANCE:
+    contract = predictor.contract
+    said = scores(contract.task, [record])[0].tolist()
+    if answers.gap(contract.task, found.score, said) > TOLERANCE:
         raise EvergreenError(
-            f"{request_id} was answered with {record['probability']!r}, but its model gives "
-            f"{found.probability!r} here: explain it on the machine that answered"
+            f"{request_id} was answered with {said!r}, but its model gives {found.score!r} here: "
+            "explain it on the machine that answered"
         )
-    return Explained(record, predictor.contract.target, found)
+    return Explained(record, contract.target, contract.task, found)
 
 
 def render(explained: Explained) -> RenderableType:
     """The contributions as a table, with the values that were sent."""
     record, found = explained.record, explained.explanation
     table = Table("field", "value")
-    table.add_column("log-odds", justify="right")
+    number = explained.task.kind == "regression"
+    unit = explained.target if number else "log-odds"
+    table.add_column(unit, justify="right")
     for part in found.contributions:
         value = record["row"].get(part.field)
         shown = Text("missing", style="dim") if value is None else Text(str(value))
-        style = "red" if part.log_odds > 0 else "green"
-        table.add_row(part.field, shown, Text(f"{part.log_odds:+.3f}", style=style))
-    said = f"{explained.target}" if record["decision"] else f"not {explained.target}"
-    head = (
-        f"{record['request_id']}: probability {found.probability:.4f}, so {said}; version "
-        f"{record['model_version']}"
-    )
-    total = (
-        f"typical events {found.base_log_odds:+.3f}, with all contributions {found.log_odds:+.3f} "
-        "log-odds"
-    )
+        style = "red" if part.effect > 0 else "green"
+        table.add_row(part.field, shown, Text(f"{part.effect:+.3f}", style=style))
+    head = f"{record['request_id']}: {_said(explained)}; version {record['model_version']}"
+    total = f"typical events {found.base:+.3f}, with all contributions {found.value:+.3f} {unit}"
     return Group(Text(head), table, Text(total))
+
+
+def _said(explained: Explained) -> str:
+    """The answer in words."""
+    decision, probability = explained.record["decision"], explained.explanation.probability
+    if probability is None:
+        return f"{explained.target} {decision:.4f}"
+    if explained.task.classes:
+        return f"{explained.target} {decision}, probability {probability:.4f}"
+    said = f"{explained.target}" if decision else f"not {explained.target}"
+    return f"probability {probability:.4f}, so {said}"

@@ -1,15 +1,16 @@
 """What the governor asked for and what came of it: `governor.jsonl` in the home, only appended.
 
-One line for each thing asked for and for each run that ended. From it follow the month's budget and
-the back-off, and that a thousand alarms about the same thing make one run: whatever has the same
-key (data, champion, cause) is asked for once a minute at most, and done once.
+One line for each thing asked for, and for each run as it begins and as it ends. From it follow the
+month's budget and the back-off, in which a run that was killed counts, too, and that a thousand
+alarms about the same thing make one run: whatever has the same key (data, champion, cause) is asked
+for once a minute at most, and done once.
 """
 
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,14 +26,14 @@ from models.governor import Action, Attempt, over_budget
 from models.registry import CHAMPION
 from models.version import Version
 
-ASKED, ENDED = "asked", "ended"
+ASKED, BEGAN, REFUSED, ENDED = "asked", "began", "refused", "ended"
 ONCE = timedelta(minutes=1)
 PATIENCE = 1800.0  # seconds that a run waits for the one before it
 
 
 @dataclass(frozen=True)
 class Line:
-    """Something asked for, or a run that ended.
+    """Something asked for, or a run that began, was refused before it came to anything, or ended.
 
     Attributes:
         at: UTC, ISO text; period: of the logical time.
@@ -80,7 +81,7 @@ class Record:
             self._append(line)
             return True
 
-    def end(self, line: Line) -> None:
+    def add(self, line: Line) -> None:
         with self._held():
             self._append(line)
 
@@ -88,13 +89,28 @@ class Record:
         """What came of it, if anything with this key has ended."""
         return next((k for k in self.lines() if key and k.key == key and k.kind == ENDED), None)
 
-    def attempts(self) -> list[Attempt]:
+    def ended(self) -> list[Attempt]:
         """The retrains that ended, whatever came of them."""
-        return [
-            Attempt(Period.parse(line.period), line.seconds)
-            for line in self.lines()
-            if line.kind == ENDED and line.action == Action.RETRAIN
+        made = [
+            line for line in self.lines() if (line.kind, line.action) == (ENDED, Action.RETRAIN)
         ]
+        return [Attempt(Period.parse(line.period), line.seconds) for line in made]
+
+    def attempts(self) -> list[Attempt]:
+        """These, and those that were killed or are at work: as long as the others, in mean.
+
+        Runs come one after the other, so that one without an end before the next was killed.
+        """
+        ended, began = self.ended(), None
+        killed: list[Line | None] = []
+        for line in self.lines():
+            if line.kind == BEGAN:
+                killed.append(began)
+            if line.kind != ASKED:
+                began = line if line.kind == BEGAN else None
+        usual = sum(attempt.seconds for attempt in ended) / max(len(ended), 1)
+        lost = [line for line in (*killed, began) if line and line.action == Action.RETRAIN]
+        return [*ended, *(Attempt(Period.parse(line.period), usual) for line in lost)]
 
     @contextmanager
     def _held(self) -> Iterator[None]:
@@ -132,22 +148,19 @@ def governed(
     with _alone(project, action):
         if (before := record.done(key)) is not None:
             return Outcome(f"already done at {before.at}: {before.outcome}", done=before.promoted)
-        began = _cpu()
-        outcome = work()
-        record.end(
-            Line(
-                kind=ENDED,
-                action=action,
-                at=now(),
-                period=_period(project, as_of).name,
-                key=key,
-                cause=cause,
-                run=flow_run_id(),
-                seconds=round(_cpu() - began, 1),
-                promoted=outcome.done,
-                outcome=outcome.message,
-            )
-        )
+        period, used = _period(project, as_of).name, _cpu()
+        line = Line(BEGAN, action, now(), period, key, cause, flow_run_id())
+        record.add(line)
+        try:
+            outcome = work()
+        except EvergreenError as error:
+            record.add(replace(line, kind=REFUSED, at=now(), outcome=str(error)))
+            raise
+        seconds = round(_cpu() - used, 1)
+        record.add(
+            replace(line, kind=ENDED, at=now(), seconds=seconds, promoted=outcome.done,
+                    outcome=outcome.message)
+        )  # fmt: skip
         return outcome
 
 
@@ -174,8 +187,8 @@ def overtaken(project: Project) -> str | None:
     if champion is None:
         return None
     newest, seen = project.newest_labelled(), champion.tags.get("as_of", "")
-    attempts = [attempt.as_of for attempt in Record.of(project).attempts()]
-    if newest in attempts or (seen and _period(project, seen) >= newest):
+    looked_at = [attempt.as_of for attempt in Record.of(project).ended()]
+    if newest in looked_at or (seen and _period(project, seen) >= newest):
         return f"nothing to do: {newest}, the newest labelled period, was looked at already"
     spent = over_budget(newest, project.params.governor, Record.of(project).attempts())
     return f"not now: {spent}" if spent else None

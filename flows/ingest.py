@@ -8,8 +8,10 @@ from prefect import flow
 from data.ingest import Ingested, deliver, read_file
 from data.ingest import ingest as add
 from data.periods import Period
+from flows import troubles
+from flows.forms import PeriodName, run_name
 from flows.project import Project
-from flows.steps import Outcome, step
+from flows.steps import Outcome, patient, step
 
 What = Literal["all", "rows", "labels"]
 
@@ -22,7 +24,7 @@ def run_ingest(
     batch = (
         read_file(Path(from_file), project.problem)
         if from_file
-        else deliver(project.problem, chosen)
+        else patient(deliver, project.problem, chosen)
     )
     done = step(
         add,
@@ -43,12 +45,19 @@ def run_ingest(
     return done
 
 
-@flow(name="ingest", flow_run_name="ingest {period} · {what}", log_prints=True)
-def ingest(period: str, from_file: str | None = None, what: What = "all") -> Outcome:
+@flow(
+    name="ingest",
+    flow_run_name=run_name("ingest", "period", "what"),
+    timeout_seconds=7200,
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
+def ingest(period: PeriodName, from_file: str | None = None, what: What = "all") -> Outcome:
     """Add one period to data/raw after its contract, and version it.
 
     Args:
-        period: such as 2013-W05.
+        period: what to add, such as 2013-W05.
         from_file: a parquet or CSV batch, or key, label and labelled_at alone; without it the
             problem's own source delivers.
         what: its rows, its labels (which arrive later), or all.

@@ -1,6 +1,7 @@
 """Lineage as a person reads it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -64,12 +65,21 @@ def _answer(of: AnswerLineage) -> RenderableType:
         "answered": f"{said['logged_at']:%Y-%m-%d %H:%M:%S} UTC by version {said['model_version']}"
         + (" (a smoke test)" if said["probe"] else ""),
         "event": f"{said['key'] or 'without key'}, due {said['event_time']}",
-        "probability": f"{said['probability']:.6f}, decision {str(said['decision']).lower()}"
+        "answer": _said(said)
         + (", degraded: the base rate, not the model" if said["degraded"] else ""),
         "row": ", ".join(f"{name} {value}" for name, value in said["row"].items()),
     }
     title = Text(f"answer {of.request_id}", style="bold")
     return Group(title, _table(rows), _version(of.model))
+
+
+def _said(record: Mapping[str, Any]) -> str:
+    """Score and decision, whatever the kind of outcome."""
+    if "probability" in record:
+        return (
+            f"probability {record['probability']:.6f}, decision {str(record['decision']).lower()}"
+        )
+    return str(record["decision"])
 
 
 def _table(rows: Mapping[str, str]) -> Table:

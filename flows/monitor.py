@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from prefect import flow
 
 from data.digests import canonical_json, write_atomically
 from data.errors import EvergreenError
 from data.periods import Period
+from data.task import BINARY, Task
 from data.verdicts import Finding, Verdict, find
-from flows import announce, governor, publish
+from flows import announce, governor, publish, troubles
+from flows.forms import PeriodName, run_name
 from flows.governor import Record
 from flows.project import Project
-from flows.reports import folder, newest_report, reports
-from flows.steps import Outcome, show, step
+from flows.reports import folder, newest, reports
+from flows.steps import Outcome, patient, show
 from flows.watch import watch
 from models import artifact
 from models.governor import Action, Decision, Watched, decide
@@ -27,7 +30,7 @@ class MonitorReport:
 
     Attributes:
         trained: the version whose training the champion's is; another one if it is recalibrated.
-        made_at: UTC, ISO text.
+        made_at: UTC, ISO text; task: of the model.
     """
 
     period: str
@@ -37,6 +40,7 @@ class MonitorReport:
     findings: tuple[Finding, ...]
     decision: Decision
     made_at: str
+    task: Task = BINARY
 
     @property
     def unknown(self) -> list[Finding]:
@@ -75,7 +79,7 @@ def run_monitor(
     """
     chosen = Period.parse(period) if period else project.newest_labelled()
     champion = serving(project)
-    report = step(judge, project, chosen, champion)
+    report = patient(judge, project, chosen, champion)
     content = json.loads(canonical_json(asdict(report)))
     path = folder(project) / f"{report.period}-v{report.version}.json"
     write_atomically(path, canonical_json(content))
@@ -86,6 +90,8 @@ def run_monitor(
     if report.decision.action is not leave:
         announce.decision(project, chosen, champion, report.decision)
     announce.unknown(project, chosen, champion, report.unknown)
+    at = datetime.fromisoformat(report.made_at)
+    troubles.of_report(project, report.period, report.findings, report.decision, at)
     text = f"{report.to_markdown()}\n\n[The page with its charts]({page.as_uri()})"
     show("monitor", text, f"{chosen}: {report.decision.reason}")
     publish.gauges(project, content)
@@ -124,6 +130,7 @@ def judge(project: Project, period: Period, champion: Version) -> MonitorReport:
         findings=seen.findings,
         decision=decide(history, learned_until, params, attempts, learned),
         made_at=governor.now(),
+        task=model.task,
     )
 
 
@@ -145,15 +152,24 @@ def _history(project: Project, champion: Version, before: Period) -> list[Watche
 
 def watched_already(project: Project) -> str | None:
     """Why a scheduled run has nothing to do: the newest period was watched, labels and all."""
-    newest, report = project.newest_labelled(), newest_report(project)
-    if report is None or Period.parse(report["period"]) < newest:
+    wanted, report = project.newest_labelled(), newest(project)
+    if report is None or Period.parse(report.week.period) < wanted:
         return None
-    said = report["decision"]
-    return f"nothing to do: {newest} was watched already ({said['action']}, {said['reason']})"
+    said = report.week
+    return f"nothing to do: {wanted} was watched already ({said.action}, {said.reason})"
 
 
-@flow(name="monitor", flow_run_name="monitor {period}", log_prints=True)
-def monitor(period: str | None = None, once: bool = False, leave: Action | None = None) -> Outcome:
+@flow(
+    name="monitor",
+    flow_run_name=run_name("monitor", "period"),
+    timeout_seconds=7200,
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
+def monitor(
+    period: PeriodName | None = None, once: bool = False, leave: Action | None = None
+) -> Outcome:
     """Watch a period: drift, real quality, and whether a retrain is due.
 
     Args:

@@ -9,8 +9,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from bento import canary, experiment, gateway, observe, shadow
+from bento import answers, canary, experiment, gateway, observe, shadow
 from bento.canary import Action, Decision, Look
+from bento.contract import Contract
 from bento.gateway import Experiment, State
 from bento.shadow import Report
 from bento.slots import Slot
@@ -18,6 +19,7 @@ from data.contracts import KEY
 from data.digests import write_atomically
 from data.errors import EvergreenError
 from data.labels import known
+from flows import troubles
 from flows.approval import NotPromotedError
 from flows.owner import act
 from flows.project import Project
@@ -45,9 +47,15 @@ def shadowed(project: Project, version: Version, slot: Slot, by: str | None) -> 
     if not logged and not limits.required:
         print("shadow: skipped, nobody has asked anything yet (unknown)")
         return
-    target = project.problem.target
-    pairs = step(shadow.replay, serving, active, slot, logged, target, champion.digest)
-    report = shadow.compare(pairs, limits)
+    contract = _contract(project, champion.version)
+    if not answers.comparable(contract.task, _contract(project, version.number).task):
+        said = "it answers other classes than the champion, or another kind of outcome"
+        if limits.required:
+            send_back(project, version, f"shadow: unknown, {said}", by)
+        print(f"shadow: skipped, {said} (unknown)")
+        return
+    pairs = step(shadow.replay, serving, active, slot, logged, contract, champion.digest)
+    report = shadow.compare(pairs, limits, contract.task)
     _keep(project, version, "shadow", report.to_json())
     page = _shadow_page(version, report)
     print(page)
@@ -105,7 +113,13 @@ class Watcher:
         self._project, self._running = project, running
         self._limits = project.params.release.canary
         self._watch = canary.start(self._limits)
-        self._before = observe.read(project.settings.serving, datetime.now(UTC))
+        serving = project.settings.serving
+        self._before = observe.read(serving, datetime.now(UTC))
+        state = gateway.load(serving)
+        champion = state.slots[state.active] if state.active else None
+        if champion is None:
+            raise EvergreenError("a slot of the canary is empty")
+        self._contract = _contract(project, champion.version)
 
     def step(self, running: Experiment) -> Decision:
         """Wait until the step is decided.
@@ -139,8 +153,14 @@ class Watcher:
             if slot is None or release is None:
                 raise EvergreenError("a slot of the canary is empty")
             mine = [record for record in logged if record["digest"] == release.digest]
-            arms.append(observe.arm(before.slots[slot], after.slots[slot], mine, labels))
+            own = before.slots[slot], after.slots[slot]
+            arms.append(observe.arm(*own, mine, labels, self._contract))
         return Look(*arms)
+
+
+def _contract(project: Project, number: str) -> Contract:
+    """What a version of that number takes and answers."""
+    return Contract.load(project.registry.folder(project.registry.get(number)))
 
 
 def labels_of(project: Project, logged: list[dict[str, Any]]) -> dict[str, float]:
@@ -170,7 +190,9 @@ def send_back(project: Project, version: Version, reason: str, by: str | None) -
 def mark(project: Project, version: Version, reason: str, by: str | None) -> None:
     """Registry and ledger say that a version was sent back, and why."""
     project.registry.tag(version, {"aborted": reason[:4000]})
-    project.registry.record(Kind.ABORTED, version, act(project.settings, reason, by))
+    done = act(project.settings, reason, by)
+    project.registry.record(Kind.ABORTED, version, done)
+    troubles.sent_back(project, version.number, reason, done.at)
 
 
 def clear(project: Project, by: str | None = None) -> str | None:
@@ -218,7 +240,7 @@ def _table(verdicts: tuple[canary.Verdict, ...]) -> list[str]:
 def _shadow_page(version: Version, report: Report) -> str:
     lines = [f"shadow: version {version.number} on the last {report.rows} logged requests"]
     if report.mean_difference is not None:
-        lines.append(f"mean difference of probability {report.mean_difference:.4f}")
+        lines.append(f"mean difference of the answers {report.mean_difference:.4f}")
     lines.append(f"{report.changed_since} answered by the champion otherwise than it was logged")
     lines += ["", *_table(report.verdicts), "", "| request | difference |", "|---|---|"]
     lines += [f"| {name} | {gap:.4f} |" for name, gap in report.largest[:5]]

@@ -14,12 +14,13 @@ from data import digests, windows
 from data.contracts import KEY
 from data.errors import EvergreenError
 from data.periods import Period, parse_as_of
-from flows import dossier, governor
+from flows import dossier, troubles
 from flows.dossier import Kept
+from flows.forms import AsOf, Person, Reason, run_name
 from flows.lineage import files_of
 from flows.owner import act, author
 from flows.project import Project
-from flows.retrain import release_judged
+from flows.retrain import changing, release_judged
 from flows.steps import Outcome, flow_run_id, link, show, step
 from flows.train import Judged, known, register, run_url, stands
 from models import artifact, card, evaluate, gates, gates_shifted, shifted, tracking
@@ -80,7 +81,8 @@ def judge(project: Project, as_of: str | None, cause: str, by: str | None) -> Ju
     number, partitions = base.version.number, project.partitions
     given = (base.model, number, project.problem, partitions, project.params, moment)
     learned = step(shifted.find, *given)
-    print(learned.shift.message)
+    said = learned.shift.message(base.model.task)
+    print(said)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         digest = shifted.write(base.model, learned.shift, folder / "artefact")
@@ -97,7 +99,7 @@ def judge(project: Project, as_of: str | None, cause: str, by: str | None) -> Ju
             **project.lineage(code, step(project.record, "recalibrate")),
             **{name: base.version.tags.get(name, "unknown") for name in TAKEN_OVER},
             RECALIBRATED_FROM: number,
-            "calibration": learned.shift.message,
+            "calibration": said,
             "as_of": chosen,
             "cause": cause,
             "author": made_by,
@@ -125,7 +127,7 @@ def _case(
         problem=project.problem,
         challenger=challenger,
         champion=artifact.load(project.registry.folder(champion)),
-        seen=Seen(window, rows, len(rows), base.model.features, shift.partitions),
+        seen=Seen(window, rows, len(rows), base.model.task, base.model.features, shift.partitions),
         holdout=rows,
         scores={},
         params=params.gates,
@@ -170,9 +172,18 @@ def _keep(
     return Kept(run_id, dossier.shown(described))
 
 
-@flow(name="recalibrate", flow_run_name="recalibrate {as_of} · {cause}", log_prints=True)
+@flow(
+    name="recalibrate",
+    flow_run_name=run_name("recalibrate", "as_of", "cause"),
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
 def recalibrate(
-    as_of: str | None = None, cause: str = "asked for", by: str | None = None, key: str = ""
+    as_of: AsOf | None = None,
+    cause: Reason = "asked for",
+    by: Person | None = None,
+    key: str = "",
 ) -> Outcome:
     """Move the champion's level towards that of the newest labels, and release it if it passes.
 
@@ -188,6 +199,6 @@ def recalibrate(
     def work() -> Outcome:
         return run_recalibrate(project, chosen, cause, by)
 
-    outcome = governor.governed(project, Action.RECALIBRATE, chosen, cause, key, work)
+    outcome = changing(project, Action.RECALIBRATE, chosen, cause, key, work)
     print(outcome.message)
     return outcome

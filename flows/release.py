@@ -7,11 +7,13 @@ from pathlib import Path
 from prefect import flow
 
 from bento import experiment, gateway, package, rollout
+from bento.contract import Contract
 from bento.package import Package
 from bento.slots import Slot
 from data.errors import EvergreenError
-from flows import approval, progressive
+from flows import approval, progressive, troubles
 from flows.approval import NotPromotedError
+from flows.forms import Number, Person, run_name
 from flows.owner import act, still_owner
 from flows.project import Project
 from flows.steps import Outcome, link, step
@@ -55,6 +57,7 @@ def run_release(project: Project, number: str | None = None, by: str | None = No
             raise
         take_traffic(project, version, slot, by)
     print(f"version {version.number} is champion and serves at {serving.url}/predict")
+    troubles.released(project, version.number, datetime.now(UTC))
     link("endpoint", f"{serving.url}/docs.json", f"endpoint, version {version.number}")
     return version
 
@@ -128,6 +131,7 @@ def _deploy(project: Project, version: Version) -> Slot:
         rollout.deploy,
         serving,
         built,
+        Contract.load(artefact),
         golden["rows"],
         golden["probabilities"],
         smoke_rows=settings.smoke_rows,
@@ -192,8 +196,14 @@ def _build(project: Project, version: Version, artefact: Path) -> Package:
     )
 
 
-@flow(name="release", flow_run_name="release {version}", log_prints=True)
-def release(version: str | None = None, by: str | None = None) -> Outcome:
+@flow(
+    name="release",
+    flow_run_name=run_name("release", "version"),
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
+def release(version: Number | None = None, by: Person | None = None) -> Outcome:
     """Package a judged version, smoke-test it in the idle slot, and move the traffic to it.
 
     Args:

@@ -145,6 +145,7 @@ def _content(
     kind = params.candidates[-1]
     return {
         "problem": project.problem.name,
+        "task": first.task.to_json(),
         "periods": [periods[0].name, periods[-1].name, len(periods)],
         "rows": sum(len(slot.rows) for slot in first.slots),
         "starts": [season.name for season in seasons],

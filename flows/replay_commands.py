@@ -26,7 +26,9 @@ Policies = Annotated[
         help="never, always, alarm, ours, every-K; +level: recalibrated too. Default: nine."
     ),
 ]
-Error = Annotated[float, typer.Option(min=0, help="What a wrongly positive decision costs.")]
+Error = Annotated[
+    float, typer.Option(min=0, help="What a wrongly positive decision, or a wrong class, costs.")
+]
 Page = Annotated[Path | None, typer.Option(help="Write the page there, and the JSON beside it.")]
 
 

@@ -11,6 +11,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from rich.table import Table
 
+from data.task import BINARY, Task
+
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
 
@@ -25,7 +27,7 @@ def _number(digits: int, share: bool = False) -> Callable[[Any], str]:
 
 
 def _versus(value: Any) -> str:
-    """Thousandths of a nat, with the interval and in how many seasons it is better."""
+    """Thousandths, with the interval and in how many seasons it is better."""
     if value is None:
         return "–"
     found, starts = value["difference"], value["starts"]
@@ -35,17 +37,29 @@ def _versus(value: Any) -> str:
 
 
 Columns = Mapping[str, tuple[str, Callable[[Any], str]]]
-WORTH: Columns = {
-    "policy": ("policy", str),
-    "retrains": ("retrains", _number(1)),
-    "vain": ("without benefit", _number(0, share=True)),
-    "recalibrations": ("recalibrations", _number(1)),
-    "log_loss": ("log loss", _number(4)),
-    "brier": ("Brier", _number(4)),
-    "roc_auc": ("ROC-AUC", _number(4)),
-    "regret": ("regret", _number(2)),
-    "cost": ("cost", _number(0)),
-}
+
+
+def task_of(content: Content) -> Task:
+    """The task of the problem that was replayed; files of before are of two outcomes."""
+    return Task.from_json(content["task"]) if "task" in content else BINARY
+
+
+def _worth(task: Task) -> Columns:
+    """What each policy came to; a number has no Brier score."""
+    brier: Columns = {} if task.kind == "regression" else {"brier": ("Brier", _number(4))}
+    return {
+        "policy": ("policy", str),
+        "retrains": ("retrains", _number(1)),
+        "vain": ("without benefit", _number(0, share=True)),
+        "recalibrations": ("recalibrations", _number(1)),
+        "log_loss": (task.loss, _number(4)),
+        **brier,
+        "roc_auc": (task.ranking, _number(4)),
+        "regret": ("regret", _number(2)),
+        "cost": ("cost", _number(0)),
+    }
+
+
 TIMING: Columns = {
     "policy": ("policy", str),
     "evenly": ("vs even", _versus),
@@ -62,9 +76,16 @@ def _cells(line: Row, columns: Columns) -> list[str]:
     return [say(line[name]) for name, (_, say) in columns.items()]
 
 
+COSTS = {
+    "binary": "a false positive",
+    "multiclass": "a wrong class",
+    "regression": "for each unit of loss",
+}
+
+
 def tables(content: Content) -> tuple[Table, Table]:
     """What each policy is worth, and how well it times; the recommended one stands out."""
-    return _table(content, WORTH), _table(content, TIMING)
+    return _table(content, _worth(task_of(content))), _table(content, TIMING)
 
 
 def _table(content: Content, columns: Columns) -> Table:
@@ -82,13 +103,15 @@ def advice(content: Content) -> str:
     prices, name = content["prices"], content["recommended"]
     best = next(line for line in content["policies"] if line["policy"] == name)
     return (
-        f"at {prices['retrain']:g} a retrain and {prices['error']:g} a false positive, {name} "
+        f"at {prices['retrain']:g} a retrain and {prices['error']:g} "
+        f"{COSTS[task_of(content).kind]}, {name} "
         f"costs least: {best['cost']:.0f} a season, {best['retrains']:.1f} retrains in it"
     )
 
 
 def chart(content: Content, path: Path) -> None:
-    """Log loss against retrains, and ROC-AUC through the first season."""
+    """Loss against retrains, and ROC-AUC through the first season."""
+    task = task_of(content)
     figure, (traded, weekly) = plt.subplots(2, 1, figsize=(10, 10), layout="constrained")
     for level, style in ((False, ":"), (True, "--")):
         evens = [e for e in content["evenly"] if e["level"] is level]
@@ -102,14 +125,14 @@ def chart(content: Content, path: Path) -> None:
         traded.plot(*place, "o")
         traded.annotate(", ".join(names), place, xytext=(5, 4), textcoords="offset points")
     traded.margins(x=0.15)
-    traded.set(xlabel="retrains in a season", ylabel="log loss, mean of periods")
+    traded.set(xlabel="retrains in a season", ylabel=f"{task.loss}, mean of periods")
     traded.legend()
     weeks = content["weeks"]
     for name in ("never", "always", content["recommended"]):
         values = np.array(weeks["roc_auc"][name], dtype=float)
         smooth = np.convolve(values, np.ones(4) / 4, mode="valid")
         weekly.plot(range(3, len(values)), smooth, label=f"{name}, mean of four periods")
-    weekly.set_ylabel("ROC-AUC")
+    weekly.set_ylabel(task.ranking)
     marks = range(0, len(weeks["periods"]), 4)
     weekly.set_xticks(list(marks), [weeks["periods"][p] for p in marks], rotation=45, ha="right")
     weekly.legend()
@@ -149,7 +172,8 @@ def _head(content: Content) -> Iterator[str]:
 
 
 def _policies(content: Content) -> Iterator[str]:
-    for title, columns in (("What they are worth", WORTH), ("How well they time", TIMING)):
+    worth = _worth(task_of(content))
+    for title, columns in (("What they are worth", worth), ("How well they time", TIMING)):
         yield f"## {title}"
         yield ""
         yield from _markdown([name for name, _ in columns.values()],
@@ -163,7 +187,7 @@ def _seasons(content: Content) -> Iterator[str]:
     """Every policy by season: retrains, and how it compares with even schedules."""
     yield "## By season"
     yield ""
-    yield "Log loss, retrains (without benefit), in mean over seeds."
+    yield f"{_loss(content)}, retrains (without benefit), in mean over seeds."
     yield ""
     starts, rows = content["starts"], []
     for line in content["policies"]:
@@ -185,7 +209,7 @@ def _quarters(content: Content) -> Iterator[str]:
     names = sorted({name for found in content["quarters"].values() for name in found})
     rows = [[policy, *(f"{found[name]:.4f}" for name in names)]
             for policy, found in content["quarters"].items()]  # fmt: skip
-    yield "## ROC-AUC by quarter"
+    yield f"## {task_of(content).ranking} by quarter"
     yield ""
     yield "Mean over the periods of the quarter, over seasons and seeds."
     yield ""
@@ -197,17 +221,30 @@ def _quarters(content: Content) -> Iterator[str]:
     yield ""
 
 
+def _loss(content: Content) -> str:
+    return task_of(content).loss.capitalize()
+
+
 def _reading(content: Content) -> Iterator[str]:
+    task = task_of(content)
+    metrics = ", ".join(_worth(task)[name][0] for name in ("log_loss", "brier", "roc_auc")
+                        if name in _worth(task))  # fmt: skip
+    decisions = {
+        "binary": "decisions at the threshold of params.yaml",
+        "multiclass": "answers whose likeliest class is wrong",
+        "regression": f"the sum of {task.loss} over all rows",
+    }[task.kind]
     yield "## How to read it"
     yield ""
     for line in (
-        "**log loss, Brier, ROC-AUC**: means over the periods served, over seasons and seeds.",
-        "**regret**: where the log loss lies between `always` (0) and `never` (1).",
-        "**without benefit**: retrains that the gates refused, or whose model had no lower log "
-        "loss than the one before over the next four periods (recalibrated if the policy is).",
-        "**vs even**: log loss, in thousandths, minus that of schedules with as many retrains at "
-        "equal distances, in mean over five phases; the interval holds 90 % of resamples of blocks "
-        "of four periods; then in how many seasons the policy is better. **+level**: these "
+        f"**{metrics}**: means over the periods served, over seasons and seeds.",
+        f"**regret**: where the {task.loss} lies between `always` (0) and `never` (1).",
+        "**without benefit**: retrains that the gates refused, or whose model had no lower "
+        f"{task.loss} than the one before over the next four periods (recalibrated if the "
+        "policy is).",
+        f"**vs even**: {task.loss}, in thousandths, minus that of schedules with as many retrains "
+        "at equal distances, in mean over five phases; the interval holds 90 % of resamples of "
+        "blocks of four periods; then in how many seasons the policy is better. **+level**: these "
         "schedules recalibrate after every period, too.",
         "**alarms**: periods further, by PSI, from all that was learned together than any learned "
         "one is from the others (for `alarm`: than 0.2); **false**: those after which a new model "
@@ -215,7 +252,7 @@ def _reading(content: Content) -> Iterator[str]:
         "**delay**: periods from when a new model was shown to be worth it (the whole interval of "
         "its gain above 0, known only afterwards) to the retrain; **missed**: times a season that "
         "none came any more.",
-        "**cost**: retrains, and decisions at the threshold of params.yaml, at the prices given.",
+        f"**cost**: retrains, and {decisions}, at the prices given.",
         "A decision comes when a period's labels are known, and rows until then are answered as "
         "before. A retrain learns all periods but the newest, on which the gates compare it with "
         "the champion; the noise of retraining is not allowed for, and the other gates are not "

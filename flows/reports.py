@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data.periods import Period
+from flows import year
+from flows.year import Report
 
 if TYPE_CHECKING:  # who reads files only needs no pandas
     from flows.project import Project
@@ -23,19 +25,15 @@ def reports(project: "Project") -> list[dict[str, Any]]:
     return sorted(found, key=lambda said: (Period.parse(said["period"]), int(said["version"])))
 
 
-def newest_report(project: "Project") -> dict[str, Any] | None:
+def newest(project: "Project") -> Report | None:
     """The report on the newest period that was watched; the last one made of it."""
-
-    def order(said: dict[str, Any]) -> tuple[Period, str]:
-        return Period.parse(said["period"]), said["made_at"]
-
-    return max(reports(project), key=order, default=None)
+    return year.read(folder(project)).newest
 
 
 def silence(project: "Project", at: datetime) -> str | None:
     """What is wrong if no period was watched for longer than the schedule allows; None if well."""
-    report = newest_report(project)
-    return silent(report["period"], report["made_at"], at) if report else None
+    report = newest(project)
+    return silent(report.week.period, report.made_at, at) if report else None
 
 
 def silent(period: str, made_at: str, at: datetime) -> str | None:

@@ -1,15 +1,19 @@
 """Train, judge, release: what an alarm, a schedule or a person starts."""
 
+from collections.abc import Callable
+
 from prefect import flow
 
-from flows import governor
+from flows import governor, troubles
 from flows.approval import NotPromotedError
+from flows.forms import AsOf, Person, Reason, add_to_name, run_name
 from flows.project import Project
 from flows.release import run_release
 from flows.steps import Outcome
 from flows.train import Judged, run_train
 from models import standing
 from models.governor import Action
+from models.registry import CHAMPION
 
 
 def run_retrain(
@@ -47,11 +51,31 @@ def release_judged(project: Project, judged: Judged, said: str, by: str | None) 
     return Outcome(f"version {number} serves, {said}")
 
 
-@flow(name="retrain", flow_run_name="retrain {as_of} · {cause}", log_prints=True)
+def changing(
+    project: Project, action: Action, as_of: str, cause: str, key: str, work: Callable[[], Outcome]
+) -> Outcome:
+    """Do what may change what serves, governed; the run's name says whether it did."""
+    before = project.registry.alias(CHAMPION)
+    outcome = governor.governed(project, action, as_of, cause, key, work)
+    after = project.registry.alias(CHAMPION)
+    if after and (before is None or before.number != after.number):
+        add_to_name(f"v{before.number if before else 0} → v{after.number}")
+    else:
+        add_to_name(f"v{before.number} stays" if before else "nothing serves")
+    return outcome
+
+
+@flow(
+    name="retrain",
+    flow_run_name=run_name("retrain", "as_of", "cause"),
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
 def retrain(
-    as_of: str | None = None,
-    cause: str = "asked for",
-    by: str | None = None,
+    as_of: AsOf | None = None,
+    cause: Reason = "asked for",
+    by: Person | None = None,
     key: str = "",
     once: bool = False,
 ) -> Outcome:
@@ -74,6 +98,6 @@ def retrain(
     def work() -> Outcome:
         return run_retrain(project, chosen, cause, by)
 
-    outcome = governor.governed(project, Action.RETRAIN, chosen, cause, key, work)
+    outcome = changing(project, Action.RETRAIN, chosen, cause, key, work)
     print(outcome.message)
     return outcome

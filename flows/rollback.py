@@ -4,8 +4,9 @@ from prefect import flow
 
 from bento import rollout
 from data.errors import EvergreenError
-from flows import back, progressive
+from flows import back, progressive, troubles
 from flows.back import Ended
+from flows.forms import Person, Reason, add_to_name, run_name
 from flows.owner import act
 from flows.project import Project
 from flows.release import slot_for
@@ -61,8 +62,15 @@ def settle_ended(project: Project, ended: Ended, reason: str, by: str | None = N
     return Outcome(f"{ended.what}: ended ({reason}), and the champion has all traffic")
 
 
-@flow(name="rollback", flow_run_name="rollback · {reason}", log_prints=True)
-def rollback(reason: str, by: str | None = None) -> Outcome:
+@flow(
+    name="rollback",
+    flow_run_name=run_name("rollback", "reason"),
+    timeout_seconds=1800,
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
+def rollback(reason: Reason, by: Person | None = None) -> Outcome:
     """Move the traffic back to the version that served before, then the aliases.
 
     While a canary or an A/B test is on, that is what is taken back, and the champion stays.
@@ -79,5 +87,6 @@ def rollback(reason: str, by: str | None = None) -> Outcome:
     with rollout.one_release(project.settings.serving, back.PATIENCE):
         target, moved = step(back.move, project.settings)
         outcome = settle(project, target, moved, reason, by)
+    add_to_name(f"v{target.version} serves")
     print(outcome.message)
     return outcome

@@ -69,7 +69,7 @@ def render(scored: Scored) -> RenderableType:
     if counts.first:
         row, fault = counts.first
         lines.append(
-            f"{counts.refused:,} rows break the contract and have no probability (see their "
+            f"{counts.refused:,} rows break the contract and have no answer (see their "
             f"`refused`); the first is row {row} (from 0), {fault}"
         )
     return Group(*map(Text, lines))

@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from zlib import crc32
 
@@ -44,6 +44,7 @@ class Settings:
         access_log: one in how many requests is logged; 0: failures only; EVERGREEN_ACCESS_LOG.
         bind: where the gateway listens, EVERGREEN_HOST; everything else stays on loopback.
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
+        notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
     """
 
@@ -57,6 +58,7 @@ class Settings:
     bind: str = HOST
     certificate: Path | None = None
     rate_limit: int = RATE_LIMIT
+    notify: tuple[str, ...] = field(default=(), repr=False)
     access_log: int = ONE_IN
     problem: str = ""
 
@@ -84,7 +86,8 @@ class Settings:
         named = environment.get("EVERGREEN_TLS_CERTIFICATE")
         certificate = Path(named).absolute() if named else None
         limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
-        outside = (bind, certificate, limit, _count(VARIABLE, ONE_IN, environment))
+        notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
+        outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
         return cls(checkout, root, ports, user, identities, explain, key, *outside, problem)
 
     @property
@@ -190,6 +193,8 @@ class Settings:
             # The second UI asks a host outside this machine.
             "PREFECT_SERVER_UI_V2_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "2",
+            # By which the server knows that a run's process is gone, see `flows.automations`.
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
         }
 
     @property

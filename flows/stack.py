@@ -85,6 +85,7 @@ def _start(settings: Settings, say: Callable[[str], None]) -> None:
     _program(settings, "worker")
     say("registering deployments and automations")
     _run_tool(settings, "prefect", "--no-prompt", "deploy", "--all")
+    _run_tool(settings, "flows.automations")
     _wait_for(settings, "mlflow", f"{settings.url('mlflow')}/health")
     _wait_for(settings, "board", f"{settings.url('board')}/healthz")
     rollout.resume(settings.serving)

@@ -1,8 +1,9 @@
 """How a plain function runs as a step: a Prefect task inside a flow run, itself anywhere else."""
 
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from prefect import Flow, runtime, task
@@ -13,9 +14,12 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import get_state_exception
 
+DELAYS = (10, 60)  # seconds before a step is tried again
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -39,6 +43,31 @@ def step(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         return function(*args, **kwargs)
     name = function.__name__.strip("_").replace("_", " ")
     return task(name=name, log_prints=True, cache_policy=NO_CACHE)(function)(*args, **kwargs)
+
+
+def patient(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """As `step`, tried again where the disk, the network or a database failed it for a moment.
+
+    It must be safe to call twice.
+    """
+    if not in_flow():
+        return function(*args, **kwargs)
+    name = function.__name__.strip("_").replace("_", " ")
+    made = task(
+        name=name,
+        log_prints=True,
+        cache_policy=NO_CACHE,
+        retries=len(DELAYS),
+        retry_delay_seconds=list(DELAYS),
+        retry_condition_fn=_passing,
+    )
+    return made(function)(*args, **kwargs)
+
+
+def _passing(task: Any, run: Any, state: State[Any]) -> bool:
+    """Whether what failed a task may be over in a minute; our own errors say what is wrong."""
+    error = get_state_exception(state)
+    return isinstance(error, OSError | sqlite3.OperationalError)
 
 
 def flow_run_id() -> str:

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from data.task import Task
 from data.verdicts import Finding, Verdict, find
 
 
@@ -39,7 +40,7 @@ class Week:
 
     @classmethod
     def of(cls, report: Mapping[str, Any], first: tuple[float, float]) -> "Week":
-        """From a monitor's report and version 1's ROC-AUC and log loss on the same rows."""
+        """From a monitor's report and version 1's ROC-AUC and loss on the same rows."""
         findings = [Finding.from_json(said) for said in report["findings"]]
         drift, judged = find(findings, "feature_drift"), find(findings, "quality")
         quality, missing = judged.evidence if judged else {}, float("nan")
@@ -59,11 +60,12 @@ class Week:
         )
 
 
-def table(weeks: Sequence[Week], period: str) -> Table:
+def table(weeks: Sequence[Week], period: str, task: Task) -> Table:
     """One row for each period."""
     shown = Table(box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False, show_edge=False)
-    for name in (period, "rows", "ROC-AUC", "log loss", "drift", "verdict", "decision",
-                 "model", "v1 AUC"):  # fmt: skip
+    first = "v1 AUC" if task.ranking.endswith("ROC-AUC") else f"v1 {task.ranking}"
+    for name in (period, "rows", task.ranking, task.loss, "drift", "verdict", "decision",
+                 "model", first):  # fmt: skip
         number = name not in (period, "verdict", "decision")
         shown.add_column(name, justify="right" if number else "left", no_wrap=True)
     for week in weeks:
@@ -83,7 +85,7 @@ def table(weeks: Sequence[Week], period: str) -> Table:
     return shown
 
 
-def gain(weeks: Sequence[Week]) -> str | None:
+def gain(weeks: Sequence[Week], task: Task) -> str | None:
     """How the retrained versions compare with version 1 on the weeks that they served."""
     later = [week for week in weeks if week.trained != "1"]
     if not later:
@@ -93,13 +95,13 @@ def gain(weeks: Sequence[Week]) -> str | None:
         for name in ("roc_auc", "first_roc_auc", "log_loss", "first_log_loss")
     }
     return (
-        f"the {len(later)} periods after the retrain: ROC-AUC {mean['roc_auc']:.3f} "
-        f"(version 1 would have {mean['first_roc_auc']:.3f}), log loss {mean['log_loss']:.3f} "
+        f"the {len(later)} periods after the retrain: {task.ranking} {mean['roc_auc']:.3f} "
+        f"(version 1 would have {mean['first_roc_auc']:.3f}), {task.loss} {mean['log_loss']:.3f} "
         f"({mean['first_log_loss']:.3f})"
     )
 
 
-def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
+def chart(weeks: Sequence[Week], title: str, path: Path, task: Task) -> None:
     """Quality and drift by period, versions as bands, alarms and retrains as marks."""
     figure, (auc, loss, drift) = plt.subplots(
         3, 1, figsize=(10, 8), sharex=True, layout="constrained"
@@ -108,7 +110,7 @@ def chart(weeks: Sequence[Week], title: str, path: Path) -> None:
     for axes in (auc, loss, drift):
         _bands(axes, weeks)
         axes.grid(axis="y", alpha=0.3)
-    for axes, name, label in ((auc, "roc_auc", "ROC-AUC"), (loss, "log_loss", "log loss")):
+    for axes, name, label in ((auc, "roc_auc", task.ranking), (loss, "log_loss", task.loss)):
         axes.plot(places, [getattr(w, name) for w in weeks], "o-", label="served")
         first = [getattr(w, f"first_{name}") for w in weeks]
         axes.plot(places, first, "s:", color="grey", label="version 1", zorder=1)

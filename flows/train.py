@@ -11,8 +11,9 @@ from data import digests
 from data.errors import EvergreenError
 from data.periods import parse_as_of
 from data.watermarks import total
-from flows import dossier
+from flows import dossier, troubles
 from flows.dossier import Judgement, Kept
+from flows.forms import AsOf, Person, Reason, run_name
 from flows.owner import act, author
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id, link, progress, show, step
@@ -187,8 +188,16 @@ def run_url(project: Project, run_id: str) -> str:
     return f"{project.settings.url('mlflow')}/#/experiments/{experiment}/runs/{run_id}"
 
 
-@flow(name="train", flow_run_name="train {as_of}", log_prints=True)
-def train(as_of: str | None = None, cause: str = "asked for", by: str | None = None) -> Outcome:
+@flow(
+    name="train",
+    flow_run_name=run_name("train", "as_of", "cause"),
+    log_prints=True,
+    on_failure=[troubles.failed],
+    on_completion=[troubles.completed],
+)
+def train(
+    as_of: AsOf | None = None, cause: Reason = "asked for", by: Person | None = None
+) -> Outcome:
     """Train and judge a challenger; nothing serves because of it.
 
     Args:

@@ -19,10 +19,10 @@ from data.periods import Period, span
 from data.verdicts import Finding, Verdict, find
 from flows.project import Project
 from flows.watched import Evidence
-from models import concept, monitors, serving_monitors
+from models import concept, estimated, levels, monitors, serving_monitors
 from models.artifact import Artifact
 from models.governor import Watched
-from models.serving_monitors import Replayed, Traffic
+from models.serving_monitors import Counted, Replayed, Traffic
 from models.version import Version
 
 SKEW_ROWS = 20_000  # of a period, evenly spaced
@@ -103,16 +103,17 @@ def skew(evidence: Evidence, _: Finding | None) -> Finding:
         chosen[KEY].to_numpy(),
         logged,
         model.matrix(to_columns(chosen, project.problem.fields)),
-        chosen["probability"].to_numpy(dtype=float),
+        model.task.take(chosen, model.task.answer),
         model.predict(logged),
+        model.task,
     )
     return serving_monitors.skew(
         found, project.params.release.smoke_tolerance, project.params.monitor
     )
 
 
-def endpoint(evidence: Evidence, _: Finding | None) -> Finding:
-    """Monitor `endpoint`: the log of the period, and the counters of what runs now."""
+def endpoint(evidence: Evidence, last: Finding | None) -> Finding:
+    """Monitor `endpoint`: the log of the period, and what was counted since the one before."""
     served, moment = evidence.served, evidence.project.problem.event_time
     days, answered = (frame[moment].dt.date for frame in (evidence.rows, served))
     silent = sorted(set(days) - set(answered)) if len(served) else []
@@ -121,29 +122,28 @@ def endpoint(evidence: Evidence, _: Finding | None) -> Finding:
         len(served),
         int(served["degraded"].sum()),
         tuple(map(str, silent)),
-        *_counted(evidence.project),
-    )
+    ).counting(_counted(evidence.project), last)
     return serving_monitors.endpoint(found, evidence.project.params.monitor)
 
 
-def _counted(project: Project) -> tuple[int | None, int, float | None]:
-    """Requests, errors and the ninth decile of seconds of the slots in use since they began."""
+def _counted(project: Project) -> dict[str, Counted]:
+    """The counters of the slots in use, by slot; nothing if one cannot be read."""
     serving = project.settings.serving
     try:
         used = [slot for slot, release in gateway.load(serving).slots.items() if release]
-        reading = observe.read(serving, datetime.now(UTC), used)
+        found = observe.read(serving, datetime.now(UTC), used).slots if used else {}
     except (EvergreenError, OSError):
-        return None, 0, None
-    if not used:
-        return None, 0, None
-    slots = reading.slots.values()
-    requests = sum(sum(slot.statuses.values()) + slot.lost for slot in slots)
-    errors = sum(n for slot in slots for s, n in slot.statuses.items() if s >= 500)
-    errors += sum(slot.lost for slot in slots)
-    answered = sum(slot.answered for slot in slots)
-    bounds = sorted({bound for slot in slots for bound in slot.at_most})
-    within = (b for b in bounds if sum(slot.at_most[b] for slot in slots) >= 0.9 * answered)
-    return requests, errors, next(within, float("inf")) if answered else None
+        return {}
+    return {
+        slot: Counted(
+            counted.started,
+            sum(counted.statuses.values()) + counted.lost,
+            sum(n for s, n in counted.statuses.items() if s >= 500) + counted.lost,
+            counted.answered,
+            {str(bound): many for bound, many in counted.at_most.items()},
+        )
+        for slot, counted in found.items()
+    }
 
 
 def label_arrival(evidence: Evidence, _: Finding | None) -> Finding:
@@ -164,10 +164,15 @@ def model_age(evidence: Evidence, _: Finding | None) -> Finding:
 
 def concept_drift(evidence: Evidence, _: Finding | None) -> Finding:
     """Monitor `concept_drift`."""
-    params, reference = evidence.project.params.monitor, evidence.model.reference
-    return concept.concept_drift(
-        reference.daily, evidence.daily, params.false_alarm_rate, params.minimum_rows
-    )
+    params, model = evidence.project.params.monitor, evidence.model
+    given = (params.false_alarm_rate, params.minimum_rows, model.task)
+    return concept.concept_drift(model.reference.daily, evidence.daily, *given)
+
+
+def estimated_quality(evidence: Evidence, _: Finding | None) -> Finding:
+    """Monitor `estimated_quality`."""
+    minimum, model = evidence.project.params.monitor.minimum_rows, evidence.model
+    return estimated.estimated_quality(model.reference, evidence.scores, minimum, model.task)
 
 
 Ask = Callable[[Evidence, Finding | None], Finding]
@@ -175,13 +180,11 @@ MONITORS: dict[str, Ask] = {
     soundness.CONTRACT: contract,
     drift.FEATURE_DRIFT: lambda evidence, _: evidence.drift.finding(),
     drift.SCORE_DRIFT: lambda evidence, last: evidence.drift.score_finding(last),
-    monitors.ESTIMATED: lambda evidence, _: monitors.estimated_quality(
-        evidence.model.reference, evidence.scores, evidence.project.params.monitor.minimum_rows
-    ),
+    estimated.ESTIMATED: estimated_quality,
     monitors.QUALITY: lambda evidence, last: monitors.quality(
         evidence.judged, evidence.model.reference, evidence.project.params, last
     ),
-    monitors.CALIBRATION: lambda evidence, last: monitors.calibration(
+    levels.CALIBRATION: lambda evidence, last: levels.calibration(
         evidence.judged, evidence.model.reference, evidence.project.params.monitor, last
     ),
     concept.CONCEPT_DRIFT: concept_drift,

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from data.features import Columns
 from data.labels import known
 from data.periods import Period, parse_as_of, span
 from data.reference import Daily
+from data.task import Task
 from flows.project import Project
 from models import slices, tally
 from models.artifact import Artifact
@@ -46,9 +48,14 @@ class Evidence:
 
     @cached_property
     def logged(self) -> pd.DataFrame:
-        """The last answer to every event of the period: key, probability, degraded, row."""
-        wanted = ["probability", "degraded", "row"]
+        """The last answer to every event of the period: key, the answer, degraded, row."""
+        wanted = [*self.answer, "degraded", "row"]
         return self._log(self.period.start, wanted, (self.champion.number,))
+
+    @property
+    def answer(self) -> tuple[str, ...]:
+        """The log's columns that hold an answer."""
+        return self.model.task.columns(self.model.task.answer)
 
     @cached_property
     def served(self) -> pd.DataFrame:
@@ -65,7 +72,7 @@ class Evidence:
 
     @cached_property
     def scores(self) -> np.ndarray:
-        return np.asarray(self.served["probability"].to_numpy(dtype=float))
+        return self.model.task.take(self.served, self.model.task.answer)
 
     @cached_property
     def drift(self) -> DriftReport:
@@ -84,7 +91,8 @@ class Evidence:
 
     @cached_property
     def judged(self) -> Judged:
-        return judged(self.project, self.period, self.served, self.labels)
+        given = (self.project, self.model.task, self.period)
+        return judged(*given, self.served, self.labels)
 
     @cached_property
     def daily(self) -> Daily:
@@ -94,8 +102,8 @@ class Evidence:
         time, so that it can be told again at any time.
         """
         first = self.learned_until.next()
-        versions = self.family or (self.champion.number,)
-        answers = self._log(first.start, ["event_time", "probability"], versions)
+        versions, task = self.family or (self.champion.number,), self.model.task
+        answers = self._log(first.start, ["event_time", *self.answer], versions)
         there = set(self.project.partitions.periods())
         parts = []
         for period in span(first, self.period):
@@ -103,15 +111,20 @@ class Evidence:
             if told is None:
                 continue
             both = answers.merge(told[[KEY, "label"]].dropna(), on=KEY, validate="1:1")
-            label, day = both["label"].to_numpy(), both["event_time"].to_numpy()
-            parts.append(tally.residuals(label, both["probability"].to_numpy(), day))
+            label, day = both["label"].to_numpy(dtype=task.dtype), both["event_time"].to_numpy()
+            parts.append(tally.residuals(label, task.take(both, task.answer), day, task))
         return tally.joined(parts)
 
-    def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:
+    @cached_property
+    def folder(self) -> Path:
+        """The serving folder, its closed log files archived."""
         folder = self.project.settings.serving.folder
         predictions.archive(folder)
+        return folder
+
+    def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:
         wanted = ["logged_at", KEY, *columns]
-        found = predictions.table(folder, wanted, start, self.period.end, versions)
+        found = predictions.table(self.folder, wanted, start, self.period.end, versions)
         told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
         return told.drop_duplicates(KEY, keep="last")[[KEY, *columns]].astype({KEY: "str"})
 
@@ -124,21 +137,21 @@ def matured(project: Project, period: Period, due: datetime) -> pd.DataFrame | N
 
 
 def judged(
-    project: Project, period: Period, served: pd.DataFrame, told: pd.DataFrame | None
+    project: Project, task: Task, period: Period, served: pd.DataFrame, told: pd.DataFrame | None
 ) -> Judged:
-    """Served answers with their matured labels."""
-    nothing = np.empty(0)
+    """Served answers with their matured labels; `task` is the model's own."""
     if told is None:
-        reason = f"no labels of {period} have arrived"
-        return Judged(nothing, nothing, nothing, len(served), why=reason)
+        reason, nothing = f"no labels of {period} have arrived", np.empty(0)
+        return Judged(task, nothing, nothing, nothing, len(served), why=reason)
     problem = project.problem
     every = served.merge(told, how="left", on=KEY, validate="1:1")
     every = every.sort_values([problem.event_time, KEY])
     found = every[every["label"].notna()]
     columns = to_columns(found, problem.fields)
     return Judged(
-        found["label"].to_numpy(dtype=np.int8),
-        found["probability"].to_numpy(dtype=float),
+        task,
+        found["label"].to_numpy(dtype=task.dtype),
+        task.take(found, task.answer),
         found[problem.event_time].to_numpy().astype("datetime64[D]"),
         len(every) - int(every["excluded"].notna().sum()),
         {name: slices.values(problem, name, columns) for name in problem.slices},

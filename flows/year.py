@@ -9,6 +9,7 @@ from typing import Any
 
 from data.errors import EvergreenError
 from data.periods import Period
+from data.task import BINARY, Task
 from data.verdicts import Finding, Verdict, find
 
 QUALITY = "quality"
@@ -42,8 +43,8 @@ class Week:
     """What was said of a period, in short.
 
     Attributes:
-        loss: log loss beside the period's own rate, beyond the reference's median (more is worse);
-            None where no label has matured.
+        loss: beside that of the period's own constant answer, beyond the reference's median (more
+            is worse); None where no label has matured.
         auc: ROC-AUC with its interval, and what is usual at least.
         coverage: the share of answers with a label; None where nobody counted.
         alarms: the monitors that said ALARM.
@@ -71,6 +72,7 @@ class Report:
     week: Week
     findings: tuple[Said, ...]
     made_at: str
+    task: Task = BINARY
 
     def to_json(self) -> dict[str, Any]:
         week = self.week
@@ -133,7 +135,8 @@ def _read(path: Path, changed: int, size: int, page: str | None) -> Report:
         Said(f.monitor, f.verdict, _number(f.value), _number(f.threshold), f.rows, f.reason)
         for f in findings
     )
-    return Report(_week(said, findings, page), shown, str(said["made_at"]))
+    task = Task.from_json(said["task"]) if "task" in said else BINARY
+    return Report(_week(said, findings, page), shown, str(said["made_at"]), task)
 
 
 def _no_number(name: str) -> None:

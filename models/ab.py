@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from data.task import BINARY, Task
 from models.bootstrap import Interval, interval_of, mean_draws
-from models.quality import log_losses, measure
+from models.quality import ranking
 
 UNITS = {"day": "datetime64[D]", "hour": "datetime64[h]"}
+NAMES = {"decision": "decisions"}
 FEWEST_BLOCKS = 7
 SEED = 20130101
-LOG_LOSS = "log loss"
+# The column of the log that an answer stands in, see `Task.columns`.
+ANSWERS = {"binary": "probability", "multiclass": "probability", "regression": "prediction"}
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,9 @@ class Side:
     """What one version did.
 
     Attributes:
-        figures: mean probability, share of positive decisions and of degraded answers and, with
-            labels, log loss and squared error, each with an interval.
-        roc_auc: of the labelled rows; None where it is not defined.
+        figures: mean answer, share of positive decisions (of two outcomes) and of degraded answers
+            and, with labels, loss and squared error as the task has them, each with an interval.
+        roc_auc: mean over `Task.contrasts` of the labelled rows; None where it is not defined.
     """
 
     version: str
@@ -45,6 +48,7 @@ class Comparison:
     Attributes:
         unit: what was drawn again: day, hour or request.
         winner: a version, or None if no difference is shown.
+        ranking: what people call `roc_auc`.
     """
 
     a: Side
@@ -54,6 +58,7 @@ class Comparison:
     confidence: float
     winner: str | None
     reason: str
+    ranking: str = BINARY.ranking
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -66,20 +71,22 @@ def compare(
     minimum_labels: int,
     confidence: float,
     samples: int,
+    task: Task = BINARY,
 ) -> Comparison:
     """Judge two versions by the rows they answered.
 
     Args:
-        a, b: version and rows: request, event_time, probability, decision, degraded, and label (NaN
-            where there is none yet).
+        a, b: version and rows: request, event_time, `columns(task)`, degraded, and label (NaN where
+            there is none yet).
         minimum_labels: of each; with fewer nobody wins.
         confidence: of every interval.
         samples: bootstrap draws.
+        task: at the scale of A's training.
     """
     unit = _unit(a[1], b[1])
-    drawn = [_drawn(rows, unit, samples) for _, rows in (a, b)]
+    drawn = [_drawn(task, rows, unit, samples) for _, rows in (a, b)]
     sides = [
-        _side(version, rows, {n: interval_of(v, d, confidence) for n, (v, d) in mine.items()})
+        _side(task, version, rows, {n: interval_of(v, d, confidence) for n, (v, d) in mine.items()})
         for (version, rows), mine in zip((a, b), drawn, strict=True)
     ]
     differences = {
@@ -87,54 +94,68 @@ def compare(
         for name, (value, draws) in drawn[1].items()
         if name in drawn[0]
     }
-    winner, reason = _judge(sides[0], sides[1], differences, minimum_labels)
-    return Comparison(sides[0], sides[1], differences, unit, confidence, winner, reason)
+    winner, reason = _judge(task.loss, sides[0], sides[1], differences, minimum_labels)
+    a_side, b_side = sides
+    return Comparison(a_side, b_side, differences, unit, confidence, winner, reason, task.ranking)
 
 
-def _drawn(rows: pd.DataFrame, unit: str, samples: int) -> dict[str, tuple[float, np.ndarray]]:
+def columns(task: Task) -> list[str]:
+    """The columns of the log that say what was answered."""
+    told = list(task.columns(ANSWERS[task.kind]))
+    return [*told, "decision"] if task.kind == "binary" else told
+
+
+def _drawn(
+    task: Task, rows: pd.DataFrame, unit: str, samples: int
+) -> dict[str, tuple[float, np.ndarray]]:
     """By name, each figure and its bootstrap draws (samples,)."""
     return {
         name: (float(values.mean()), mean_draws(values, _blocks(part, unit), samples, SEED))
-        for name, part, values in _figures(rows)
+        for name, part, values in _figures(task, rows)
     }
 
 
-def _figures(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, np.ndarray]]:
+def _figures(task: Task, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, np.ndarray]]:
     """Name, rows it is about, and its value on each of them."""
     if rows.empty:
         return []
     found = [
-        ("probability", rows, rows["probability"].to_numpy(dtype=float)),
-        ("decisions", rows, rows["decision"].to_numpy(dtype=float)),
-        ("degraded", rows, rows["degraded"].to_numpy(dtype=float)),
+        (NAMES.get(name, name), rows, rows[name].to_numpy(dtype=float))
+        for name in (*columns(task), "degraded")
     ]
     known = rows[rows["label"].notna()]
     if known.empty:
         return found
-    label, score = known["label"].to_numpy(dtype=float), known["probability"].to_numpy(dtype=float)
+    label, score = _told(task, known)
     return [
         *found,
-        (LOG_LOSS, known, log_losses(label, score)),
-        ("squared error", known, (score - label) ** 2),
+        (task.loss, known, task.losses(label, score)),
+        ("squared error", known, task.squared_errors(label, score)),
     ]
 
 
-def _side(version: str, rows: pd.DataFrame, figures: Mapping[str, Interval]) -> Side:
+def _told(task: Task, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Labels and answers, see `data.task`."""
+    label = known["label"].to_numpy().astype(task.dtype)
+    told = {name: known[name].to_numpy(dtype=float) for name in task.columns(ANSWERS[task.kind])}
+    return label, task.take(told, ANSWERS[task.kind])
+
+
+def _side(task: Task, version: str, rows: pd.DataFrame, figures: Mapping[str, Interval]) -> Side:
     known = rows[rows["label"].notna()]
-    label = known["label"].to_numpy(dtype=np.int8)
-    auc = measure(label, known["probability"].to_numpy(dtype=float)).roc_auc if len(known) else None
+    auc = ranking(*_told(task, known), task) if len(known) else None
     return Side(version, int(rows["request"].nunique()), len(rows), len(known), figures, auc)
 
 
 def _judge(
-    a: Side, b: Side, differences: Mapping[str, Interval], minimum: int
+    loss: str, a: Side, b: Side, differences: Mapping[str, Interval], minimum: int
 ) -> tuple[str | None, str]:
     fewest = min(a.labelled, b.labelled)
     if fewest < minimum:
         said = f"{a.labelled} and {b.labelled} answers have a label, at least {minimum} each are"
         return None, f"unknown: {said} needed"
-    gap = differences[LOG_LOSS]
-    said = f"log loss {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], B minus A"
+    gap = differences[loss]
+    said = f"{loss} {gap.value:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], B minus A"
     if gap.high < 0:
         return b.version, f"version {b.version} (B) is better: {said}"
     if gap.low > 0:

@@ -20,6 +20,7 @@ from data.gate_params import Gates
 from data.params import Params
 from data.partitions import Partitions
 from data.problem import Problem
+from data.task import Task
 from data.windows import Labelled
 from models import calibrate, rolling
 from models.artifact import Artifact
@@ -42,13 +43,13 @@ def gather(problem: Problem, partitions: Partitions, params: Params, as_of: date
     """
     chosen = windows.select(partitions, problem, as_of, params.train)
     past = matrix.count(problem, partitions, chosen.train, as_of)
-    stride = -(-len(past) // params.gates.past_rows)
-    parts = [
-        part.take(np.arange(len(part)) % stride == 0)
-        for part in windows.stream(partitions, problem, chosen.train, as_of)
-    ]
+    stride, parts, labels = -(-len(past) // params.gates.past_rows), [], []
+    for part in windows.stream(partitions, problem, chosen.train, as_of):
+        parts.append(part.take(np.arange(len(part)) % stride == 0))
+        labels.append(part.label)
+    task = problem.task.scaled(np.concatenate(labels))
     found = windows.fingerprint(partitions, chosen.periods, as_of)
-    return Seen(chosen, windows.joined(problem, parts), len(past), past.fit(), found)
+    return Seen(chosen, windows.joined(problem, parts), len(past), task, past.fit(), found)
 
 
 def calibration_due(table: pd.DataFrame, seen: Seen, params: Params) -> Calibration:
@@ -57,8 +58,9 @@ def calibration_due(table: pd.DataFrame, seen: Seen, params: Params) -> Calibrat
         return NO_CALIBRATION
     periods = rolling.origins(list(seen.windows.train), params).calibration
     rows = table[table[PERIOD].isin([period.name for period in periods])]
-    score, label, period = (rows[name].to_numpy() for name in (CHALLENGER, LABEL, PERIOD))
-    return calibrate.decide(params.calibration.method, score, label, period)
+    label, period = rows[LABEL].to_numpy(), rows[PERIOD].to_numpy()
+    score = seen.task.take(rows, CHALLENGER)
+    return calibrate.decide(params.calibration.method, score, label, period, seen.task)
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class Case:
         challenger: the artefact that would serve.
         champion: what serves now, if anything.
         seen: the training rows; holdout: the untouched ones.
-        scores: the simpler candidates' probabilities for the holdout, shape (n,).
-        decision: the threshold that the costs lead to.
+        scores: the simpler candidates' answers for the holdout.
+        decision: the threshold that the costs lead to, of two outcomes.
         calibration: that the training's rolling scores lead to.
         chance: what a retrain changes by chance; None: it is measured.
         seed: of bootstraps, drawn rows and the yardstick.
@@ -88,14 +90,19 @@ class Case:
     calibration: Calibration = NO_CALIBRATION
     chance: Noise | None = None
 
+    @property
+    def task(self) -> Task:
+        """At the scale of the training rows."""
+        return self.seen.task
+
     @cached_property
     def score(self) -> np.ndarray:
-        """The challenger's probabilities for the holdout, shape (n,)."""
+        """The challenger's answers for the holdout, see `data.task`."""
         return self.challenger.score(self.holdout.columns)
 
     @cached_property
     def past_score(self) -> np.ndarray:
-        """Its probabilities for the training rows, shape (past,)."""
+        """Those for the training rows."""
         return self.challenger.score(self.seen.rows.columns)
 
     @cached_property
@@ -116,7 +123,7 @@ class Case:
 
     @cached_property
     def compared(self) -> tuple[str, np.ndarray]:
-        """Name and holdout probabilities of the champion, or of the yardstick without one."""
+        """Name and holdout answers of the champion, or of the yardstick without one."""
         if self.champion_score is None:
             return YARDSTICK, self.yardstick_score
         return "champion", self.champion_score
@@ -134,7 +141,8 @@ class Case:
         past = Scored(self.seen.rows, self.past_score, self.yardstick_past_score)
         held = Scored(self.holdout, self.score, self.compared[1])
         needed = self.params.slice_past_rows, self.params.slice_rows
-        return findings(self.problem, past, held, needed, self.draws)
+        chance = self.retrain_noise.bias
+        return findings(self.problem, self.task, past, held, needed, self.draws, chance)
 
     @property
     def draws(self) -> dict[str, Any]:

@@ -69,14 +69,14 @@ class Fits:
         if not self.path(task).exists():
             self.fit(task)
         with np.load(self.path(task)) as found:
-            odds, seconds = found["odds"], float(found["seconds"])
+            margin, seconds = found["margin"], float(found["seconds"])
         ends = np.cumsum(replay.lengths(task.season, task.as_of))[:-1]
-        return Answers(task.as_of, tuple(np.split(odds, ends)), seconds)
+        return Answers(task.as_of, tuple(np.split(margin, ends)), seconds)
 
     def fit(self, task: Task) -> None:
         made = replay.answers(task.season, task.as_of, self.kind, self.settings, task.seed)
         buffer = io.BytesIO()
-        np.savez(buffer, odds=np.concatenate(made.odds), seconds=np.float64(made.seconds))
+        np.savez(buffer, margin=np.concatenate(made.margins), seconds=np.float64(made.seconds))
         write_atomically(self.path(task), buffer.getvalue())
 
     def missing(self, tasks: Iterable[Task]) -> list[Task]:

@@ -71,7 +71,7 @@ def judge(case: Case) -> GateReport:
     found = [judged(name, case) for name in GATES]
     verdicts = tuple(verdict for verdict in found if verdict is not None)
     champion = case.champion.digest if case.champion else None
-    report = GateReport(case.challenger.digest, champion, verdicts)
+    report = GateReport(case.challenger.digest, champion, verdicts, task=case.task)
     try:
         return replace(report, **_details(case))
     except Exception:  # what could not be computed has blocked already
@@ -85,11 +85,11 @@ def _details(case: Case) -> dict[str, Any]:
         scores["champion"] = case.champion_score
     # what training says of its own challenger is not looked at
     scores = {**scores, YARDSTICK: case.yardstick_score, **{**case.scores, **scores}}
-    label = case.holdout.label
+    label, task = case.holdout.label, case.task
     return {
-        "qualities": {name: measure(label, score) for name, score in scores.items()},
+        "qualities": {name: measure(label, score, task) for name, score in scores.items()},
         "slices": case.slices,
-        "curves": {name: calibration_points(label, score) for name, score in scores.items()},
+        "curves": {name: calibration_points(label, score, task) for name, score in scores.items()},
     }
 
 

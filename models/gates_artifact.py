@@ -14,7 +14,9 @@ import onnxruntime
 
 from data import features
 from data.features import Feature
+from data.task import Task
 from data.windows import Labelled
+from models import graphs
 from models.artifact import Artifact, serve_scores, to_rows
 from models.evidence import Case
 from models.gates_behaviour import disturbed
@@ -27,16 +29,16 @@ FILES = frozenset({"contract.json", "golden.json", "model.onnx", "reference.json
 
 def schema(case: Case) -> Verdict:
     """The artefact's contract must be the problem's, its decision that of the costs."""
-    own, problem = case.challenger, case.problem
+    own, problem, task = case.challenger, case.problem, case.task
     contract = json.loads((own.folder / "contract.json").read_text())
     checks = {
         "fields": [f.to_json() for f in own.fields] == [f.to_json() for f in problem.fields],
         "features": [_spec(f) for f in own.features] == [_spec(f) for f in problem.features],
-        "target": own.target == problem.target,
+        "target": (own.target, replace(own.task, scale=task.scale)) == (problem.target, task),
         "problem": contract.get("problem") == problem.name,
         "event_time": contract.get("event_time") == problem.event_time,
-        "threshold": own.threshold == case.decision,
-        "base_rate": 0 < np.min(own.base_rate) < 1,
+        "threshold": own.threshold == (case.decision if task.kind == "binary" else None),
+        "base_rate": _is_answer(np.asarray(own.base_rate), task),
         "files": {p.name for p in own.folder.iterdir()} >= FILES,
         "model input": _width(own) == len(own.features),
     }
@@ -45,6 +47,13 @@ def schema(case: Case) -> Verdict:
         f"{len(own.fields)} fields and {len(own.features)} features are the problem's"
     )  # fmt: skip
     return Verdict("schema", not wrong, float(len(wrong)), 0.0, len(checks), None, reason)
+
+
+def _is_answer(value: np.ndarray, task: Task) -> bool:
+    """Whether this can be the answer without any feature, see `Task.constant`."""
+    if task.kind == "binary":
+        return 0 < float(value) < 1
+    return value.shape == ((task.width,) if task.classes else ()) and not _wrong(value[None], task)
 
 
 def _spec(feature: Feature) -> Feature:
@@ -65,15 +74,30 @@ def _graph(artifact: Artifact) -> onnx.ModelProto:
 
 
 def finite(case: Case) -> Verdict:
-    """Every weight of the served graph is a number, and every answer a probability."""
+    """Every weight of the served graph is a number, and every answer one of the task.
+
+    That is a probability; several which add up to 1; or a finite number.
+    """
     bad = sum(int((~np.isfinite(values)).sum()) for values in _weights(_graph(case.challenger)))
     rows = to_rows(_first(case.holdout, case.params.parity_rows).columns, case.challenger.fields)
     answers = np.concatenate([case.score, serve_scores(case.challenger, rows)])
-    outside = int((~((answers >= 0) & (answers <= 1))).sum())
-    reason = f"{bad} weights are no number, {outside} of {len(answers)} answers no probability"
+    outside, what = _wrong(answers, case.task), "number" if case.task.kind == "regression" else (
+        "probability"
+    )  # fmt: skip
+    reason = f"{bad} weights are no number, {outside} of {len(answers)} answers no {what}"
     return Verdict(
         "finite", not bad + outside, float(bad + outside), 0.0, len(answers), None, reason
     )
+
+
+def _wrong(answers: np.ndarray, task: Task) -> int:
+    """How many of these cannot be answers; a NaN is none."""
+    if task.kind == "regression":
+        return int((~np.isfinite(answers)).sum())
+    good = (answers >= 0) & (answers <= 1)
+    if task.classes:
+        good = good.all(axis=1) & (np.abs(answers.sum(axis=1) - 1) < 1e-4)
+    return int((~good).sum())
 
 
 def _weights(model: onnx.ModelProto) -> Iterator[np.ndarray]:
@@ -91,7 +115,7 @@ def _weights(model: onnx.ModelProto) -> Iterator[np.ndarray]:
 def serving_parity(case: Case) -> Verdict:
     """The serving path must equal training's on rows with nulls and unseen categories.
 
-    The largest difference of a probability must be at most the tolerance.
+    The largest difference of an answer (`Task.gap`) must be at most the tolerance.
     """
     own, most = case.challenger, case.params.parity_tolerance
     rows = disturbed(case.holdout.columns, own.fields, case.params.parity_rows, case.seed)
@@ -116,7 +140,7 @@ def _parity(
     name: str, own: Artifact, rows: list[dict[str, Any]], expected: np.ndarray, most: float
 ) -> Verdict:
     served = serve_scores(own, rows)
-    gap = float(np.abs(served - expected).max()) if np.isfinite(served).all() else float("inf")
+    gap = own.task.gap(served, expected) if np.isfinite(served).all() else float("inf")
     reason = f"largest difference {gap:.1e} over {len(expected)} rows"
     return Verdict(name, gap <= most, gap, most, len(expected), None, reason)
 
@@ -155,9 +179,10 @@ def _server(artifact: Artifact) -> Callable[[dict[str, Any]], Any]:
         str(artifact.folder / "model.onnx"), options, providers=["CPUExecutionProvider"]
     )
     encode, name = features.row_function(artifact.features), session.get_inputs()[0].name
+    output = graphs.output(artifact.task)
 
     def answer(row: dict[str, Any]) -> Any:
-        return session.run(["probabilities"], {name: np.asarray([encode(row)], dtype=np.float32)})
+        return session.run([output], {name: np.asarray([encode(row)], dtype=np.float32)})
 
     return answer
 

@@ -7,15 +7,15 @@ disturbance is subtracted: a field that decides a lot may be missed a lot.
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from data.errors import EvergreenError
 from data.features import Columns
 from data.fields import Field
+from data.task import Task
 from data.windows import Labelled
 from models.bootstrap import Interval, block_bootstrap
 from models.evidence import Case
-from models.quality import log_losses
+from models.quality import ranking
 from models.verdict import Verdict
 
 UNSEEN = "never seen before"
@@ -23,9 +23,9 @@ Score = Callable[[Columns], np.ndarray]
 
 
 def missing_values(case: Case) -> Verdict:
-    """Nullable fields missing, each in all rows and a tenth of all, may add little log loss.
+    """Nullable fields missing, each in all rows and a tenth of all, may add little loss.
 
-    The worst case's added log loss, beyond the yardstick's, must be at most the margin.
+    The worst case's added loss (`Task.losses`), beyond the yardstick's, must be at most the margin.
     """
     rows, fields = _sample(case), case.challenger.fields
     nullable = [field for field in fields if field.nullable]
@@ -49,38 +49,52 @@ def unseen_categories(case: Case) -> Verdict:
 
 
 def noise(case: Case) -> Verdict:
-    """Numbers off by a twentieth of their spread must not move probabilities much.
+    """Numbers off by a twentieth of their spread must not move answers much.
 
-    The mean absolute change, beyond the yardstick's, must be at most the margin.
+    The mean absolute change, beyond the yardstick's, must be at most the margin: of a probability
+    (of several: half of what all change by), or of a number in units of twice its scale, which is
+    what 0 and 1 are apart by where each is as likely.
     """
     rows, margin = _sample(case), case.params.noise_margin
     generator = np.random.default_rng(case.seed)
     numbers = {f.name: _noisy(rows.columns[f.name], f, generator)
                for f in case.challenger.fields if f.kind in ("number", "integer")}  # fmt: skip
     noisy = {**rows.columns, **numbers}
-    own, other = (np.abs(score(noisy) - score(rows.columns))
+    own, other = (_moved(score(noisy), score(rows.columns), case.task)
                   for score in _scores(case))  # fmt: skip
     value = float((own - other).mean()) if np.isfinite(own).all() else float("inf")
     reason = f"answers move by {own.mean():.3f}, the yardstick's by {other.mean():.3f}"
     return Verdict("noise", value <= margin, value, margin, len(rows), None, reason)
 
 
+def _moved(after: np.ndarray, before: np.ndarray, task: Task) -> np.ndarray:
+    change = np.abs(after - before)
+    if task.classes:
+        return np.asarray(change.sum(axis=1) / 2)
+    return np.asarray(change / (2 * task.scale) if task.kind == "regression" else change)
+
+
 def permutation(case: Case) -> Verdict:
     """No field may carry the ranking alone: shuffled, it must cost less ROC-AUC than the bound."""
-    rows, bound = _sample(case), case.params.permutation_bound
-    if not 0 < rows.label.sum() < len(rows):
+    rows, bound, task = _sample(case), case.params.permutation_bound, case.task
+    if not task.learnable(rows.label):
         reason = "the holdout has one outcome only"
         return Verdict("permutation", None, None, bound, len(rows), None, reason)
     order = np.random.default_rng(case.seed).permutation(len(rows))
-    score = case.challenger.score
-    whole = float(roc_auc_score(rows.label, score(rows.columns)))
+
+    def ranked(columns: Columns) -> float:
+        return ranking(rows.label, case.challenger.score(columns), task) or 0.0
+
+    whole = ranked(rows.columns)
     drops = {
-        name: whole - float(roc_auc_score(rows.label, score({**rows.columns, name: values[order]})))
+        name: whole - ranked({**rows.columns, name: values[order]})
         for name, values in rows.columns.items()
     }
     name = max(drops, key=lambda n: drops[n])
     value = drops[name]
-    reason = f"{name} shuffled costs ROC-AUC {value:.3f} of {whole:.3f}, up to {bound} is allowed"
+    reason = (
+        f"{name} shuffled costs {task.ranking} {value:.3f} of {whole:.3f}, up to {bound} is allowed"
+    )
     return Verdict("permutation", value <= bound, value, bound, len(rows), None, reason)
 
 
@@ -135,24 +149,24 @@ def _noisy(values: np.ndarray, field: Field, generator: np.random.Generator) -> 
 def _added_loss(
     case: Case, name: str, rows: Labelled, cases: Mapping[str, Columns], margin: float
 ) -> Verdict:
-    """The worst of several disturbances by log loss added beyond the yardstick's."""
+    """The worst of several disturbances by loss added beyond the yardstick's."""
     if not cases:
         return Verdict(name, True, 0.0, margin, 0, None, "no field can be so disturbed")
-    before = [_losses(score, rows, rows.columns) for score in _scores(case)]
+    before = [_losses(case, score, rows, rows.columns) for score in _scores(case)]
     found = {what: _beyond(case, rows, columns, before) for what, columns in cases.items()}
     what = max(found, key=lambda key: found[key].value)
     worst = found[what]
     passed = worst.low <= margin and worst.value <= 2 * margin
     reason = (
-        f"{what}: log loss rises by {worst.value:+.4f} [{worst.low:+.4f}, {worst.high:+.4f}] "
-        f"beyond the yardstick's, the worst of {len(cases)} disturbances"
+        f"{what}: {case.task.loss} rises by {worst.value:+.4f} [{worst.low:+.4f}, "
+        f"{worst.high:+.4f}] beyond the yardstick's, the worst of {len(cases)} disturbances"
     )
     return Verdict(name, passed, worst.value, margin, len(rows), (worst.low, worst.high), reason)
 
 
 def _beyond(case: Case, rows: Labelled, columns: Columns, before: Sequence[np.ndarray]) -> Interval:
-    """Log loss that a disturbance adds, the challenger's minus the yardstick's."""
-    own, other = (_losses(score, rows, columns) - there
+    """Loss that a disturbance adds, the challenger's minus the yardstick's."""
+    own, other = (_losses(case, score, rows, columns) - there
                   for score, there in zip(_scores(case), before, strict=True))  # fmt: skip
     if not np.isfinite(own).all():
         return Interval(np.inf, np.inf, np.inf)
@@ -163,5 +177,5 @@ def _scores(case: Case) -> tuple[Score, Score]:
     return case.challenger.score, case.yardstick.score
 
 
-def _losses(score: Score, rows: Labelled, columns: Columns) -> np.ndarray:
-    return log_losses(rows.label, score(columns))
+def _losses(case: Case, score: Score, rows: Labelled, columns: Columns) -> np.ndarray:
+    return case.task.losses(rows.label, score(columns))

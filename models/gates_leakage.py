@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import roc_auc_score
 
 from data.features import Columns, Feature
 from data.fields import Field
 from data.leakage import separates
 from models.evidence import Case
+from models.quality import ranking
 from models.verdict import Verdict
 
 
@@ -54,11 +54,14 @@ def columns_of(feature: Feature) -> tuple[str, ...]:
 def fitted_state(case: Case) -> Verdict:
     """Fitted again on the training rows alone, every feature must come out as in the artefact.
 
-    A vocabulary in another order, or a rate that counted held-out labels, is seen here.
+    A vocabulary in another order, or a rate that counted held-out labels, is seen here, and so is a
+    number's scale that is not its standard deviation.
     """
     ours, theirs = case.seen.features, case.challenger.features
     wrong = [one.name for one, other in zip(ours, theirs, strict=False) if one != other]
     wrong += [f"{len(theirs)} features instead of {len(ours)}"] if len(ours) != len(theirs) else []
+    scale, due = case.challenger.task.scale, case.task.scale
+    wrong += [] if np.isclose(scale, due, rtol=1e-6) else [f"scale {scale:g} instead of {due:g}"]
     reason = f"{len(ours)} features are as the training rows give them"
     if wrong:
         reason = f"not as the training rows give them: {', '.join(wrong[:5])}"
@@ -69,17 +72,23 @@ def single_field_auc(case: Case) -> Verdict:
     """No single field, nor its being missing, may tell the training rows' label too well.
 
     The ROC-AUC of each alone must be below the threshold; a timestamp counts as hours since the
-    event's.
+    event's. Of several classes the one that is told best counts, if enough rows have it; of a
+    number the mean over its quantiles, see `Task.events`.
     """
-    most, rows = case.params.single_field_auc, case.seen.rows
-    label = rows.label.astype(bool)
+    most, rows, task = case.params.single_field_auc, case.seen.rows, case.task
+    needed = case.params.slice_past_rows if task.classes else 1
+    events = {k: e == 1 for k, e in task.events(rows.label).items() if e.sum() >= needed}
     found = {
-        field.name: separates(_series(field, rows.columns, case.problem.event_time), label)
+        field.name: [separates(_series(field, rows.columns, case.problem.event_time), event)
+                     for event in events.values()]
         for field in case.problem.fields
-    }
-    name = max(found, key=lambda n: found[n])
-    reason = f"{name} alone has ROC-AUC {found[name]:.3f}, suspicious from {most}"
-    value = found[name]
+    }  # fmt: skip
+    counts = np.max if task.classes else np.mean
+    name = max(found, key=lambda n: counts(found[n]))
+    value = float(counts(found[name]))
+    told = f" for {task.classes[list(events)[np.argmax(found[name])]]}" if task.classes else ""
+    what = "ROC-AUC" if task.classes else task.ranking
+    reason = f"{name} alone has {what} {value:.3f}{told}, suspicious from {most}"
     return Verdict("single_field_auc", value < most, value, most, len(rows), None, reason)
 
 
@@ -95,10 +104,10 @@ def _series(field: Field, columns: Columns, event_time: str) -> pd.Series:
 
 def plausible_auc(case: Case) -> Verdict:
     """Better than anybody can be is a leak until somebody has looked: ROC-AUC must be below."""
-    most, label = case.params.plausible_auc, case.holdout.label
-    if not 0 < label.sum() < len(label):
+    most, label, task = case.params.plausible_auc, case.holdout.label, case.task
+    value = ranking(label, case.score, task)
+    if value is None:
         reason = "the holdout has one outcome only"
         return Verdict("plausible_auc", None, None, most, len(label), None, reason)
-    value = float(roc_auc_score(label, case.score))
-    reason = f"ROC-AUC {value:.3f}, too good to be true from {most}"
+    reason = f"{task.ranking} {value:.3f}, too good to be true from {most}"
     return Verdict("plausible_auc", value < most, value, most, len(label), None, reason)

@@ -7,18 +7,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.bootstrap import Interval
 from models.slices import SliceFinding
-from models.verdict import GateReport
+from models.verdict import GateReport, metrics, step
 
 SIGNS = {True: "✔", False: "✘", None: "?"}
-METRICS = {
-    "roc_auc": "ROC-AUC",
-    "pr_auc": "PR-AUC",
-    "log_loss": "log loss",
-    "brier": "Brier",
-    "calibration_error": "ECE",
-    "mean_probability": "mean probability",
-    "positive_rate": "rate",
-}
 LINES = {
     "challenger": ("#1f77b4", ""),
     "champion": ("#d95f02", "7 4"),
@@ -37,7 +28,7 @@ def to_html(report: GateReport, title: str) -> str:
     )
     blocking = [verdict for verdict in report.verdicts if verdict.blocks]
     others = sorted((v for v in report.verdicts if not v.passed), key=lambda v: not v.blocks)
-    top = _top(report)
+    low, top = _ends(report)
     return found.get_template("gates.html.j2").render(
         report=report,
         title=title,
@@ -46,10 +37,15 @@ def to_html(report: GateReport, title: str) -> str:
         others=others,
         passed=[verdict for verdict in report.verdicts if verdict.passed],
         signs=SIGNS,
-        metrics=METRICS,
-        plot=_plot(report, top),
+        metrics=metrics(report.task, report.qualities.values()),
+        plot=_plot(report, low, top),
+        low=low,
         top=top,
-        ticks=[top * part / 4 for part in range(5)],
+        ticks=[low + (top - low) * part / 4 for part in range(5)],
+        axes=("answer", "mean outcome")
+        if _of_numbers(report)
+        else ("probability", "observed rate"),
+        unit=step(report.task),
         slices=sorted(report.slices, key=_loss, reverse=True),
         against="the champion" if report.champion else "the yardstick",
         number=number,
@@ -81,21 +77,32 @@ def _loss(finding: SliceFinding) -> float:
     return finding.regression.value if finding.regression else float("-inf")
 
 
-def _top(report: GateReport) -> float:
-    """Where both axes end: the next tenth above every point."""
-    most = max((max(pair) for name in LINES for pair in report.curves.get(name, ())), default=1.0)
-    return min(1.0, -(-most * 10 // 1) / 10)
+def _of_numbers(report: GateReport) -> bool:
+    return report.task.kind == "regression"
 
 
-def _plot(report: GateReport, top: float) -> list[dict[str, Any]]:
+def _ends(report: GateReport) -> tuple[float, float]:
+    """Both axes: from 0 to the next tenth above every point, or what numbers range over."""
+    known = [end for name in LINES for pair in report.curves.get(name, ()) for end in pair]
+    if _of_numbers(report):
+        low, top = min(known, default=0.0), max(known, default=1.0)
+        return low, top if top > low else low + 1.0
+    return 0.0, min(1.0, -(-max(known, default=1.0) * 10 // 1) / 10)
+
+
+def _plot(report: GateReport, low: float, top: float) -> list[dict[str, Any]]:
     """Points of each line, in pixels of the picture."""
+
+    def pixels(value: float) -> float:
+        return SIDE * (value - low) / (top - low)
+
     return [
         {
             "name": name,
             "color": color,
             "dash": dash,
-            "points": [(round(LEFT + SIDE * p / top, 1), round(BOTTOM - SIDE * rate / top, 1))
-                       for p, rate in report.curves[name]],
+            "points": [(round(LEFT + pixels(told), 1), round(BOTTOM - pixels(observed), 1))
+                       for told, observed in report.curves[name]],
         }
         for name, (color, dash) in LINES.items()
         if name in report.curves

@@ -4,6 +4,9 @@ The level of a week's rate is what no model here can know, so that on the holdou
 compared, and losses at the holdout's own level. A level, and a bias against a slice, is a fault of
 the model where it shows on the rows that the model was trained on. To the margin of a comparison
 comes what chance alone does to a retrain, see `models.yardstick.noise`.
+
+ROC-AUC is the mean over `Task.contrasts`, and log loss that of `Task.losses`, of every task; log
+odds are log probabilities of several classes, and a number in units of its scale.
 """
 
 from collections.abc import Callable, Mapping
@@ -11,22 +14,23 @@ from typing import Any
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 
+from data.task import BINARY, Task
 from data.windows import Labelled
 from models.bootstrap import Interval, auc_difference, block_bootstrap
-from models.calibrate import Calibration
-from models.candidates import BASE_RATE, LOGISTIC
+from models.calibrate import Calibration, line
+from models.candidates import BASE_RATE, linear_name
 from models.evidence import Case
 from models.quality import (
     at_level,
     brier_parts,
     expected_calibration_error,
-    level_shift,
-    log_losses,
-    log_odds,
+    margins,
+    ranking,
 )
-from models.verdict import Verdict, of_interval
+from models.slices import common
+from models.verdict import Verdict, of_interval, step
+from models.yardstick import level_of
 
 
 def beats_base_rate(case: Case) -> Verdict:
@@ -38,7 +42,7 @@ def beats_base_rate(case: Case) -> Verdict:
 def beats_logistic(case: Case) -> Verdict:
     """The whole interval of the gain in ROC-AUC over the linear one must lie above the margin."""
     by = case.params.beat_logistic_by
-    return _ranks(case, "beats_logistic", case.scores[LOGISTIC], by)
+    return _ranks(case, "beats_logistic", case.scores[linear_name(case.task)], by)
 
 
 def not_worse_than_yardstick(case: Case) -> Verdict:
@@ -66,7 +70,7 @@ def log_loss(case: Case) -> Verdict:
         return unknown
     other = case.champion_score
     other = case.scores[BASE_RATE] if other is None else other
-    return no_more_loss(name, case.holdout, case.score, other, margin, case.draws)
+    return no_more_loss(name, case.holdout, case.score, other, margin, case.draws, case.task)
 
 
 def no_more_loss(
@@ -76,12 +80,13 @@ def no_more_loss(
     other: np.ndarray,
     margin: float,
     draws: Mapping[str, Any],
+    task: Task = BINARY,
 ) -> Verdict:
-    """What `log_loss` says, of any two scores (n,) of the same rows."""
-    difference = log_losses(held.label, score) - log_losses(held.label, other)
+    """What `log_loss` says, of any two models' answers to the same rows."""
+    difference = task.losses(held.label, score) - task.losses(held.label, other)
     interval = block_bootstrap(difference, held.day, **draws)
     passed = interval.value <= margin
-    return of_interval(name, "log loss", interval, margin, len(held), passed)
+    return of_interval(name, task.loss, interval, margin, len(held), passed)
 
 
 def calibration(case: Case) -> Verdict:
@@ -93,44 +98,55 @@ def calibration(case: Case) -> Verdict:
     margin = case.params.calibration_margin + case.retrain_noise.loss
     if unknown := _too_little(case, name, margin):
         return unknown
-    label = case.holdout.label
-    own, other = (at_level(label, score) for score in (case.score, case.yardstick_score))
-    difference = log_losses(label, own) - log_losses(label, other)
+    label, task = case.holdout.label, case.task
+    own, other = (at_level(label, score, task) for score in (case.score, case.yardstick_score))
+    difference = task.losses(label, own) - task.losses(label, other)
     interval = block_bootstrap(difference, case.holdout.day, **case.draws)
     passed = interval.low <= margin and interval.value <= 3 * margin
-    found = of_interval(name, "log loss at level", interval, margin, len(label), passed)
-    parts = brier_parts(label, case.score)
+    found = of_interval(name, f"{task.loss} at level", interval, margin, len(label), passed)
+    parts = brier_parts(label, case.score, task)
+    squares = "squared error" if task.kind == "regression" else "Brier"
     said = (
-        f"{found.reason}; ECE {expected_calibration_error(label, case.score):.3f} "
-        f"({expected_calibration_error(label, own):.3f} at level), Brier = "
+        f"{found.reason}; ECE {expected_calibration_error(label, case.score, task):.3f} "
+        f"({expected_calibration_error(label, own, task):.3f} at level), {squares} = "
         f"{parts.reliability:.4f} - {parts.resolution:.4f} + {parts.uncertainty:.4f}"
     )
     return found.because(said)
 
 
 def calibration_level(case: Case) -> Verdict:
-    """On the training rows the mean probability must be their rate, within the margin of log odds.
+    """On the training rows the mean answer must be the mean outcome, within the margin.
 
     The holdout's week swings, the past as a whole does not: a shift here is the model's own. What a
     calibration moves, learned on recent periods, is allowed if the artefact's is the one that the
-    training's rolling scores lead to.
+    training's rolling scores lead to. Of several classes the one that is furthest off counts.
     """
-    name = "calibration_level"
+    name, task, needed = "calibration_level", case.task, case.params.slice_past_rows
     margin = case.params.level_margin + case.retrain_noise.level
     label, score = case.seen.rows.label, case.past_score
     said, due = _calibration(case), case.calibration
-    if not np.allclose((said.slope, said.shift), (due.slope, due.shift), atol=1e-9):
+    if not all(np.allclose(*pair, atol=1e-9)
+               for pair in ((said.slope, due.slope), (said.shift, due.shift))):  # fmt: skip
         reason = (
-            f"log odds * {said.slope:.3f} {said.shift:+.3f} is not the calibration that the "
-            f"rolling scores lead to ({due.slope:.3f}, {due.shift:+.3f})"
+            f"{step(task)} * {_shown(said)} is not the calibration that the rolling scores lead to "
+            f"({_shown(due, ', ')})"
         )
-        moved = float(np.max(said.shift))
-        return Verdict(name, False, moved, margin, len(label), None, reason)
-    odds = log_odds(score)
-    shift = -float(level_shift(label, (odds - said.shift) / said.slope))
+        largest = float(max(np.atleast_1d(said.shift), key=abs))
+        return Verdict(name, False, largest, margin, len(label), None, reason)
+    before = (margins(score, task) - np.asarray(said.shift)) / said.slope
+    shifts = -np.atleast_1d(level_of(label, before, task, needed))
+    if not len(shifts):
+        reason = f"no class has {needed} training rows"
+        return Verdict(name, None, None, margin, len(label), None, reason)
+    worst = int(np.abs(shifts).argmax())
+    shift, place = (
+        float(shifts[worst]),
+        common(label, task, needed)[worst] if task.classes else None,
+    )
     reason = (
-        f"log odds {shift:+.3f} too high on {len(label)} training rows before calibration (mean "
-        f"probability {score.mean():.3f}, rate {label.mean():.3f}), up to {margin:.3f} is allowed"
+        f"{step(task, '' if place is None else task.classes[place])} {shift:+.3f} too high on "
+        f"{len(label)} training rows before calibration ({_means(label, score, task, place)}), up "
+        f"to {margin:.3f} is allowed"
     )
     return Verdict(name, abs(shift) <= margin, shift, margin, len(label), None, reason)
 
@@ -140,24 +156,42 @@ def _calibration(case: Case) -> Calibration:
     return Calibration.from_json(case.challenger.training["calibration"])
 
 
+def _shown(found: Calibration, between: str = " ") -> str:
+    shifts = " ".join(f"{shift:+.3f}" for shift in np.atleast_1d(found.shift))
+    return f"{found.slope:.3f}{between}{shifts}"
+
+
+def _means(label: np.ndarray, score: np.ndarray, task: Task, place: int | None) -> str:
+    if place is not None:
+        label, score = label == place, score[:, place]
+    told, known = score.mean(), label.mean()
+    if task.kind == "regression":
+        return f"mean answer {told:.4g}, mean outcome {known:.4g}"
+    return f"mean probability {told:.3f}, rate {known:.3f}"
+
+
 def calibration_slope(case: Case) -> Verdict:
     """On the training rows log odds may be too timid, as regularised ones are, but not too bold.
 
     The slope of the outcome on the model's own log odds (Cox 1958), before calibration, must be at
-    least the threshold and at most the yardstick's slope there times the allowed ratio.
+    least the threshold and at most the yardstick's slope there times the allowed ratio. Of several
+    classes one slope is that of all log probabilities, and a number's is the outcome's on it.
     """
-    name, least = "calibration_slope", case.params.slope_minimum
+    name, least, task = "calibration_slope", case.params.slope_minimum, case.task
     label = case.seen.rows.label
-    own = _slope(label, case.past_score) * _calibration(case).slope
-    most = case.params.slope_ratio * _slope(label, case.yardstick_past_score)
+    own = _slope(label, case.past_score, task) * _calibration(case).slope
+    most = case.params.slope_ratio * _slope(label, case.yardstick_past_score, task)
     reason = f"slope {own:.2f} on {len(label)} training rows, {least:.2f} to {most:.2f} is allowed"
     return Verdict(name, least <= own <= most, own, least, len(label), None, reason)
 
 
-def _slope(label: np.ndarray, probability: np.ndarray) -> float:
-    odds = log_odds(probability)[:, None]
-    if np.ptp(odds) == 0:
+def _slope(label: np.ndarray, score: np.ndarray, task: Task) -> float:
+    margin = margins(score, task)
+    if not np.ptp(margin, axis=0).any():
         return 0.0
+    if task.kind != "binary":
+        return line(label, margin, task)[0]
+    odds = margin[:, None]
     return float(LogisticRegression(C=1e9, max_iter=1000).fit(odds, label).coef_[0, 0])
 
 
@@ -183,30 +217,31 @@ def holdout_untouched(case: Case) -> Verdict:
 def _gap(case: Case, name: str, margin: float, holds: Callable[[Interval], bool]) -> Verdict:
     if unknown := _too_little(case, name, margin):
         return unknown
-    past, held = case.seen.rows, case.holdout
+    past, held, task = case.seen.rows, case.holdout, case.task
     there = auc_difference(past.label, case.past_score, case.yardstick_past_score,
-                           past.day, **case.draws)  # fmt: skip
-    here = auc_difference(held.label, case.score, case.yardstick_score, held.day, **case.draws)
+                           past.day, **case.draws, task=task)  # fmt: skip
+    here = auc_difference(held.label, case.score, case.yardstick_score,
+                          held.day, **case.draws, task=task)  # fmt: skip
     interval = Interval(there.value - here.value, there.low - here.high, there.high - here.low)
-    own = [roc_auc_score(rows.label, score) for rows, score in
+    own = [ranking(rows.label, score, task) for rows, score in
            ((past, case.past_score), (held, case.score))]  # fmt: skip
-    found = of_interval(name, "ROC-AUC gap", interval, margin, len(past), holds(interval))
+    found = of_interval(name, f"{task.ranking} gap", interval, margin, len(past), holds(interval))
     return found.because(f"{found.reason}; {own[0]:.3f} in training, {own[1]:.3f} held out")
 
 
 def _ranks(case: Case, name: str, other: np.ndarray, by: float) -> Verdict:
     if unknown := _too_little(case, name, by):
         return unknown
-    held = case.holdout
-    interval = auc_difference(held.label, case.score, other, held.day, **case.draws)
-    return of_interval(name, "ROC-AUC", interval, by, len(held), interval.low >= by)
+    held, task = case.holdout, case.task
+    interval = auc_difference(held.label, case.score, other, held.day, **case.draws, task=task)
+    return of_interval(name, task.ranking, interval, by, len(held), interval.low >= by)
 
 
 def _not_worse(case: Case, name: str, other: np.ndarray, margin: float) -> Verdict:
     margin += case.retrain_noise.auc
     if unknown := _too_little(case, name, -margin):
         return unknown
-    return no_worse_ranking(name, case.holdout, case.score, other, margin, case.draws)
+    return no_worse_ranking(name, case.holdout, case.score, other, margin, case.draws, case.task)
 
 
 def no_worse_ranking(
@@ -216,17 +251,21 @@ def no_worse_ranking(
     other: np.ndarray,
     margin: float,
     draws: Mapping[str, Any],
+    task: Task = BINARY,
 ) -> Verdict:
-    """What `not_worse_than_yardstick` says, of any two scores (n,) of the same rows."""
-    interval = auc_difference(held.label, score, other, held.day, **draws)
+    """What `not_worse_than_yardstick` says, of any two models' answers to the same rows."""
+    interval = auc_difference(held.label, score, other, held.day, **draws, task=task)
     passed = interval.high >= -margin and interval.value >= -2 * margin
-    return of_interval(name, "ROC-AUC", interval, -margin, len(held), passed)
+    return of_interval(name, task.ranking, interval, -margin, len(held), passed)
 
 
 def _too_little(case: Case, name: str, threshold: float) -> Verdict | None:
     held, needed = case.holdout, case.params.minimum_rows
-    both = 0 < held.label.sum() < len(held)
-    if len(held) >= needed and both and len(np.unique(held.day)) > 1:
+    differ = case.task.learnable(held.label)
+    if len(held) >= needed and differ and len(np.unique(held.day)) > 1:
         return None
-    reason = f"{len(held)} rows cannot be judged ({needed}, both outcomes and two days needed)"
+    outcomes = "both" if case.task.kind == "binary" else "different"
+    reason = (
+        f"{len(held)} rows cannot be judged ({needed}, {outcomes} outcomes and two days needed)"
+    )
     return Verdict(name, None, None, threshold, len(held), None, reason)

@@ -1,4 +1,4 @@
-"""Gates of a recalibrated model, which differs from one that was judged by one number.
+"""Gates of a recalibrated model, which differs from one that was judged by its level alone.
 
 | gates | how |
 |---|---|
@@ -6,7 +6,7 @@
 | those named in `AGAIN` | judged again, on the newest period |
 | all others | taken over from the base's signed report: no ranking changed |
 
-Its log loss on the newest period is no gate: the shift was learned there. The rehearsal is.
+Its loss on the newest period is no gate: the shift was learned there. The rehearsal is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,13 @@ import numpy as np
 import onnx
 
 from data.digests import MANIFEST
+from data.task import Task
 from models import gates, graphs
 from models.artifact import Artifact
 from models.bootstrap import block_bootstrap
 from models.evidence import Case
-from models.quality import calibration_points, log_losses, measure
+from models.quality import calibration_points, measure
+from models.recalibrate import say, size
 from models.shifted import CHANGED, RECORD, Learned, moved
 from models.verdict import GateReport, Verdict, of_interval
 
@@ -41,7 +43,7 @@ def judge(case: Case, base: Artifact, learned: Learned, before: Sequence[Verdict
     number = learned.shift.version
     own = [
         same_model(case.challenger, base),
-        shift_size(learned, case.params.shift_limit),
+        shift_size(learned, base.task, case.params.shift_limit),
         rehearsal(case, base, learned),
     ]
     again = [gates.judged(name, case) for name in AGAIN]
@@ -57,13 +59,13 @@ def judge(case: Case, base: Artifact, learned: Learned, before: Sequence[Verdict
 
 
 def _details(case: Case, base: Artifact) -> dict[str, Any]:
-    label, scores = case.holdout.label, {"challenger": case.score}
+    label, task, scores = case.holdout.label, base.task, {"challenger": case.score}
     if case.champion_score is not None:
         scores["champion"] = case.champion_score
     scores["as trained"] = base.score(case.holdout.columns)
     return {
-        "qualities": {name: measure(label, score) for name, score in scores.items()},
-        "curves": {name: calibration_points(label, score) for name, score in scores.items()},
+        "qualities": {name: measure(label, score, task) for name, score in scores.items()},
+        "curves": {name: calibration_points(label, score, task) for name, score in scores.items()},
     }
 
 
@@ -87,7 +89,7 @@ def same_model(challenger: Artifact, base: Artifact) -> Verdict:
     said = dict(challenger.training)
     recorded = said.pop(RECORD, {})
     graph = onnx.load(str(base.folder / "model.onnx"))
-    graphs.moved(graph, float(recorded.get("shift", 0.0)))
+    graphs.moved(graph, np.asarray(recorded.get("shift", 0.0)), base.task)
     checks = {
         "training.json": said == dict(base.training),
         "the base": recorded.get("digest") == base.digest,
@@ -105,29 +107,37 @@ def _bytes(artifact: Artifact, name: str) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
 
 
-def shift_size(learned: Learned, limit: float) -> Verdict:
+def shift_size(learned: Learned, task: Task, limit: float) -> Verdict:
     """A level that is further off than any recalibration is for a person, or a retrain."""
-    shift = learned.shift
-    reason = f"log odds {shift.value:+.3f}, up to {limit:.1f} either way is a recalibration's"
-    passed = abs(shift.value) <= limit
-    return Verdict("shift_size", passed, shift.value, limit, shift.rows, None, reason)
+    shift, most = learned.shift, size(learned.shift.margin, task)
+    reason = f"{say(shift.margin, task)}, up to {limit:.1f} either way is a recalibration's"
+    value = most if task.classes else float(shift.margin) / task.scale
+    return Verdict("shift_size", most <= limit, value, limit, shift.rows, None, reason)
 
 
 def rehearsal(case: Case, base: Artifact, learned: Learned) -> Verdict:
     """The period before's shift, on the newest: it may lose what any challenger may.
 
-    That is the mean log loss beyond the champion's, at most the margin.
+    That is the mean loss beyond the champion's, at most the margin.
     """
     name, margin, held = "rehearsal", case.params.log_loss_margin, case.holdout
     if len(held) < case.params.minimum_rows or case.champion_score is None:
         reason = f"{len(held)} rows cannot be judged ({case.params.minimum_rows} are needed)"
         return Verdict(name, None, None, margin, len(held), None, reason)
-    score = moved(base.score(held.columns), learned.rehearsed)
-    losses = (log_losses(held.label, p) for p in (score, case.champion_score))
+    task = base.task
+    score = moved(base.score(held.columns), learned.rehearsed, task)
+    losses = (task.losses(held.label, p) for p in (score, case.champion_score))
     difference = np.subtract(*losses)
     interval = block_bootstrap(difference, held.day, **case.draws)
-    found = of_interval(name, "log loss", interval, margin, len(held), interval.value <= margin)
+    found = of_interval(name, task.loss, interval, margin, len(held), interval.value <= margin)
     return found.because(
-        f"{learned.before} would have led to {learned.rehearsed:+.3f}; on {learned.shift.period} "
-        f"{found.reason}"
+        f"{learned.before} would have led to {_rehearsed(learned, task)}; on "
+        f"{learned.shift.period} {found.reason}"
     )
+
+
+def _rehearsed(learned: Learned, task: Task) -> str:
+    """The rehearsed shift as people read it; of two outcomes it is plain what it is of."""
+    if task.kind == "binary":
+        return f"{float(learned.rehearsed):+.3f}"
+    return say(learned.rehearsed, task)

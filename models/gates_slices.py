@@ -5,19 +5,19 @@ from collections.abc import Callable
 from models.bootstrap import Interval
 from models.evidence import Case
 from models.slices import SliceFinding
-from models.verdict import Verdict, of_interval
+from models.verdict import Verdict, of_interval, step
 
 
 def slice_bias(case: Case) -> Verdict:
-    """On training rows no slice's probabilities may be further off than the yardstick's are there.
+    """On training rows no slice's answers may be further off than the yardstick's are there.
 
-    The value is the step of log odds, without its sign, beyond the yardstick's; it must be at most
-    the margin and what chance does to that slice in a retrain. Rows that lack a field are a slice.
+    The value is the step of log odds (of the worst of several classes; of a number: in units of its
+    scale), without its sign, beyond the yardstick's; it must be at most the margin and what chance
+    does to that slice in a retrain. Rows that lack a field are a slice.
     """
     name, chance = "slice_bias", case.retrain_noise.bias
     known = [
-        (abs(f.bias.value) - abs(f.yardstick_bias or 0.0),
-         case.params.slice_bias_margin + chance.get((f.slice, f.value), 0.0), f, f.bias)
+        (f.excess, case.params.slice_bias_margin + chance.get(f.place, 0.0), f, f.bias)
         for f in case.slices if f.bias
     ]  # fmt: skip
     if not known:
@@ -25,16 +25,17 @@ def slice_bias(case: Case) -> Verdict:
         return Verdict(name, None, None, case.params.slice_bias_margin, 0, None, reason)
     value, allowed, finding, bias = max(known, key=lambda item: item[0] - item[1])
     reason = (
-        f"{finding.slice}={finding.value}: log odds {bias.value:+.3f} too high [{bias.low:+.3f}, "
-        f"{bias.high:+.3f}], the yardstick {finding.yardstick_bias:+.3f}; {allowed:.3f} more is "
-        f"allowed, the worst of {len(known)} slices"
+        f"{finding.slice}={finding.value}: {step(case.task, finding.outcome)} {bias.value:+.3f} "
+        f"too high [{bias.low:+.3f}, {bias.high:+.3f}], the yardstick "
+        f"{finding.yardstick_bias:+.3f}; {allowed:.3f} more is allowed, the worst of "
+        f"{len(known)} slices"
     )
     bounds = (bias.low, bias.high)
     return Verdict(name, value <= allowed, value, allowed, finding.past_rows, bounds, reason)
 
 
 def slice_fit(case: Case) -> Verdict:
-    """On training rows no slice, nor the whole, may lose more log loss than the yardstick does.
+    """On training rows no slice, nor the whole, may have more loss than the yardstick has.
 
     It fails where a slice's value lies above the margin with its whole interval above zero, or
     above three margins: the model did not learn these rows, or learned other labels than they have.
@@ -46,17 +47,17 @@ def slice_fit(case: Case) -> Verdict:
     def beyond(fit: Interval) -> float:
         return fit.value if fit.low > 0 else fit.value / 3
 
-    return _worst("slice_fit", known, margin, beyond, "log loss in training", needed)
+    return _worst("slice_fit", known, margin, beyond, f"{case.task.loss} in training", needed)
 
 
 def slice_regression(case: Case) -> Verdict:
-    """No slice may lose more log loss than the margin against the champion, else the yardstick.
+    """No slice may have more loss, by the margin, than with the champion, else the yardstick.
 
     It fails where a slice's whole interval lies above the margin, or its value above three.
     """
     margin = case.params.slice_loss_margin + case.retrain_noise.slice_loss
     known = [(f, f.regression) for f in case.slices if f.regression]
-    unit = f"log loss against the {case.compared[0]}"
+    unit = f"{case.task.loss} against the {case.compared[0]}"
 
     def beyond(regression: Interval) -> float:
         return max(regression.low, regression.value / 3)

@@ -114,17 +114,23 @@ def decide(
         if held is None:
             return Decision(Action.RETRAIN, due)
         calm = f"{due}, but {held}"
-    if (gap := _gap(now)) is not None and abs(gap) >= params.recalibration_gap:
-        return Decision(Action.RECALIBRATE, f"the level is off by {gap:+.2f} log odds; {calm}")
+    if (off := _off(now, params.recalibration_gap)) is not None:
+        return Decision(Action.RECALIBRATE, f"{off}; {calm}")
     return Decision(Action.WAIT, calm)
 
 
-def _gap(now: Watched) -> float | None:
-    """By how much served log odds differ from the matured labels'; None if that is not known."""
+def _off(now: Watched, limit: float) -> str | None:
+    """By how much served answers differ from the matured labels, if it is the limit or more.
+
+    In log odds (of the class that is furthest off), or in standard deviations of a number.
+    """
     found = find(now.findings, CALIBRATION)
     if found is None or found.verdict is Verdict.UNKNOWN or "gap" not in found.evidence:
         return None
-    return float(found.evidence["gap"])
+    said, gap = found.evidence, float(found.evidence["gap"])
+    of = f" of {said['furthest']}" if "furthest" in said else ""
+    unit = said.get("unit", "log odds")
+    return f"the level{of} is off by {gap:+.2f} {unit}" if abs(gap) >= limit else None
 
 
 def _due(

@@ -17,10 +17,10 @@ from matplotlib.figure import Figure
 
 from data.params import Importance as Settings
 from data.params import Params
+from data.task import Task
 from data.windows import Labelled
 from models.artifact import Artifact
 from models.bootstrap import Interval, block_bootstrap
-from models.quality import log_losses
 from models.verdict import Verdict
 
 NAME = "importance_shift"
@@ -28,7 +28,7 @@ NAME = "importance_shift"
 
 @dataclass(frozen=True)
 class FieldImportance:
-    """The mean log loss that shuffling a field adds, in nats, over bootstrapped days."""
+    """The mean loss (`Task.losses`) that shuffling a field adds, over bootstrapped days."""
 
     field: str
     loss: Interval
@@ -44,12 +44,12 @@ def measure(model: Artifact, held: Labelled, params: Params) -> tuple[FieldImpor
     gates, seed = params.gates, params.train.seed
     random = np.random.default_rng(seed)
     shuffles = [random.permutation(len(held)) for _ in range(params.importance.repeats)]
-    before = log_losses(held.label, model.score(held.columns))
+    before = model.task.losses(held.label, model.score(held.columns))
     found = []
     for field in model.fields:
         values = held.columns[field.name]
         after = [
-            log_losses(held.label, model.score({**held.columns, field.name: values[places]}))
+            model.task.losses(held.label, model.score({**held.columns, field.name: values[places]}))
             for places in shuffles
         ]
         added = np.mean(after, axis=0) - before
@@ -105,7 +105,7 @@ def to_json(found: Sequence[FieldImportance]) -> str:
     return json.dumps([{**asdict(one), "share": parts[one.field]} for one in found], indent=1)
 
 
-def figure(found: Sequence[FieldImportance]) -> Figure:
+def figure(found: Sequence[FieldImportance], task: Task) -> Figure:
     """Bars with their intervals, the largest on top."""
     ranked = found[::-1]
     drawn, axes = plt.subplots(figsize=(6, 0.25 * len(ranked) + 1), layout="constrained")
@@ -113,6 +113,6 @@ def figure(found: Sequence[FieldImportance]) -> Figure:
     low, high = (np.array([getattr(one.loss, end) for one in ranked]) for end in ("low", "high"))
     spread = np.maximum([values - low, high - values], 0)
     axes.barh([one.field for one in ranked], values, xerr=spread, ecolor="grey")
-    axes.set(xlabel="log loss that shuffling the field adds")
+    axes.set(xlabel=f"{task.loss} that shuffling the field adds")
     plt.close(drawn)
     return drawn

@@ -5,15 +5,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from data.params import Params
+from data.task import Task
 from data.verdicts import Finding
 from models.bootstrap import Interval, block_bootstrap
 from models.gates_quality import no_more_loss, no_worse_ranking
 from models.governor import Action, Attempt, Watched
 from models.policies import Known, Policy
-from models.quality import Quality, log_losses, measure
+from models.quality import Quality, measure
+from models.quality import answers as answers_of
 from models.recalibrate import learn
 from models.replay import Answers, Season
 from models.train import decision_threshold
@@ -29,10 +30,11 @@ class Week:
     """What one period came to.
 
     Attributes:
-        cost: of its decisions for an average row, in units of a false positive.
+        cost: of its answers for an average row: of two outcomes the decisions', in units of a false
+            positive; of several classes the share of wrong ones; of a number its loss.
         action: what was decided after it; None after the last.
         alarm: whether the policy took what it saw for an alarm.
-        gain: how much less log loss a new model has than the champion in the next periods.
+        gain: how much less loss a new model has than the champion in the next periods.
         promoted: whether the retrain's model took over; None if there was none.
     """
 
@@ -58,8 +60,15 @@ class Life:
 
     def mean(self, metric: str) -> float:
         """Mean of a metric over the periods where it is defined."""
-        found = [getattr(week.quality, metric) for week in self.weeks]
-        return float(np.mean([value for value in found if value is not None]))
+        return float(np.mean(self._known(metric)))
+
+    def mean_if_known(self, metric: str) -> float | None:
+        """The same; None for a metric that this kind of task does not have."""
+        return self.mean(metric) if self._known(metric) else None
+
+    def _known(self, metric: str) -> list[float]:
+        found = [getattr(week.quality, metric, None) for week in self.weeks]
+        return [value for value in found if value is not None]
 
     @property
     def retrains(self) -> int:
@@ -82,7 +91,7 @@ class Scene:
 
     Attributes:
         answers: slot -> answers of the model as of it.
-        watch: (slot, the champion's slot, served log odds) -> findings.
+        watch: (slot, the champion's slot, served margins) -> findings.
     """
 
     season: Season
@@ -97,20 +106,21 @@ class Scene:
             self._read[as_of] = self.answers(as_of)
         return self._read[as_of]
 
-    def shift(self, as_of: int, slot: int) -> float:
-        """What a recalibration after `slot` adds to a model's log odds."""
-        label, odds = self.season.slots[slot].rows.label, self.model(as_of).of(slot)
-        return learn(label, odds, self.params.governor.recalibration_shrink)
+    def shift(self, as_of: int, slot: int) -> np.ndarray:
+        """What a recalibration after `slot` adds to a model's margins."""
+        label, margin = self.season.slots[slot].rows.label, self.model(as_of).of(slot)
+        return learn(label, margin, self.params.governor.recalibration_shrink, self.season.task)
 
     def losses(self, as_of: int, slot: int, level: bool) -> np.ndarray:
-        """Log loss of each row (n,) of a slot, answered by one model; with `level`, recalibrated
+        """Loss of each row (n,) of a slot, answered by one model; with `level`, recalibrated
         after the slot before."""
         shift = self.shift(as_of, slot - 1) if level and slot > as_of else 0.0
-        odds = self.model(as_of).of(slot) + shift
-        return log_losses(self.season.slots[slot].rows.label, expit(odds))
+        margin = self.model(as_of).of(slot) + shift
+        task = self.season.task
+        return task.losses(self.season.slots[slot].rows.label, answers_of(margin, task))
 
     def gain(self, champion: int, slot: int, level: bool) -> Interval:
-        """How much less log loss the model as of `slot` has than the champion, over the periods
+        """How much less loss the model as of `slot` has than the champion, over the periods
         that follow."""
         ahead = range(slot + 1, min(slot + 1 + HORIZON, len(self.season.slots)))
         parts = [self.losses(champion, s, level) - self.losses(slot, s, level) for s in ahead]
@@ -130,7 +140,7 @@ class State:
 
     since: np.timedelta64
     as_of: int
-    shift: float = 0.0
+    shift: np.ndarray | float = 0.0
 
 
 @dataclass
@@ -148,14 +158,14 @@ class Turn:
     """A slot as it was answered, and what was decided after it.
 
     Attributes:
-        odds: served log odds, shape (n,).
+        margin: the served ones, shape (n,) or (n, classes).
         champion: the slot of the model that was in charge at its end.
         action: None after the last slot.
         promoted: whether a retrain's model took over; None if there was none.
     """
 
     slot: int
-    odds: np.ndarray
+    margin: np.ndarray
     champion: int
     action: Action | None = None
     alarm: bool = False
@@ -166,7 +176,7 @@ def live(scene: Scene, policy: Policy) -> Life:
     """The season under a policy, with everything that can be said of it."""
     weeks, seconds = [], 0.0
     for turn in turns(scene, policy):
-        week = _told(scene, turn.slot, turn.odds)
+        week = _told(scene, turn.slot, turn.margin)
         if turn.action is not None:
             gain = scene.gain(turn.champion, turn.slot, policy.moves)
             week = replace(week, action=turn.action, alarm=turn.alarm, gain=gain,
@@ -178,9 +188,9 @@ def live(scene: Scene, policy: Policy) -> Life:
 
 
 def losses(scene: Scene, policy: Policy) -> np.ndarray:
-    """Mean log loss of each slot under a policy, shape (slots served,)."""
-    slots = scene.season.slots
-    found = [log_losses(slots[turn.slot].rows.label, expit(turn.odds)).mean()
+    """Mean loss of each slot under a policy, shape (slots served,)."""
+    slots, task = scene.season.slots, scene.season.task
+    found = [task.losses(slots[turn.slot].rows.label, answers_of(turn.margin, task)).mean()
              for turn in turns(scene, policy)]  # fmt: skip
     return np.array(found)
 
@@ -190,17 +200,17 @@ def turns(scene: Scene, policy: Policy) -> Iterator[Turn]:
     season = scene.season
     world = _World(season.first, [State(np.timedelta64(0), season.first)])
     for slot in season.served:
-        odds = served(season, scene.model, world.states, slot)
+        margin = served(season, scene.model, world.states, slot)
         if slot in season.decisions:
-            yield _decided(scene, policy, world, Turn(slot, odds, world.champion))
+            yield _decided(scene, policy, world, Turn(slot, margin, world.champion))
         else:
-            yield Turn(slot, odds, world.champion)
+            yield Turn(slot, margin, world.champion)
 
 
 def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
     """Decide after a slot, and do it."""
     season, slot, champion = scene.season, turn.slot, world.champion
-    findings = scene.watch(slot, champion, turn.odds) if policy.alarmed else ()
+    findings = scene.watch(slot, champion, turn.margin) if policy.alarmed else ()
     now = Watched(season.stand_in(slot), findings)
     known = Known(
         slot - season.decisions.start,
@@ -214,7 +224,7 @@ def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
     if action is Action.RETRAIN:
         challenger = scene.model(slot)
         world.attempts.append(Attempt(now.period, challenger.seconds))
-        promoted = blocked(scene, slot, challenger.of(slot), turn.odds) is None
+        promoted = blocked(scene, slot, challenger.of(slot), turn.margin) is None
         if promoted:
             world.champion, world.history = slot, []
             world.states.append(State(season.known(slot), slot))
@@ -228,14 +238,15 @@ def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
 def served(
     season: Season, model: Callable[[int], Answers], states: Sequence[State], slot: int
 ) -> np.ndarray:
-    """Log odds (n,) that the rows of a slot were answered with, each by the state of its moment."""
+    """Margins that the rows of a slot were answered with, each by the state of its moment."""
     moment = season.slots[slot].moment
     place = np.searchsorted([state.since for state in states], moment, side="right") - 1
-    odds = np.empty(len(moment))
+    width = season.task.width
+    margin = np.empty((len(moment), width) if width > 1 else len(moment))
     for number in np.unique(place):
         rows, state = place == number, states[number]
-        odds[rows] = model(state.as_of).of(slot)[rows] + state.shift
-    return odds
+        margin[rows] = model(state.as_of).of(slot)[rows] + state.shift
+    return margin
 
 
 def blocked(scene: Scene, slot: int, challenger: np.ndarray, champion: np.ndarray) -> str | None:
@@ -243,10 +254,10 @@ def blocked(scene: Scene, slot: int, challenger: np.ndarray, champion: np.ndarra
 
     Args:
         slot: the newest matured period, which the challenger has not seen.
-        challenger, champion: log odds of its rows, shape (n,).
+        challenger, champion: margins of its rows.
     """
     held, gates = scene.season.slots[slot].rows, scene.params.gates
-    own, other = expit(challenger), expit(champion)
+    own, other = (answers_of(margin, scene.season.task) for margin in (challenger, champion))
     name, margin = "not_worse_than_champion", gates.champion_margin
     verdicts = (
         no_worse_ranking(name, held, own, other, margin, scene.draws),
@@ -255,12 +266,20 @@ def blocked(scene: Scene, slot: int, challenger: np.ndarray, champion: np.ndarra
     return next((verdict.reason for verdict in verdicts if not verdict.passed), None)
 
 
-def _told(scene: Scene, slot: int, odds: np.ndarray) -> Week:
+def _told(scene: Scene, slot: int, margin: np.ndarray) -> Week:
     """How good the answers were."""
-    rows, costs = scene.season.slots[slot].rows, scene.params.decision
-    probability = expit(odds)
-    positive = probability >= decision_threshold(scene.params)
+    rows, task = scene.season.slots[slot].rows, scene.season.task
+    score, period = answers_of(margin, task), scene.season.slots[slot].period.name
+    cost = float(_costs(rows.label, score, task, scene.params).mean())
+    return Week(period, measure(rows.label, score, task), cost, len(rows))
+
+
+def _costs(label: np.ndarray, score: np.ndarray, task: Task, params: Params) -> np.ndarray:
+    """What each row's answer costs, see `Week`, shape (n,)."""
+    if task.kind == "regression":
+        return task.losses(label, score)
+    if task.classes:
+        return np.asarray(score.argmax(axis=1) != label)
+    positive, costs = score >= decision_threshold(params), params.decision
     ratio = costs.cost_false_negative / costs.cost_false_positive
-    wrong = np.where(rows.label == 1, ratio * ~positive, positive)
-    period = scene.season.slots[slot].period.name
-    return Week(period, measure(rows.label, probability), float(wrong.mean()), len(rows))
+    return np.where(label == 1, ratio * ~positive, positive)

@@ -14,37 +14,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.ticker import MaxNLocator
 
 from data.periods import Period
+from data.task import BINARY, Task
 from data.verdicts import Finding, Verdict, find
 from models.gates_page import number
+from models.monitor_words import METRICS, NEXT, about
+from models.monitors import OWN
 
 SIGNS = {Verdict.OK: "✔", Verdict.WARN: "▲", Verdict.ALARM: "✘", Verdict.UNKNOWN: "?"}
 GRAVEST = (Verdict.ALARM, Verdict.UNKNOWN, Verdict.WARN, Verdict.OK)
-ABOUT = {
-    "contract": ("Is the data still what it should be?", "worst excess over what is allowed"),
-    "feature_drift": ("Do the features look as they did in training?", "times the usual distance"),
-    "score_drift": ("Are the answers distributed as in training?", "PSI of the scores"),
-    "estimated_quality": ("What would the scores alone suggest?", "estimated ROC-AUC"),
-    "quality": ("How good were the answers, now that the outcomes are known?",
-                "how much worse than the reference's median"),
-    "calibration": ("Are the probabilities too high or too low?", "gap, in log odds or errors"),
-    "concept_drift": ("Do the outcomes still follow from the features?", "evidence against it"),
-    "skew": ("Is what was served what training would compute?", "share of rows that differ"),
-    "endpoint": ("Is the endpoint healthy?", "share of failures"),
-    "label_arrival": ("Have the outcomes arrived?", "share of labels"),
-    "model_age": ("How old is the model?", "periods since it learned"),
-}  # fmt: skip
-NEXT = {
-    "retrain": "A retrain was asked for; the gates decide whether its model takes the traffic.",
-    "recalibrate": "A recalibration was asked for: the same model with its level moved, through "
-    "gates and release like any other version.",
-    "wait": "Nothing has to be done.",
-    "investigate": "A person should look: a retrain would learn from what is broken or unknown. "
-    "Mend it (`evergreen data repair`, `evergreen ingest`), then `evergreen monitor {period}`.",
-}
 LOGARITHMIC = frozenset({"feature_drift", "concept_drift"})
-METRICS = {"log_loss": "log loss", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC", "brier": "Brier",
-           "calibration_error": "ECE", "mean_probability": "mean probability",
-           "positive_rate": "rate"}  # fmt: skip
 PERIODS, COLUMNS, SLICES = 26, 12, 12
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 520, 190, 52, 12, 14, 34
 
@@ -59,14 +37,16 @@ class Week:
     findings: tuple[Finding, ...]
     action: str
     reason: str
+    task: Task = BINARY
 
     @classmethod
     def of(cls, report: Mapping[str, Any]) -> "Week":
         """From a report as it is kept."""
         findings = tuple(Finding.from_json(said) for said in report["findings"])
         decision = report["decision"]
+        task = Task.from_json(report["task"]) if "task" in report else BINARY
         return cls(report["period"], report["version"], report["served"], findings,
-                   decision["action"], decision["reason"])  # fmt: skip
+                   decision["action"], decision["reason"], task)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,18 +104,21 @@ def to_html(name: str, report: Mapping[str, Any], others: Sequence[Mapping[str, 
     )
     order = sorted(week.findings, key=lambda finding: GRAVEST.index(finding.verdict))
     known = [w for w in past if w.findings]
-    charts = [_chart(finding.monitor, known) for finding in order]
+    charts = [_chart(finding.monitor, known, week.task) for finding in order]
     return found.get_template("monitor.html.j2").render(
         name=name,
         week=week,
         findings=order,
         counts=_counts(week.findings),
         signs=SIGNS,
-        about=ABOUT,
         next_step=NEXT.get(week.action, "").format(period=week.period),
         charts=[chart for chart in charts if chart],
         columns=_columns(week),
-        costs=_costs(past),
+        costs=_costs(past, week.task),
+        loss=week.task.loss,
+        own=OWN[week.task.kind],
+        answers=week.task.answers,
+        unit=week.task.unit,
         worse=_evidence(week, "quality").get("worse", {}).get("log_loss"),
         slices=_evidence(week, "calibration").get("slices", [])[:SLICES],
         past=past[::-1],
@@ -189,20 +172,24 @@ def _columns(week: Week) -> list[dict[str, Any]]:
              "times": c["psi"] / max(c["limit"], 1e-9)} for c in shown]  # fmt: skip
 
 
-def _costs(past: Sequence[Week]) -> list[tuple[str, float | None, float | None, float | None]]:
+def _costs(
+    past: Sequence[Week], task: Task
+) -> list[tuple[str, float | None, float | None, float | None]]:
     """Metric, this period's value, the one before's, and the mean of all shown before it."""
     known = [_evidence(week, "quality") for week in past]
     before = known[:-1]
     rows = []
-    for key, name in METRICS.items():
+    names = {"log_loss": task.loss, "roc_auc": task.ranking, **METRICS}
+    for key, name in names.items():
         values = [said[key] for said in before if said.get(key) is not None]
         mean = sum(values) / len(values) if values else None
         last = before[-1].get(key) if before else None
-        rows.append((name, known[-1].get(key), last, mean))
+        if any(key in said for said in known):
+            rows.append((name, known[-1].get(key), last, mean))
     return rows if any(value is not None for _, value, *_ in rows) else []
 
 
-def _chart(monitor: str, past: Sequence[Week]) -> Chart | None:
+def _chart(monitor: str, past: Sequence[Week], task: Task) -> Chart | None:
     """A monitor's values over the periods; None where it never had one."""
     said = [find(week.findings, monitor) for week in past]
     values = [f.value for f in said if f and f.value is not None]
@@ -223,7 +210,7 @@ def _chart(monitor: str, past: Sequence[Week]) -> Chart | None:
         )
         for place, (week, f) in enumerate(zip(past, said, strict=True))
     )
-    question, axis = ABOUT.get(monitor, (monitor, "value"))
+    question, axis = about(monitor, task)
     return Chart(
         monitor, question, axis, marks, _stretches(marks), _steps(said, step, scale),
         tuple(scale.height(v) for v in usual), scale.ticks(), round(step, 1),

@@ -14,9 +14,10 @@ from data import conformal, drift, features, reference
 from data.digests import canonical_json, digest_of, sha256_file, write_atomically
 from data.params import Params
 from data.reference import Reference
+from data.task import BINARY
 from data.verdicts import Finding, Verdict
 from models.governor import CALIBRATION
-from models.quality import level_shift
+from models.recalibrate import learn
 from models.replay import Season
 
 CODE = (drift, conformal, features, reference)
@@ -36,18 +37,20 @@ class Overseer:
     _references: dict[int, Reference] = field(default_factory=dict)
     _found: dict[int, dict[str, Finding]] = field(default_factory=dict)
 
-    def __call__(self, slot: int, champion: int, odds: np.ndarray) -> tuple[Finding, ...]:
-        """The findings about a slot that a champion answered with these log odds (n,)."""
-        return self.drift(slot, champion), self.level(slot, odds)
+    def __call__(self, slot: int, champion: int, margin: np.ndarray) -> tuple[Finding, ...]:
+        """The findings about a slot that a champion answered with these margins."""
+        return self.drift(slot, champion), self.level(slot, margin)
 
-    def level(self, slot: int, odds: np.ndarray) -> Finding:
-        label = self.season.slots[slot].rows.label
-        if not 0 < label.sum() < len(label):
-            reason = "one outcome alone has no level"
+    def level(self, slot: int, margin: np.ndarray) -> Finding:
+        label, task = self.season.slots[slot].rows.label, self.season.task
+        shift = learn(label, margin, 1.0, task)
+        if not shift.any():
+            reason = "these outcomes say nothing of the level"
             return Finding(CALIBRATION, Verdict.UNKNOWN, None, None, len(label), reason)
-        gap = -float(level_shift(label, odds))
-        reason = f"log odds are off by {gap:+.2f}"
-        return Finding(CALIBRATION, Verdict.OK, abs(gap), None, len(label), reason, {"gap": gap})
+        gap = -float(shift.flat[np.abs(shift).argmax()]) / task.scale
+        reason = f"{task.answers} are off by {gap:+.2f} {task.unit}"
+        evidence = {"gap": gap, "unit": task.unit}
+        return Finding(CALIBRATION, Verdict.OK, abs(gap), None, len(label), reason, evidence)
 
     def drift(self, slot: int, champion: int) -> Finding:
         """Of the features, against the profile of what the champion learned."""
@@ -74,7 +77,7 @@ class Overseer:
             period = np.concatenate([slot.rows.period for slot in seen])
             names, bins = [feature.name for feature in fitted], self.params.monitor.bins
             self._references[champion] = reference.build(
-                names, matrix, np.zeros(len(matrix)), period, bins
+                names, matrix, np.zeros(len(matrix)), period, bins, BINARY
             )
         return self._references[champion]
 

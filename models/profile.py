@@ -11,8 +11,11 @@ from data.contracts import to_columns
 from data.features import Columns, Feature
 from data.matrix import Matrix, Past
 from data.reference import Reference
+from data.task import Task
 from models import slices, tally
-from models.quality import measure
+from models.quality import CALIBRATION_BINS, measure
+
+Steps = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def profile(
@@ -22,28 +25,26 @@ def profile(
 
     Args:
         past: the periods; fitted: the model's features; seen: the rows as features.
-        scores: out-of-fold probabilities, shape (n,); in-sample ones would be too confident.
+        scores: out-of-fold answers to them; in-sample ones would be too confident.
     """
     names = [feature.name for feature in fitted]
-    if past.problem.task.kind != "binary":
-        mean = scores.mean(axis=1) if scores.ndim == 2 else scores
-        return reference.build(names, seen.values, mean, seen.period, bins)
-    found = reference.build(names, seen.values, scores, seen.period, bins)
+    task = past.problem.task.scaled(seen.label)
+    found = reference.build(names, seen.values, scores, seen.period, bins, task)
     problem, tallies, areas, days = past.problem, [], [], []
     parts = windows.stream(past.partitions, problem, past.periods, past.as_of)
     start = 0
     for part in parts:
         own, start = scores[start : start + len(part)], start + len(part)
         values = {name: slices.values(problem, name, part.columns) for name in problem.slices}
-        tallies.append(tally.tally(part.label, own, values))
-        areas.append(measure(part.label, own).roc_auc)
-        days.append(tally.residuals(part.label, own, part.day))
+        tallies.append(tally.tally(part.label, own, values, task))
+        areas.append(measure(part.label, own, task).roc_auc)
+        days.append(tally.residuals(part.label, own, part.day, task))
     return replace(
         found,
         fields=field_history.build(problem.fields, _raw(past)),
         slices=tally.history(tallies, areas),
         daily=tally.joined(days),
-        steps=_steps(scores, seen.label),
+        steps=steps(seen.label, scores, task),
     )
 
 
@@ -53,9 +54,18 @@ def _raw(past: Past) -> Iterator[Columns]:
         yield to_columns(past.partitions.rows(period), past.problem.fields)
 
 
-def _steps(scores: np.ndarray, label: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """An isotonic calibration of out-of-fold scores."""
-    fitted = IsotonicRegression(out_of_bounds="clip").fit(scores, label)
-    ends = fitted.X_thresholds_, fitted.y_thresholds_
+def steps(label: np.ndarray, scores: np.ndarray, task: Task) -> Steps:
+    """What follows on out-of-fold scores, see `data.reference.Reference`."""
+    if task.classes:
+        return (), ()
+    if task.kind == "regression":
+        losses = task.losses(label, scores)
+        parts = [p for p in np.array_split(np.argsort(scores, kind="stable"), CALIBRATION_BINS)
+                 if len(p)]  # fmt: skip
+        found = {float(scores[part].mean()): float(losses[part].mean()) for part in parts}
+        ends = np.array(list(found)), np.array(list(found.values()))
+    else:
+        fitted = IsotonicRegression(out_of_bounds="clip").fit(scores, label)
+        ends = fitted.X_thresholds_, fitted.y_thresholds_
     x, y = (tuple(round(float(v), 6) for v in values) for values in ends)
     return x, y

@@ -23,6 +23,7 @@ from data.features import Counts, Feature
 from data.partitions import Partitions
 from data.periods import Period
 from data.problem import Problem
+from data.task import Task
 from data.windows import Labelled
 from models.candidates import CANDIDATES, Settings
 
@@ -87,6 +88,12 @@ class Season:
         return period
 
     @cached_property
+    def task(self) -> Task:
+        """The problem's, at the scale of what the first model learns."""
+        learned = [slot.rows.label for slot in self.slots[: self.first]]
+        return self.problem.task.scaled(np.concatenate(learned))
+
+    @cached_property
     def counts(self) -> tuple[Counts, ...]:
         """What the features learn from each slot."""
         specs = self.problem.features
@@ -142,19 +149,19 @@ class Answers:
 
     Attributes:
         as_of: the slot that it is judged on, the first that it has not seen.
-        odds: log odds of each slot from `as_of` on, one array of shape (n,) each.
+        margins: of each slot from `as_of` on, see `models.quality.margins`; one array each.
         seconds: CPU time of the fit.
     """
 
     as_of: int
-    odds: tuple[np.ndarray, ...]
+    margins: tuple[np.ndarray, ...]
     seconds: float
 
     def of(self, slot: int) -> np.ndarray:
-        """Log odds (n,) of a slot's rows."""
+        """Margins of a slot's rows."""
         if slot < self.as_of:
             raise IndexError(f"slot {slot} was learned by the model as of {self.as_of}")
-        return self.odds[slot - self.as_of]
+        return self.margins[slot - self.as_of]
 
 
 def answers(season: Season, as_of: int, kind: str, settings: Settings, seed: int) -> Answers:
@@ -166,7 +173,8 @@ def answers(season: Season, as_of: int, kind: str, settings: Settings, seed: int
     model = CANDIDATES[kind].train(season.problem.task, fitted, matrix, label, settings, seed)
     seconds = thread_time() - began
     later = [features.transform(fitted, slot.rows.columns) for slot in season.slots[as_of:]]
-    return Answers(as_of, tuple(model.margin(part).astype(np.float32) for part in later), seconds)
+    kind_of = np.float64 if season.task.kind == "regression" else np.float32
+    return Answers(as_of, tuple(model.margin(part).astype(kind_of) for part in later), seconds)
 
 
 def lengths(season: Season, as_of: int) -> Sequence[int]:

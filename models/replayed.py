@@ -20,7 +20,7 @@ SAMPLES, CONFIDENCE, SEED = 2000, 0.9, 0
 
 @dataclass(frozen=True)
 class Versus:
-    """A policy's log loss minus that of even schedules with as many retrains.
+    """A policy's loss minus that of even schedules with as many retrains.
 
     Attributes:
         difference: in mean, with an interval over blocks of periods; below 0 the policy is better.
@@ -41,7 +41,7 @@ class Line:
 
     Attributes:
         regret: 0 is `always`, 1 is `never`; the mean over the lives.
-        vain: share of retrains that did not take over or did not lower the log loss after.
+        vain: share of retrains that did not take over or did not lower the loss after.
         alarms: of the monitor that it goes by, per life; None for a policy that does not watch.
         false_alarms: share of these after which a new model was no better than the champion.
         delay: periods from when a retrain was shown to be worth it to the next one.
@@ -53,7 +53,7 @@ class Line:
     policy: str
     lives: int
     log_loss: float
-    brier: float
+    brier: float | None
     roc_auc: float
     regret: float
     retrains: float
@@ -71,7 +71,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Prices:
-    """What a retrain costs, and what a wrongly positive decision does."""
+    """What a retrain costs, and what an answer does in the unit of `models.lives.Week.cost`."""
 
     retrain: float
     error: float
@@ -83,7 +83,7 @@ class Prices:
 
 @dataclass(frozen=True)
 class Evens:
-    """Even schedules of the same seasons: (season, seed, count, level) -> log loss of each period,
+    """Even schedules of the same seasons: (season, seed, count, level) -> loss of each period,
     in mean over the phases."""
 
     losses: Mapping[tuple[str, int, int, bool], np.ndarray]
@@ -104,7 +104,7 @@ class Evens:
         return cls(found)
 
     def summary(self) -> list[dict[str, Any]]:
-        """Mean log loss of each count, where there are even schedules of it."""
+        """Mean loss of each count, where there are even schedules of it."""
         found: dict[tuple[int, bool], list[float]] = {}
         for (_, _, count, level), values in self.losses.items():
             found.setdefault((count, level), []).append(float(values.mean()))
@@ -134,7 +134,7 @@ class Evens:
 
 
 def _even(scene: Scene, count: int, level: bool) -> np.ndarray:
-    """Log loss of each period, shape (periods,)."""
+    """Loss of each period, shape (periods,)."""
     turns, found = len(scene.season.decisions), []
     for phase in range(PHASES):
         policy = evenly(count, turns, (phase + 0.5) / PHASES, level)
@@ -166,6 +166,7 @@ def _line(
     waits = [delays(life) for life in lives]
     found = [wait for told, _ in waits for wait in told]
     alarms = [week for life in lives for week in life.weeks if week.alarm]
+    briers = [b for life in lives if (b := life.mean_if_known("brier")) is not None]
     false = [week for week in alarms if week.gain and week.gain.value <= 0]
 
     def mean(values: Iterable[float]) -> float:
@@ -175,7 +176,7 @@ def _line(
         policy=name,
         lives=len(lives),
         log_loss=mean(life.mean("log_loss") for life in lives),
-        brier=mean(life.mean("brier") for life in lives),
+        brier=mean(briers) if len(briers) == len(lives) else None,
         roc_auc=mean(life.mean("roc_auc") for life in lives),
         regret=mean(_regret(life, ends) for life in lives),
         retrains=retrains / len(lives),
@@ -193,7 +194,7 @@ def _line(
 
 
 def _regret(life: Life, ends: Mapping[tuple[str, int, str], float]) -> float:
-    """Where the log loss lies between `always` (0) and `never` (1) of the same season and seed."""
+    """Where the loss lies between `always` (0) and `never` (1) of the same season and seed."""
     least, most = (ends[life.season, life.seed, policy] for policy in (ALWAYS, NEVER))
     return (life.mean("log_loss") - least) / (most - least)
 

@@ -1,12 +1,14 @@
 """Monitors of serving: skew, the endpoint, labels that do not come, age; pure functions."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from data.labels import Coverage
 from data.monitor_params import Monitor
+from data.task import Task
 from data.verdicts import Finding, Verdict
 
 SKEW, ENDPOINT, LABEL_ARRIVAL, MODEL_AGE = "skew", "endpoint", "label_arrival", "model_age"
@@ -20,7 +22,8 @@ class Replayed:
     Attributes:
         names: of the features; keys: of the events, shape (n,).
         logged, partition: features of the rows as sent and as ingested, shape (n, features).
-        answered: probabilities that were sent; again: those of the logged rows now, shape (n,).
+        answered: what was sent; again: what the logged rows get now; shape (n,) or (n, classes).
+        task: of the answers, whose `gaps` the tolerance is for.
     """
 
     names: tuple[str, ...]
@@ -29,12 +32,13 @@ class Replayed:
     partition: np.ndarray
     answered: np.ndarray
     again: np.ndarray
+    task: Task
 
 
 def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
     """Whether what was served is what training would have computed.
 
-    Any probability that differs by more than `tolerance` is an alarm; features have to be equal to
+    Any answer that differs by more than `tolerance` is an alarm; features have to be equal to
     the bit in all but a small share of rows, for rows may be restated after they were served.
     """
     rows = len(found.keys)
@@ -44,7 +48,7 @@ def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
     other = (found.logged != found.partition) & ~(
         np.isnan(found.logged) & np.isnan(found.partition)
     )
-    differs, gap = other.any(axis=1), np.abs(found.answered - found.again)
+    differs, gap = other.any(axis=1), found.task.gaps(found.answered, found.again)
     wrong = ~(gap <= tolerance)
     columns = {n: int(c) for n, c in zip(found.names, other.sum(axis=0), strict=True) if c}
     value = float(max(differs.mean(), wrong.mean()))
@@ -58,7 +62,7 @@ def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
         reason += ", ".join(f"{name} in {count}" for name, count in columns.items())
     else:
         verdict = Verdict.OK
-        reason = f"{rows} answers, each with the features and the probability of training's path"
+        reason = f"{rows} answers, each with the features and the answer of training's path"
     evidence = {
         "columns": columns,
         "answers": int(wrong.sum()),
@@ -69,15 +73,43 @@ def skew(found: Replayed, tolerance: float, params: Monitor) -> Finding:
 
 
 @dataclass(frozen=True)
+class Counted:
+    """What a slot's process has counted; `started` tells one process from the next.
+
+    Attributes:
+        at_most: seconds, as text -> answers that took no longer.
+    """
+
+    started: float
+    requests: int
+    errors: int
+    answered: int
+    at_most: Mapping[str, int]
+
+    def since(self, before: Mapping[str, Any] | None) -> "Counted":
+        """What was counted after an earlier reading of the same process."""
+        if before is None or before["started"] != self.started:
+            return self
+        return Counted(
+            self.started,
+            max(self.requests - before["requests"], 0),
+            max(self.errors - before["errors"], 0),
+            max(self.answered - before["answered"], 0),
+            {s: max(n - before["at_most"].get(s, 0), 0) for s, n in self.at_most.items()},
+        )
+
+
+@dataclass(frozen=True)
 class Traffic:
     """What the log and the counters say of the endpoint.
 
     Attributes:
         events: of the period; answered: those with an answer in the log; degraded: of them.
         silent_days: days of the period with events, none of which was answered.
-        requests, errors: that were counted since the processes began; None if nobody could be
-            asked.
-        slow: the ninth decile of the time to answer, seconds.
+        requests, errors: that were counted since the period before was watched, or the processes
+            began; None if nobody could be asked.
+        slow: the ninth decile of the time to answer, seconds; infinite beyond what is measured.
+        counters: by slot, as they stand: what the next period is counted from.
     """
 
     events: int
@@ -87,11 +119,31 @@ class Traffic:
     requests: int | None = None
     errors: int = 0
     slow: float | None = None
+    counters: Mapping[str, Counted] = field(default_factory=dict)
+
+    def counting(self, now: Mapping[str, Counted], last: Finding | None) -> "Traffic":
+        """With what was counted since the period before was watched; `now` is by slot."""
+        before = last.evidence.get("counters", {}) if last else {}
+        own = [counted.since(before.get(slot)) for slot, counted in now.items()]
+        if not own:
+            return self
+        answered = sum(each.answered for each in own)
+        bounds = sorted({bound for each in own for bound in each.at_most}, key=float)
+        within = (b for b in bounds if sum(e.at_most.get(b, 0) for e in own) >= 0.9 * answered)
+        return replace(
+            self,
+            requests=sum(each.requests for each in own),
+            errors=sum(each.errors for each in own),
+            slow=float(next(within, "inf")) if answered else None,
+            counters=now,
+        )
 
 
 def endpoint(found: Traffic, params: Monitor) -> Finding:
     """Whether the endpoint answers: errors, latency, degraded answers, gaps in the log."""
     evidence = asdict(found)
+    if found.slow == float("inf"):  # JSON has none
+        evidence["slow"] = "longer than was measured"
     degraded = found.degraded / found.answered if found.answered else 0.0
     errors = found.errors / found.requests if found.requests else 0.0
     said = []
@@ -99,7 +151,9 @@ def endpoint(found: Traffic, params: Monitor) -> Finding:
         days = ", ".join(found.silent_days)
         said.append(f"no answer of {days} is in the log, of other days there are some")
     if degraded > params.error_share:
-        said.append(f"{degraded:.1%} of answers are degraded (the base rate, not the model's)")
+        said.append(
+            f"{degraded:.1%} of answers are degraded (the training rows' constant, not the model's)"
+        )
     if errors > params.error_share:
         said.append(f"{errors:.1%} of requests failed")
     if found.slow is not None and found.slow > params.latency_seconds:

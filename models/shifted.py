@@ -1,6 +1,6 @@
 """A recalibrated model: an artefact like that of the model as it was trained, but for its level.
 
-The shift is learned on the newest matured period and always counts from the log odds of the model
+The shift is learned on the newest matured period and always counts from the margins of the model
 as it was trained, so that one recalibration takes the place of another. It is a bet that the next
 period is like the newest; whether that bet is a good one is rehearsed: a shift learned in the same
 way one period earlier is judged on the newest, which it has not seen.
@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from scipy.special import expit
 
 from data import digests, windows
 from data.errors import EvergreenError, stop_on_error
@@ -26,11 +25,12 @@ from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
+from data.task import Task
 from data.windows import Labelled
 from models import artifact, graphs
 from models.artifact import Artifact
-from models.quality import log_odds
-from models.recalibrate import learn
+from models.quality import answers, margins
+from models.recalibrate import learn, say
 
 RECORD = "recalibration"
 CHANGED = ("model.onnx", "golden.json", "training.json")
@@ -38,33 +38,39 @@ CHANGED = ("model.onnx", "golden.json", "training.json")
 
 @dataclass(frozen=True)
 class Shift:
-    """What a recalibration adds to the log odds of a trained model, and where it comes from.
+    """What a recalibration adds to the margins of a trained model, and where it comes from.
 
     Attributes:
         version, digest: of the model as it was trained.
-        value: added to its log odds.
+        value: added to its margins: log odds, of several classes one number each, or the outcome's
+            unit.
         shrink: the share of the period's gap in level that `value` is.
         period, rows: what it was learned on; `partitions` holds the sha256 of each of its files.
     """
 
     version: str
     digest: str
-    value: float
+    value: float | tuple[float, ...]
     shrink: float
     as_of: str
     period: str
     rows: int
     partitions: Mapping[str, str]
 
+    @property
+    def margin(self) -> np.ndarray:
+        """The value, shape () or (classes,)."""
+        return np.asarray(self.value, dtype=np.float64)
+
     def to_json(self) -> dict[str, Any]:
         content = asdict(self)
         return {"shift": content.pop("value"), **content}
 
-    @property
-    def message(self) -> str:
+    def message(self, task: Task) -> str:
         return (
-            f"recalibrated from version {self.version} ({self.digest[:16]}): log odds "
-            f"{self.value:+.3f}, {self.shrink:.0%} of the gap on {self.rows} rows of {self.period}"
+            f"recalibrated from version {self.version} ({self.digest[:16]}): "
+            f"{say(self.margin, task)}, {self.shrink:.0%} of the gap on {self.rows} rows of "
+            f"{self.period}"
         )
 
 
@@ -80,7 +86,7 @@ class Learned:
 
     shift: Shift
     rows: Labelled
-    rehearsed: float
+    rehearsed: np.ndarray
     before: str
 
 
@@ -99,7 +105,7 @@ def find(
 
     Raises:
         EvergreenError: if `base` is recalibrated itself, nothing newer than what it was judged on
-            has matured, or the newest period has one outcome only.
+            has matured, the newest period has no rows, or one outcome or class only.
     """
     if RECORD in base.training:
         raise EvergreenError(f"version {version} is recalibrated: start from the one it came from")
@@ -114,16 +120,23 @@ def find(
         check_coverage(partitions, period, as_of, params.train.minimum_label_coverage)
         parts.append(windows.load(partitions, problem, [period], as_of))
     rows = parts[-1]
-    if not 0 < rows.label.sum() < len(rows):
+    differ = base.task.kind == "regression" or base.task.learnable(rows.label)
+    if not len(rows) or not differ:
         raise EvergreenError(
             f"all {len(rows)} labels of {newest} are the same: their level says nothing"
         )
     shrink = params.governor.recalibration_shrink
     rehearsed, value = (
-        learn(part.label, log_odds(base.score(part.columns)), shrink) for part in parts
+        learn(part.label, margins(base.score(part.columns), base.task), shrink, base.task)
+        for part in parts
     )
     files = windows.fingerprint(partitions, [newest], as_of)
-    shift = Shift(version, base.digest, value, shrink, as_of.isoformat(), newest.name, len(rows),
+    if base.task.classes and not value.any():
+        raise EvergreenError(
+            f"the {len(rows)} labels of {newest} are too few of each class to tell their level"
+        )
+    told = tuple(value.tolist()) if base.task.classes else float(value)
+    shift = Shift(version, base.digest, told, shrink, as_of.isoformat(), newest.name, len(rows),
                   files)  # fmt: skip
     return Learned(shift, rows, rehearsed, newest.previous().name)
 
@@ -133,19 +146,20 @@ def write(base: Artifact, shift: Shift, folder: Path) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(base.folder, folder, ignore=shutil.ignore_patterns(digests.MANIFEST))
     graph = onnx.load(str(base.folder / "model.onnx"))
-    graphs.moved(graph, shift.value)
+    graphs.moved(graph, shift.margin, base.task)
     (folder / "model.onnx").write_bytes(graphs.to_bytes(graph))
     golden = json.loads((base.folder / "golden.json").read_text())
-    golden["probabilities"] = moved(np.array(golden["probabilities"]), shift.value).tolist()
+    answered = np.array(golden["probabilities"])
+    golden["probabilities"] = moved(answered, shift.margin, base.task).tolist()
     (folder / "golden.json").write_text(digests.canonical_json(golden))
     training = {**base.training, RECORD: shift.to_json()}
     (folder / "training.json").write_text(digests.canonical_json(training))
     return digests.seal(folder)
 
 
-def moved(probability: np.ndarray, shift: float) -> np.ndarray:
-    """Probabilities (n,) with `shift` added to their log odds."""
-    return np.asarray(expit(log_odds(probability) + shift))
+def moved(score: np.ndarray, shift: np.ndarray, task: Task) -> np.ndarray:
+    """Answers with `shift` added to their margins."""
+    return answers(margins(score, task) + shift, task)
 
 
 def main() -> None:
@@ -163,7 +177,7 @@ def main() -> None:
     base, raw = artifact.load(arguments.base), Partitions(arguments.raw)
     shift = find(base, arguments.version, problem, raw, params, as_of).shift
     digest = write(base, shift, arguments.out / "model")
-    print(f"model {digest}: {shift.message}")
+    print(f"model {digest}: {shift.message(base.task)}")
 
 
 if __name__ == "__main__":

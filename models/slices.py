@@ -1,7 +1,7 @@
 """How a challenger does on each slice of a problem: rows of one origin, one carrier, one hour."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,13 @@ import pandas as pd
 
 from data.features import CalendarPart, Columns
 from data.problem import Problem
+from data.task import Task
 from data.windows import Labelled
 from models.bootstrap import Interval, block_bootstrap
-from models.quality import at_level, log_losses
+from models.quality import at_level
 
 ALL, MISSING = "all", "missing"
+Place = tuple[str, str, str]  # slice, value, and which class its bias is about, else ""
 
 
 @dataclass(frozen=True)
@@ -23,9 +25,11 @@ class SliceFinding:
     Attributes:
         rows, past_rows: of the holdout and of the training rows looked at.
         bias: log odds that its probabilities are too high by on training rows, beyond what they
-            are there on the whole; yardstick_bias: the yardstick's.
-        fit: log loss on training rows beyond the yardstick's, each at its level.
-        regression: log loss on the holdout beyond the compared model's, each at its level.
+            are there on the whole, of the worst of several classes; of a number in units of its
+            scale. yardstick_bias: the yardstick's.
+        fit: loss on training rows beyond the yardstick's, each at its level.
+        regression: loss on the holdout beyond the compared model's, each at its level.
+        outcome: the class that `bias` is about, of several.
     """
 
     slice: str
@@ -36,29 +40,42 @@ class SliceFinding:
     yardstick_bias: float | None
     fit: Interval | None
     regression: Interval | None
+    outcome: str = ""
+
+    @property
+    def place(self) -> Place:
+        return self.slice, self.value, self.outcome
+
+    @property
+    def excess(self) -> float:
+        """How much further off than the yardstick it is; without sign, 0 where nobody knows."""
+        return abs(self.bias.value) - abs(self.yardstick_bias or 0.0) if self.bias else 0.0
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Labelled rows with the challenger's probabilities and those of what it is compared with."""
+    """Labelled rows with the challenger's answers and those of what it is compared with."""
 
     rows: Labelled
     own: np.ndarray
     other: np.ndarray
 
-    def added_loss(self) -> np.ndarray:
-        """Each row's log loss beyond the other's, each at the level of these rows, shape (n,)."""
+    def added_loss(self, task: Task) -> np.ndarray:
+        """Each row's loss beyond the other's, each at the level of these rows, shape (n,)."""
         label = self.rows.label
-        own, other = (log_losses(label, at_level(label, score)) for score in (self.own, self.other))
+        own, other = (task.losses(label, at_level(label, score, task))
+                      for score in (self.own, self.other))  # fmt: skip
         return np.asarray(own - other)
 
 
 def findings(
     problem: Problem,
+    task: Task,
     past: Scored,
     held: Scored,
     needed: tuple[int, int],
     draws: Mapping[str, Any],
+    chance: Mapping[Place, float],
 ) -> tuple[SliceFinding, ...]:
     """Every value of every slice of the problem, and the whole, with what could be found out.
 
@@ -67,37 +84,78 @@ def findings(
         needed: training and held-out rows; a slice with fewer is not judged.
         draws: samples, confidence and seed of the bootstraps. With many slices one is odd by
             chance, so that the share outside each interval is divided by their number (Bonferroni).
+        chance: what a bias may come to by chance; the worst class is the worst beyond it.
     """
-    residual, variance = residuals(past.rows.label, past.own)
-    yardstick = residuals(past.rows.label, past.other)
-    fit, regression = past.added_loss(), held.added_loss()
+    label, day = past.rows.label, past.rows.day
+    pairs = list(zip(*(residuals(label, score, task, needed[0])
+                       for score in (past.own, past.other)), strict=True))  # fmt: skip
+    fit, regression = past.added_loss(task), held.added_loss(task)
     parts, found = list(masks(problem, past.rows.columns, held.rows.columns)), []
     judged = sum(bool(before.sum() >= needed[0]) for *_, before, _ in parts)
     strict = {**draws, "confidence": 1 - (1 - draws["confidence"]) / max(judged, 1)}
     for name, value, before, mine in parts:
-        rows = int(mine.sum()), int(before.sum())
-        bias, usual = _interval(residual, past.rows.day, before, needed[0], strict), None
-        if bias is not None:
-            bias = bias.over(float(variance[before].mean()))
-            usual = bias_of(*yardstick, before)
-        losses = (_interval(fit, past.rows.day, before, needed[0], strict),
+        losses = (_interval(fit, day, before, needed[0], strict),
                   _interval(regression, held.rows.day, mine, needed[1], strict))  # fmt: skip
-        found.append(SliceFinding(name, value, *rows, bias, usual, *losses))
+        here = SliceFinding(name, value, int(mine.sum()), int(before.sum()), None, None, *losses)
+        known = losses[0] and pairs
+        found.append(_biased(here, pairs, chance, (day, before), strict) if known else here)
     return tuple(found)
 
 
-def residuals(label: np.ndarray, probability: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Probability at the labels' level minus label, and its variance, each of shape (n,).
+@dataclass(frozen=True)
+class Residual:
+    """How much answers at the labels' level are too high, and the variance of it, each (n,).
 
-    The mean of the one over that of the other is, nearly, a step of log odds.
+    The mean of the one over that of the other is, nearly, a step of log odds; of a number, one in
+    units of its scale.
     """
-    level = at_level(label, probability)
-    return level - label, level * (1 - level)
+
+    outcome: str
+    value: np.ndarray
+    variance: np.ndarray
+
+    def bias(self, rows: np.ndarray) -> float:
+        return float(self.value[rows].mean() / self.variance[rows].mean())
 
 
-def bias_of(residual: np.ndarray, variance: np.ndarray, rows: np.ndarray) -> float:
-    """Log odds that these rows' probabilities are too high by, nearly; see `residuals`."""
-    return float(residual[rows].mean() / variance[rows].mean())
+def residuals(label: np.ndarray, score: np.ndarray, task: Task, needed: int) -> list[Residual]:
+    """Those of the answer; of several classes, those of each that `needed` rows have."""
+    level = at_level(label, score, task)
+    value, variance = -task.residuals(label, level), task.variances(level)
+    if not task.classes:
+        return [Residual("", value, variance)]
+    return [Residual(task.classes[k], value[:, k].copy(), variance[:, k].copy())
+            for k in common(label, task, needed)]  # fmt: skip
+
+
+def common(label: np.ndarray, task: Task, needed: int) -> list[int]:
+    """The places of the classes that `needed` of these rows have; of a rare one nobody can say."""
+    return [k for k in range(task.width) if (label == k).sum() >= needed]
+
+
+def _biased(
+    here: SliceFinding,
+    pairs: Sequence[tuple[Residual, Residual]],
+    chance: Mapping[Place, float],
+    of: tuple[np.ndarray, np.ndarray],
+    draws: Mapping[str, Any],
+) -> SliceFinding:
+    """With the bias of the class, of several, that is furthest off beyond chance.
+
+    Args:
+        pairs: the challenger's and the yardstick's residuals.
+        of: day and whether it lies in the slice, of each training row.
+    """
+    day, rows = of
+
+    def beyond(pair: tuple[Residual, Residual]) -> float:
+        own, usual = (abs(each.bias(rows)) for each in pair)
+        return own - usual - chance.get((here.slice, here.value, pair[0].outcome), 0.0)
+
+    own, usual = max(pairs, key=beyond)
+    bias = block_bootstrap(own.value[rows], day[rows], **draws)
+    bias = bias.over(float(own.variance[rows].mean()))
+    return replace(here, bias=bias, yardstick_bias=usual.bias(rows), outcome=own.outcome)
 
 
 def masks(

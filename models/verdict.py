@@ -2,15 +2,32 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date, datetime
 from typing import Any, Protocol
 
+from data.task import BINARY, Task
 from models.bootstrap import Interval
 from models.quality import Quality
 from models.slices import SliceFinding
 from models.standing import NEVER_WAIVED
 
+METRICS = {
+    "roc_auc": "",
+    "pr_auc": "PR-AUC",
+    "accuracy": "accuracy",
+    "f1": "macro F1",
+    "r2": "R²",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "log_loss": "",
+    "brier": "Brier",
+    "calibration_error": "ECE",
+    "mean_probability": "mean probability",
+    "positive_rate": "rate",
+    "mean_prediction": "mean answer",
+    "mean": "mean outcome",
+}  # without a name: the task's own
 MARKS = {True: "passed", False: "failed", None: "unknown"}
 
 
@@ -60,6 +77,21 @@ def of_interval(
     return Verdict(name, bool(passed), interval.value, threshold, n, bounds, reason)
 
 
+def step(task: Task, outcome: str = "") -> str:
+    """What people call the unit in which answers are too high, of one class of several."""
+    if task.kind == "regression":
+        return "standard deviations"
+    return f"log odds of {outcome}" if outcome else "log odds"
+
+
+def metrics(task: Task, found: Iterable[Quality]) -> dict[str, str]:
+    """The figures that there are, by what people call them, in the order in which they read."""
+    own, there = {"roc_auc": task.ranking, "log_loss": task.loss}, set[str]()
+    for quality in found:
+        there |= {one.name for one in fields(quality)}
+    return {key: own.get(key, name) for key, name in METRICS.items() if key in there}
+
+
 @dataclass(frozen=True)
 class GateReport:
     """All verdicts on one challenger.
@@ -68,7 +100,8 @@ class GateReport:
         qualities: model -> its metrics on the holdout; the challenger's, the champion's and those
             that are compared.
         slices: what the slice gates looked at.
-        curves: model -> (mean probability, observed rate) of ten bins of the holdout.
+        curves: model -> (mean answer, mean outcome) of ten bins of the holdout.
+        task: in whose words it is read.
     """
 
     digest: str
@@ -77,6 +110,7 @@ class GateReport:
     qualities: Mapping[str, Quality] = field(default_factory=dict)
     slices: tuple[SliceFinding, ...] = ()
     curves: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    task: Task = BINARY
 
     @property
     def passed(self) -> bool:

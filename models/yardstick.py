@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
-from xgboost import XGBClassifier
+from xgboost import XGBClassifier, XGBRegressor
 
 from data import features
 from data.features import Columns, Feature
 from data.gate_params import Gates
 from data.problem import Problem
+from data.task import Task
 from data.windows import Labelled, Windows
-from models.quality import at_level, level_shift, log_losses, log_odds
-from models.slices import bias_of, masks, residuals
+from models.quality import at_level, level_shift, margins, ranking
+from models.slices import Place, Residual, common, masks, residuals
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Seen:
     Attributes:
         rows: every k-th of them, so that there are at most `past_rows`.
         total: how many there are.
+        task: the problem's, at the scale of all of them.
         features: the problem's features, fitted on all of them.
         fingerprint: sha256 by file of the windows' partitions.
     """
@@ -31,6 +32,7 @@ class Seen:
     windows: Windows
     rows: Labelled
     total: int
+    task: Task
     features: tuple[Feature, ...]
     fingerprint: Mapping[str, str]
 
@@ -42,17 +44,24 @@ class Seen:
 
 @dataclass(frozen=True)
 class Yardstick:
-    """A plain boosted model; it never serves."""
+    """A plain boosted model; it never serves.
 
+    Attributes:
+        known: the places of the classes that it was trained on, of several.
+    """
+
+    task: Task
     features: tuple[Feature, ...]
-    model: XGBClassifier
+    model: XGBClassifier | XGBRegressor
+    known: np.ndarray
 
     @classmethod
     def fit(
         cls, seen: Seen, params: Gates, seed: int, drawn: np.ndarray | None = None
     ) -> "Yardstick":
         """Trained on all rows, or on those drawn (places, shape (n,))."""
-        model = XGBClassifier(
+        kind = XGBRegressor if seen.task.kind == "regression" else XGBClassifier
+        model = kind(
             n_estimators=params.yardstick_trees, max_depth=params.yardstick_depth,
             learning_rate=0.1, min_child_weight=20.0, reg_lambda=5.0, colsample_bytree=0.7,
             subsample=0.8, tree_method="hist", random_state=seed, n_jobs=1,
@@ -60,15 +69,24 @@ class Yardstick:
         values, label = seen.values, seen.rows.label
         if drawn is not None:
             values, label = values[drawn], label[drawn]
-        return cls(seen.features, model.fit(values, label))
+        known, places = np.unique(label, return_inverse=True)
+        wanted = places if seen.task.classes else label  # XGBoost wants classes without gaps
+        return cls(seen.task, seen.features, model.fit(values, wanted), known)
 
     def score(self, columns: Columns) -> np.ndarray:
-        """Probabilities for raw columns, shape (n,)."""
+        """Answers for raw columns, see `data.task`."""
         return self.predict(features.transform(self.features, columns))
 
     def predict(self, values: np.ndarray) -> np.ndarray:
         """The same for features (n, width)."""
-        return self.model.predict_proba(values)[:, 1].astype(np.float64)
+        if isinstance(self.model, XGBRegressor):
+            return np.asarray(self.model.predict(values), dtype=np.float64)
+        found = self.model.predict_proba(values).astype(np.float64)
+        if not self.task.classes:
+            return np.asarray(found[:, 1])
+        score = np.zeros((len(values), self.task.width))
+        score[:, self.known] = found
+        return score
 
 
 @dataclass(frozen=True)
@@ -76,17 +94,18 @@ class Noise:
     """How much a measure changes when the same model is trained on other days of the same past.
 
     Attributes:
-        auc, loss: ROC-AUC and log loss on the holdout.
-        level: log odds of the mean probability of the training rows.
-        slice_loss: log loss of the slice that changes most.
-        bias: slice and value -> bias of each slice, see `SliceFinding`.
+        auc, loss: ranking (see `Task.contrasts`) and loss on the holdout.
+        level: log odds of the mean probability of the training rows, the largest of several
+            classes; of a number in units of its scale.
+        slice_loss: loss of the slice that changes most.
+        bias: bias of each slice, see `SliceFinding`.
     """
 
     auc: float = 0.0
     loss: float = 0.0
     level: float = 0.0
     slice_loss: float = 0.0
-    bias: Mapping[tuple[str, str], float] = field(default_factory=dict)
+    bias: Mapping[Place, float] = field(default_factory=dict)
 
     def times(self, params: Gates) -> "Noise":
         """What is allowed: of many slices one is always odd, so that a slice may change more."""
@@ -107,7 +126,7 @@ def noise(
 
     Whole days are drawn with replacement, the block bootstrap of the rows of training.
     """
-    if not 0 < held.label.sum() < len(held):
+    if not seen.task.learnable(held.label):
         return Noise()
     parts = list(masks(problem, seen.rows.columns, held.columns))
     past = {(name, value): before for name, value, before, _ in parts
@@ -115,55 +134,63 @@ def noise(
     here = [mine for *_, mine in parts if mine.sum() >= params.slice_rows]
     names, place = np.unique(seen.rows.day, return_inverse=True)
     values = features.transform(seen.features, held.columns)
-    usual, found = _Measured.of(yardstick, seen, held, values), []
+    needed = params.slice_past_rows
+    usual, found = _Measured.of(yardstick, seen, held, values, needed), []
     for number in range(params.noise_retrains):
         random = np.random.default_rng([seed, number])
         times = np.bincount(random.integers(len(names), size=len(names)), minlength=len(names))
         drawn = np.repeat(np.arange(len(place)), times[place])
         other = Yardstick.fit(seen, params, seed + 1 + number, drawn)
-        measured = _Measured.of(other, seen, held, values)
+        measured = _Measured.of(other, seen, held, values, needed)
         found.append(measured.change(usual, list(past.values()), here))
     auc, loss, level, slice_loss, *bias = map(float, np.sqrt(np.mean(np.square(found), axis=0)))
-    return Noise(auc, loss, level, slice_loss, dict(zip(past, bias, strict=True)))
+    places = [(*where, one.outcome) for where in past for one in usual.residuals]
+    return Noise(auc, loss, level, slice_loss, dict(zip(places, bias, strict=True)))
 
 
 @dataclass(frozen=True)
 class _Measured:
-    """One yardstick: figures, and values for each held-out (losses) or training row (the rest)."""
+    """One yardstick: figures, and values for each held-out (losses) or training row (residuals)."""
 
     auc: float
-    level: float
+    level: np.ndarray
     losses: np.ndarray
-    residual: np.ndarray
-    variance: np.ndarray
+    residuals: Sequence[Residual]
 
     @classmethod
     def of(
-        cls, yardstick: Yardstick, seen: Seen, held: Labelled, values: np.ndarray
+        cls, yardstick: Yardstick, seen: Seen, held: Labelled, values: np.ndarray, needed: int
     ) -> "_Measured":
         score, before, past = yardstick.predict(values), yardstick.predict(seen.values), seen.rows
+        task, auc = seen.task, ranking(held.label, score, seen.task)
         return cls(
-            float(roc_auc_score(held.label, score)),
-            float(level_shift(past.label, log_odds(before))),
-            log_losses(held.label, at_level(held.label, score)),
-            *residuals(past.label, before),
+            0.5 if auc is None else auc,
+            level_of(past.label, margins(before, task), task, needed),
+            task.losses(held.label, at_level(held.label, score, task)),
+            residuals(past.label, before, task, needed),
         )
 
     def change(
         self, usual: "_Measured", past: Sequence[np.ndarray], held: Sequence[np.ndarray]
     ) -> tuple[float, ...]:
-        """What differs: ROC-AUC, log loss, level, the worst held-out slice, each past slice's bias.
+        """What differs: ranking, loss, level, the worst held-out slice, each past slice's bias.
 
         Args:
             past, held: which rows lie in each slice.
         """
         losses = self.losses - usual.losses
-        bias = [bias_of(self.residual, self.variance, rows)
-                - bias_of(usual.residual, usual.variance, rows) for rows in past]  # fmt: skip
+        bias = [mine.bias(rows) - its.bias(rows) for rows in past
+                for mine, its in zip(self.residuals, usual.residuals, strict=True)]  # fmt: skip
         return (
             self.auc - usual.auc,
             float(losses.mean()),
-            self.level - usual.level,
+            float(np.abs(self.level - usual.level).max(initial=0.0)),
             max((abs(float(losses[rows].mean())) for rows in held), default=0.0),
             *bias,
         )
+
+
+def level_of(label: np.ndarray, margin: np.ndarray, task: Task, needed: int) -> np.ndarray:
+    """`quality.level_shift` in units of the task's scale; of the classes that enough rows have."""
+    shift = level_shift(label, margin, task) / task.scale
+    return shift[common(label, task, needed)] if task.classes else np.asarray(shift)

@@ -97,7 +97,7 @@ def with_field(world: World, field: Field, past: np.ndarray, held: np.ndarray) -
 
 def leaky(world: World, noise: float, seed: int) -> tuple[World, Artifact]:
     """A field that is the label with noise, there in training and on the holdout."""
-    random = np.random.default_rng(seed)
+    random, noise = np.random.default_rng(seed), noise * world.trained.task.scale
     past, held = (label + random.normal(0, noise, len(label))
                   for label in (world.label, world.trained.holdout.label))  # fmt: skip
     field = Field("settled", "number", "known afterwards only")

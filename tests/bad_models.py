@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from xgboost import XGBClassifier
+from xgboost import XGBClassifier, XGBRegressor
 
 from data import digests, features
 from data.features import Numeric
@@ -23,7 +23,6 @@ from data.params import Params
 from data.partitions import Partitions
 from data.periods import parse_as_of
 from data.problem import Problem
-from data.task import BINARY
 from models import artifact, evidence, gates
 from models.artifact import Artifact, Trained
 from models.evidence import Case
@@ -79,12 +78,13 @@ class World:
 
     def fit(self, values: np.ndarray, label: np.ndarray, seed: int = 0, weight=None, **changes):
         settings = {**self.params.xgboost.model_dump(), **changes}
-        model = XGBClassifier(**settings, tree_method="hist", random_state=seed, n_jobs=1)
+        kind = XGBRegressor if self.trained.task.kind == "regression" else XGBClassifier
+        model = kind(**settings, tree_method="hist", random_state=seed, n_jobs=1)
         return model.fit(values, label, sample_weight=weight)
 
-    def made(self, model: XGBClassifier, problem: Problem | None = None) -> Artifact:
+    def made(self, model: XGBClassifier | XGBRegressor, problem: Problem | None = None) -> Artifact:
         """The artefact that a training with this model would have left."""
-        return self.write(replace(self.trained, model=Boosted(BINARY, model)), problem)
+        return self.write(replace(self.trained, model=Boosted(self.trained.task, model)), problem)
 
     def write(self, trained: Trained, problem: Problem | None = None) -> Artifact:
         folder = Path(tempfile.mkdtemp(dir=self.folder)) / "artefact"
@@ -106,11 +106,14 @@ class World:
             params.gates, decision_threshold(params), params.train.seed,
         )  # fmt: skip
 
-    def judge(self, challenger: Artifact, champion: Artifact | None = None) -> gates.GateReport:
+    def prepared(self, challenger: Artifact, champion: Artifact | None = None) -> Case:
+        """The case with what is the same for all, trained once."""
         case = self.case(challenger, champion)
-        # the same for all, trained once
         case.__dict__.update(yardstick=self.yardstick, retrain_noise=self.noise)
-        return gates.judge(case)
+        return case
+
+    def judge(self, challenger: Artifact, champion: Artifact | None = None) -> gates.GateReport:
+        return gates.judge(self.prepared(challenger, champion))
 
 
 def shuffled(world: World, share: float, seed: int) -> Artifact:

@@ -21,6 +21,7 @@ import psutil
 import requests
 
 from bento import client, supervisor
+from bento.contract import Contract
 from bento.slots import Serving, programs
 from data.errors import EvergreenError
 
@@ -108,9 +109,9 @@ def slot_process(stack: Stack, slot: str) -> psutil.Process:
     return psutil.Process(int((stack.serving.home(slot) / "pid").read_text()))
 
 
-def golden(folder: Path) -> tuple[list[dict], list[float]]:
+def golden(folder: Path) -> tuple[Contract, list[dict], list]:
     value = json.loads((folder / "golden.json").read_text())
-    return value["rows"], value["probabilities"]
+    return Contract.load(folder), value["rows"], value["probabilities"]
 
 
 def ask(serving: Serving, path: str, key: str | None = None, **headers: str) -> client.Reply:

@@ -33,8 +33,9 @@ from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of, span
 from data.reference import Reference
+from data.task import BINARY
 from data.verdicts import Finding, Verdict, find
-from models import concept, monitors, slices, tally
+from models import concept, levels, monitors, slices, tally
 from models.candidates import CANDIDATES, XGBOOST
 from models.monitors import Judged
 from models.profile import profile
@@ -135,15 +136,15 @@ def watch(world: World, weeks: Sequence[Week], last: Sequence[Finding]) -> list[
     report = compare(reference, features.transform(world.fitted, week.columns), week.score,
                      limits.minimum_rows, limits.false_alarm_rate)  # fmt: skip
     values = {name: slices.values(PROBLEM, name, week.columns) for name in PROBLEM.slices}
-    judged = Judged(week.label, week.score, week.day, len(week.label), values)
-    daily = tally.joined(tally.residuals(w.label, w.score, w.day) for w in weeks)
+    judged = Judged(BINARY, week.label, week.score, week.day, len(week.label), values)
+    daily = tally.joined(tally.residuals(w.label, w.score, w.day, BINARY) for w in weeks)
     return [
         soundness.contract(reference.fields, week.columns, len(week.label), 0.0, limits),
         report.finding(),
         report.score_finding(find(last, SCORE_DRIFT)),
         monitors.quality(judged, reference, params, find(last, "quality")),
-        monitors.calibration(judged, reference, limits, find(last, "calibration")),
-        concept.concept_drift(reference.daily, daily, limits.false_alarm_rate, 1),
+        levels.calibration(judged, reference, limits, find(last, "calibration")),
+        concept.concept_drift(reference.daily, daily, limits.false_alarm_rate, 1, BINARY),
     ]
 
 

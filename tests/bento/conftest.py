@@ -16,6 +16,7 @@ from data import features
 from data.digests import seal
 from data.features import CalendarPart, Category, HistoricalRate, Numeric, Ratio
 from data.fields import Field
+from data.task import BINARY, REGRESSION, Task, multiclass
 from tests.serving_stack import CHECKOUT, Stack, running
 
 FIELDS = (
@@ -71,41 +72,65 @@ def make_rows(columns: dict[str, np.ndarray]) -> list[dict]:
     return rows
 
 
-def make_artefact(folder: Path, seed: int) -> Path:
-    """A sealed artefact as models/artifact.py writes it."""
+CLASSES = ("kept", "returned", "swapped")
+
+
+def make_artefact(folder: Path, seed: int, kind: str = "binary") -> Path:
+    """A sealed artefact as models/artifact.py writes it, of each kind of task."""
+    columns = make_columns(800, seed)
+    chance = 0.1 + 0.5 * (columns["kind"] == "toy") + 0.3 * (columns["price"] > 250)
+    random = np.random.default_rng(seed + 1)
+    label = (random.random(800) < chance).astype(np.int8)
+    task = BINARY
+    if kind == "multiclass":
+        label, task = label + (label & (columns["pieces"] > 4)), multiclass(CLASSES)
+    elif kind == "regression":
+        label = 40 * chance + random.normal(0, 3, 800)
+        task = REGRESSION.scaled(label)
+    fitted = features.fit(SPECS, columns, label if kind == "binary" else (label > 0).astype(int))
+    matrix = features.transform(fitted, columns)
+    onnx, scores = trees(matrix, label, task, seed)
+    golden = {name: values[:20] for name, values in columns.items()}
+    edges = tuple(np.quantile(scores, [0.2, 0.4, 0.6, 0.8]).tolist())
+    contract = {
+        "problem": "parcels",
+        "target": "returned" if kind == "binary" else "outcome",
+        "threshold": 0.4 if kind == "binary" else None,
+        "base_rate": task.constant(label).tolist(),
+        "event_time": "ordered_at",
+        "fields": [field.to_json() for field in FIELDS],
+        "features": features.to_json(fitted),
+        **({} if kind == "binary" else {"task": task.to_json()}),
+    }
+    contents = {
+        "contract": contract,
+        "reference": {"histograms": [{"name": "score", "edges": edges, "counts": []}]},
+        "golden": {"rows": make_rows(golden), "probabilities": scores[:20].tolist()},
+    }
+    folder.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(onnx)
+    for name, content in contents.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    seal(folder)
+    return folder
+
+
+def trees(matrix: np.ndarray, label: np.ndarray, task: Task, seed: int) -> tuple[bytes, np.ndarray]:
+    """A boosted model as ONNX, and its own answers."""
     import xgboost
     from onnxmltools import convert_xgboost
     from onnxmltools.convert.common.data_types import FloatTensorType
 
-    columns = make_columns(800, seed)
-    chance = 0.1 + 0.5 * (columns["kind"] == "toy") + 0.3 * (columns["price"] > 250)
-    label = (np.random.default_rng(seed + 1).random(800) < chance).astype(np.int8)
-    fitted = features.fit(SPECS, columns, label)
-    matrix = features.transform(fitted, columns)
-    model = xgboost.XGBClassifier(n_estimators=20, max_depth=3, n_jobs=1, random_state=seed)
-    model.fit(matrix, label)
-    onnx = convert_xgboost(
-        model, initial_types=[("features", FloatTensorType([None, matrix.shape[1]]))]
-    )
-    golden = {name: values[:20] for name, values in columns.items()}
-    probabilities = model.predict_proba(features.transform(fitted, golden))[:, 1]
-    contract = {
-        "problem": "parcels",
-        "target": "returned",
-        "threshold": 0.4,
-        "base_rate": float(label.mean()),
-        "event_time": "ordered_at",
-        "fields": [field.to_json() for field in FIELDS],
-        "features": features.to_json(fitted),
-    }
-    folder.mkdir(parents=True)
-    (folder / "model.onnx").write_bytes(onnx.SerializeToString())
-    (folder / "contract.json").write_text(json.dumps(contract))
-    (folder / "golden.json").write_text(
-        json.dumps({"rows": make_rows(golden), "probabilities": list(map(float, probabilities))})
-    )
-    seal(folder)
-    return folder
+    number = task.kind == "regression"
+    maker = xgboost.XGBRegressor if number else xgboost.XGBClassifier
+    model = maker(n_estimators=20, max_depth=3, n_jobs=1, random_state=seed).fit(matrix, label)
+    shape = [("features", FloatTensorType([None, matrix.shape[1]]))]
+    made = convert_xgboost(model, initial_types=shape)
+    if number:
+        made.graph.output[0].name = made.graph.node[-1].output[0] = "prediction"
+        return made.SerializeToString(), model.predict(matrix).astype(float)
+    scores = model.predict_proba(matrix).astype(float)
+    return made.SerializeToString(), scores if task.classes else scores[:, 1]
 
 
 @pytest.fixture(scope="session")
@@ -116,6 +141,12 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def second_artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_artefact(tmp_path_factory.mktemp("artefacts") / "second", seed=2)
+
+
+@pytest.fixture(scope="session", params=["multiclass", "regression"])
+def other(request, tmp_path_factory) -> Path:
+    """An artefact of another kind of task."""
+    return make_artefact(tmp_path_factory.mktemp("artefacts") / "other", 3, request.param)
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from bento import canary
-from bento.canary import THRESHOLDS, Action, Arm, Look
+from bento.canary import Action, Arm, Look
+from bento.contract import CUTS
 from bento.sequential import Evidence
 from data.release_params import Canary
 
@@ -25,7 +26,7 @@ def arm(random, n, *, errors=0.002, slow=1.0, degraded=0.0, shift=0.0) -> Arm:
         slower={x: int((times > x).sum()) for x in BOUNDS},
         restarted=False,
         degraded=(random.random(n - failed) < degraded).astype(float),
-        above=(scores[:, None] > np.array(THRESHOLDS)).astype(float),
+        scores=(scores[:, None] > np.array(CUTS)).astype(float),
         losses=np.empty(0),
     )
 

@@ -69,7 +69,7 @@ def test_hundreds_of_rows_are_answered_as_by_the_predictor_without_evergreen(
 ):
     predictor, rows = Predictor.load(artefact), rows_of_all_kinds()
     decoder = Decoder(predictor.contract.fields)
-    expected = predictor.probabilities([decode(decoder, row) for row in rows])
+    expected = predictor.scores([decode(decoder, row) for row in rows])
     lines = [json.dumps(row) for row in rows]
     for change in BAD.values():
         lines.append(json.dumps({**rows[0], **change}))
@@ -146,7 +146,7 @@ def test_what_a_request_may_hold_a_line_may_hold_and_nothing_else(artefact, fold
         taken += 1
         assert found == expected, value
         (answer,) = model.answers([line])
-        assert answer["probability"] == predictor.probabilities([found])[0]
+        assert answer["probability"] == predictor.scores([found])[0]
     assert (taken > 0) == (name != "other")
 
 

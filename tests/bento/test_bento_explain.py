@@ -61,7 +61,7 @@ def shapley(predictor, typical, row) -> dict[str, float]:
 def test_contributions_are_near_the_exact_shapley_values(predictor, explainer, golden):
     for row in golden[:4]:
         exact = shapley(predictor, golden, row)
-        found = {part.field: part.log_odds for part in explainer.explain(row).contributions}
+        found = {part.field: part.effect for part in explainer.explain(row).contributions}
         gaps = [abs(found[name] - exact[name]) for name in exact]
         assert max(gaps) < 0.25 * max(map(abs, exact.values()))
         assert np.mean(gaps) < 0.1 * max(map(abs, exact.values()))
@@ -70,13 +70,11 @@ def test_contributions_are_near_the_exact_shapley_values(predictor, explainer, g
 def test_parts_add_up_to_the_log_odds_of_the_answer(explainer, predictor, golden):
     for row in golden:
         found = explainer.explain(row)
-        total = found.base_log_odds + sum(part.log_odds for part in found.contributions)
-        assert total == pytest.approx(found.log_odds, abs=1e-6)
-        assert [found.probability] == predictor.probabilities([row])
-        assert found.log_odds == pytest.approx(
-            math.log(found.probability / (1 - found.probability))
-        )
-        sizes = [abs(part.log_odds) for part in found.contributions]
+        total = found.base + sum(part.effect for part in found.contributions)
+        assert total == pytest.approx(found.value, abs=1e-6)
+        assert [found.probability] == predictor.scores([row])
+        assert found.value == pytest.approx(math.log(found.probability / (1 - found.probability)))
+        sizes = [abs(part.effect) for part in found.contributions]
         assert sizes == sorted(sizes, reverse=True)
         assert {part.field for part in found.contributions} == set(row)
 
@@ -84,7 +82,7 @@ def test_parts_add_up_to_the_log_odds_of_the_answer(explainer, predictor, golden
 def test_a_field_as_in_every_typical_event_adds_nothing(predictor, golden):
     same = [{**row, "price": 10.0, "pieces": 2} for row in golden]
     found = Explainer(predictor, same).explain({**golden[0], "price": 10.0, "pieces": 2})
-    parts = {part.field: part.log_odds for part in found.contributions}
+    parts = {part.field: part.effect for part in found.contributions}
     assert parts["price"] == parts["pieces"] == 0
     assert any(parts.values())
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bento import experiment, gateway, pidfile, rollout
+from bento.contract import Contract
 from bento.gateway import Experiment, Release, State
 from bento.package import Package
 from bento.slots import Serving, programs
@@ -86,10 +87,11 @@ def test_slots_listen_on_loopback_only(host):
         Serving(Path("/tmp/s"), 1, 2, 3, Path("/tmp/x"), host)
 
 
-def test_a_rollout_without_golden_rows_is_refused(serving, tmp_path):
+def test_a_rollout_without_golden_rows_is_refused(serving, artefact, tmp_path):
     package = Package("parcels:a", "d", "1", tmp_path, "s")
+    contract = Contract.load(artefact)
     with pytest.raises(EvergreenError, match="no golden rows"):
-        rollout.deploy(serving, package, [], [], smoke_rows=20, tolerance=1e-6)
+        rollout.deploy(serving, package, contract, [], [], smoke_rows=20, tolerance=1e-6)
 
 
 def test_long_socket_paths_are_refused():

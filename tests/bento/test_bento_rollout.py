@@ -86,11 +86,11 @@ def test_a_whole_rollout(stack, artefact, second_artefact, first, second, row):
     print("failover", load.seen)
     wait_for(lambda: rollout.status(serving).problem is None)
 
-    rows, probabilities = golden(artefact)
+    contract, rows, probabilities = golden(artefact)
     wrong = [*probabilities[:7], probabilities[7] + 0.01, *probabilities[8:]]
     before = gateway.load(serving)
     with Load(predict, row) as load, pytest.raises(EvergreenError, match="golden row 7"):
-        rollout.deploy(serving, first, rows, wrong, **SMOKE)
+        rollout.deploy(serving, first, contract, rows, wrong, **SMOKE)
     assert load.failures == [] and set(load.seen) == {"2"}
     assert gateway.load(serving) == before, "a refused release changes nothing"
 

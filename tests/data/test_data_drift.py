@@ -9,6 +9,7 @@ from data import drift, reference
 from data.digests import canonical_json
 from data.drift import compare, psi
 from data.reference import Histogram, Reference
+from data.task import BINARY
 from data.verdicts import Verdict
 
 NAMES = ("level", "kind")
@@ -25,7 +26,7 @@ def profile(random) -> Reference:
     matrix = np.concatenate([window(random) for _ in range(PERIODS)])
     period = np.repeat([f"2024-W{i:02d}" for i in range(1, PERIODS + 1)], ROWS)
     scores = random.uniform(0, 1, len(matrix))
-    return reference.build(NAMES, matrix, scores, period.astype(object), 10)
+    return reference.build(NAMES, matrix, scores, period.astype(object), 10, BINARY)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +90,8 @@ def test_one_odd_period_hides_nothing_and_what_it_showed_is_no_drift():
     matrix = np.concatenate([window(random, 4.0 if i == 7 else 0.0) for i in range(PERIODS)])
     names = [f"2024-W{i:02d}" for i in range(1, PERIODS + 1)]
     period = np.repeat(names, ROWS).astype(object)
-    known = reference.build(NAMES, matrix, random.uniform(0, 1, len(matrix)), period, 10)
+    scores = random.uniform(0, 1, len(matrix))
+    known = reference.build(NAMES, matrix, scores, period, 10, BINARY)
     smaller = judge(known, window(random, 1.0), random)
     assert smaller.verdict is Verdict.ALARM and smaller.odd == "2024-W08"
     assert "2024-W08 is unlike all others" in smaller.reason
@@ -149,7 +151,9 @@ def test_a_profile_survives_json(known):
 def test_a_constant_and_an_empty_column_are_profiled():
     matrix = np.column_stack([np.full(40, 3.0), np.full(40, np.nan)]).astype(np.float32)
     period = np.repeat(["2024-W01", "2024-W02"], 20).astype(object)
-    known = reference.build(("constant", "empty"), matrix, np.linspace(0, 1, 40), period, 10)
+    known = reference.build(
+        ("constant", "empty"), matrix, np.linspace(0, 1, 40), period, 10, BINARY
+    )
     canonical_json(known.to_json())
     assert compare(known, matrix, np.linspace(0, 1, 40), 10).columns[0].psi == 0
     moved = matrix.copy()

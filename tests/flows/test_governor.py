@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from data.errors import EvergreenError
 from data.periods import Period
-from flows.governor import ASKED, ENDED, Line, Record, governed, key_of, overtaken
+from flows.governor import ASKED, BEGAN, ENDED, REFUSED, Line, Record, governed, key_of, overtaken
 from flows.steps import Outcome
 from models.governor import Action, Attempt
 from models.version import Version
@@ -40,17 +41,17 @@ def test_a_thousand_alarms_in_a_minute_are_one(tmp_path):
     assert record.ask(replace(LINE, key="another")), "about something else"
     later = replace(LINE, at="2024-03-01T12:01:01+00:00")
     assert record.ask(later), "an event may have been lost"
-    record.end(replace(LINE, kind=ENDED, seconds=3.0))
+    record.add(replace(LINE, kind=ENDED, seconds=3.0))
     assert not record.ask(replace(later, at="2024-03-02T12:00:00+00:00")), "it is done"
 
 
 def test_a_torn_line_costs_nothing_but_itself(tmp_path):
     record = Record(tmp_path / "governor.jsonl")
-    record.end(LINE)
+    record.add(LINE)
     with record.path.open("a") as file:
         file.write('{"kind": "as')
     assert record.lines() == [LINE]
-    record.end(replace(LINE, key="next"))
+    record.add(replace(LINE, key="next"))
     assert [line.key for line in record.lines()] == ["k", "next"]
 
 
@@ -75,10 +76,10 @@ def test_the_same_is_done_once_and_one_at_a_time(project):
     assert all("version 2 serves" in outcome.message for outcome in said)
     run(""), run("")
     assert len(calls) == 3
-    found = Record.of(project)
-    assert found.attempts() == [Attempt(Period.parse("2024-W03"), line.seconds)
-                                for line in found.lines()]  # fmt: skip
-    assert all(line.promoted for line in found.lines())
+    ended = [line for line in Record.of(project).lines() if line.kind == ENDED]
+    week = Period.parse("2024-W03")
+    assert Record.of(project).attempts() == [Attempt(week, line.seconds) for line in ended]
+    assert len(ended) == 3 and all(line.promoted for line in ended)
 
 
 def test_what_failed_is_not_done(project):
@@ -89,6 +90,29 @@ def test_what_failed_is_not_done(project):
         governed(project, Action.RETRAIN, "2024-W03", "drift", "k", work)
     done = governed(project, Action.RETRAIN, "2024-W03", "drift", "k", lambda: Outcome("done"))
     assert done.message == "done"
+    assert len(Record.of(project).attempts()) == 2, "what the first one spent is spent"
+
+
+def test_a_killed_retrain_counts_and_one_refused_at_the_door_does_not(tmp_path, project):
+    record, begun = Record.of(project), replace(LINE, kind=BEGAN)
+    record.add(replace(LINE, kind=ENDED, seconds=40.0))
+    for line in (begun, replace(begun, period="2024-W04"), replace(begun, kind=REFUSED)):
+        record.add(line)
+    killed, week = Attempt(Period.parse("2024-W03"), 40.0), Period.parse("2024-W04")
+    assert record.attempts() == [killed, killed], "the second was refused"
+    record.add(replace(begun, action=Action.RECALIBRATE, period="2024-W04"))
+    assert record.attempts() == [killed, killed]
+    record.add(replace(begun, period=week.name))
+    assert record.attempts() == [killed, killed, Attempt(week, 40.0)], "it is at work, or was"
+    assert record.ended() == [killed], "a schedule looks at the period again"
+
+    def refused() -> Outcome:
+        raise EvergreenError("too few labels")
+
+    record.path.unlink()
+    with pytest.raises(EvergreenError, match="too few"):
+        governed(project, Action.RETRAIN, "2024-W03", "drift", "k", refused)
+    assert record.attempts() == [] and record.done("k") is None
 
 
 def test_the_key_is_of_the_data_the_champion_and_the_cause(project):

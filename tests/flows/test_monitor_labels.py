@@ -13,6 +13,7 @@ from data.labels import LABELLED_AT
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.reference import Reference
+from data.task import BINARY
 from data.verdicts import Verdict
 from flows import watch, watched
 from models import monitors, tally
@@ -33,7 +34,7 @@ def past():
     """Two weeks of a model that says 0.3 of everything, and their fields."""
     weeks = [planted.read(Period.parse(name)) for name in ("2024-W04", "2024-W05")]
     told = [planted.outcomes(week)["label"].dropna().to_numpy() for week in weeks]
-    tallies = [tally.tally(label, np.full(len(label), 0.3), {}) for label in told]
+    tallies = [tally.tally(label, np.full(len(label), 0.3), {}, BINARY) for label in told]
     columns = [to_columns(planted.prepare(week), PROBLEM.fields) for week in weeks]
     fields = field_history.build(PROBLEM.fields, columns)
     return Reference(("a", "b"), (), fields, tally.history(tallies, [0.5, 0.5]))
@@ -41,8 +42,8 @@ def past():
 
 def judged(project):
     served = project.partitions.rows(WEEK).assign(probability=0.3)
-    judged = watched.judged(project, WEEK, served, watched.matured(project, WEEK, DUE))
-    model = SimpleNamespace(reference=past())
+    judged = watched.judged(project, BINARY, WEEK, served, watched.matured(project, WEEK, DUE))
+    model = SimpleNamespace(reference=past(), task=BINARY)
     seen = watched.Evidence(project, WEEK, None, model, project.partitions.rows(WEEK))
     said = monitors.quality(judged, model.reference, project.params, None)
     return said, watch.contract(seen, None)

@@ -70,7 +70,7 @@ def weather() -> pd.DataFrame:
     moments = pd.to_datetime(later["time_hour"]) - pd.Timedelta(hours=3)
     later = later.assign(time_hour=moments.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     table = table.merge(later, "left", ["origin", "time_hour"])
-    return table[table["time_hour"] < "2013-03-04"]
+    return table[(table["time_hour"] < "2013-03-04") & ~(table["soon"] > 100)]
 
 
 def flowers(rows: int = 2400) -> pd.DataFrame:

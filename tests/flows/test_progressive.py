@@ -66,8 +66,8 @@ def _planted(self, requests):
         raise MemoryError("planted")
     found = _answer(self, requests)
     if word == "shifted":
-        return [Scores([min(1.0, p + 0.5) for p in each.probabilities], False) for each in found]
-    return [Scores(each.probabilities, word == "degraded" or each.degraded) for each in found]
+        return [Scores([min(1.0, p + 0.5) for p in each.values], False) for each in found]
+    return [Scores(each.values, word == "degraded" or each.degraded) for each in found]
 
 Predictor.score = _planted
 """

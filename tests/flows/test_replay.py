@@ -135,7 +135,7 @@ def test_no_model_knows_a_label_of_a_slot_that_it_did_not_learn(project):
         for place, slot in enumerate(season.slots)
     ]
     other = replay.Season(PROBLEM, tuple(flipped), season.first)
-    for mine, theirs in zip(*(asked(s, 7, project.params).odds for s in (season, other)),
+    for mine, theirs in zip(*(asked(s, 7, project.params).margins for s in (season, other)),
                             strict=True):  # fmt: skip
         np.testing.assert_array_equal(mine, theirs)
 

@@ -12,7 +12,7 @@ from data.verdicts import Finding, Verdict
 from flows import announce, monitor
 from flows.alert import stopped
 from flows.governor import Record
-from flows.reports import SILENCE, newest_report, silence
+from flows.reports import SILENCE, newest, silence
 from models.governor import Action, Decision
 from models.version import Version
 from tests import planted
@@ -101,7 +101,7 @@ def test_every_event_that_starts_a_run_is_in_prefect_yaml(root):
 
 
 def test_a_silent_monitor_is_a_problem_after_its_week_and_a_day(project):
-    assert newest_report(project) is None and silence(project, MADE) is None
+    assert newest(project) is None and silence(project, MADE) is None
     keep(project, "2024-W02", "1")
     keep(project, "2024-W03", "1", MADE + timedelta(days=7))
     last = MADE + timedelta(days=7)
@@ -111,7 +111,8 @@ def test_a_silent_monitor_is_a_problem_after_its_week_and_a_day(project):
 
 
 def test_a_false_alarm_about_the_monitor_is_none(project):
-    assert "no run of the monitor has completed" in str(stopped(project, MADE))
+    assert stopped(project, MADE) is None
+    assert "no run of the monitor has completed" in str(stopped(project, MADE, expected=True))
     keep(project, "2024-W02", "1")
     assert stopped(project, MADE + timedelta(hours=1)) is None
     assert "silent for 9 days" in str(stopped(project, MADE + timedelta(days=9)))

@@ -36,7 +36,7 @@ def test_a_week_is_scored_by_the_artefact_of_the_version(project, first, week, t
     found = pq.read_table(tmp_path / "out.parquet")
     rows = pq.read_table(week).select([field.name for field in PROBLEM.fields]).to_pylist()
     predictor = Predictor.load(project.registry.folder(first))
-    assert found["probability"].to_pylist() == predictor.probabilities(rows)
+    assert found["probability"].to_pylist() == predictor.scores(rows)
     assert set(found["digest"].to_pylist()) == {first.digest}
     assert scored.counts.rows == len(rows) == 500
     told = [str(line) for line in render(scored).renderables]

@@ -83,7 +83,7 @@ def test_each_candidate_wins_its_own_world_and_is_served_as_trained(
     assert sorted(set(trained.rolling["period"])) == ["2024-W03", "2024-W04", "2024-W05"]
     columns = disturbed(trained.holdout.columns, PROBLEM.fields, 300, seed=2)
     expected = trained.predict(found.matrix(columns))
-    served = Predictor.load(made.folder).probabilities(to_rows(columns, found.fields))
+    served = Predictor.load(made.folder).scores(to_rows(columns, found.fields))
     np.testing.assert_allclose(served, expected, atol=1e-6)
     np.testing.assert_allclose(found.score(columns), expected, atol=1e-6)
     parity = judged("serving_parity", made, params, problem, of)

@@ -7,6 +7,7 @@ import pytest
 
 from data.features import Numeric
 from data.fields import Field
+from data.task import BINARY
 from models import importance
 from models.bootstrap import Interval
 from models.importance import FieldImportance, measure, shares, shift
@@ -96,6 +97,8 @@ def test_nothing_to_compare_is_unknown_and_no_champion_is_fine(params):
 
 def test_the_picture_and_the_record_name_every_field(found):
     text = importance.to_json(found)
-    labels = [label.get_text() for label in importance.figure(found).axes[0].get_yticklabels()]
+    labels = [
+        label.get_text() for label in importance.figure(found, BINARY).axes[0].get_yticklabels()
+    ]
     assert labels == [one.field for one in reversed(found)]
     assert all(f'"field": "{name}"' in text for name in labels)

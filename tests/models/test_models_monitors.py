@@ -9,11 +9,12 @@ import pytest
 from data.digests import canonical_json
 from data.labels import Coverage
 from data.reference import Reference
+from data.task import BINARY
 from data.verdicts import Verdict
-from models import concept, monitors, serving_monitors, tally
+from models import concept, estimated, levels, monitors, serving_monitors, tally
 from models.monitors import Judged
 from models.quality import measure
-from models.serving_monitors import Replayed, Traffic
+from models.serving_monitors import Counted, Replayed, Traffic
 
 WEEKS, ROWS = 16, 1400
 GROUPS = np.array(["a", "b", "c", "d"], dtype=object)
@@ -27,16 +28,16 @@ def week(random, place, change=lambda chance, group: chance):
     chance, truth = 1 / (1 + np.exp(-odds)), 1 / (1 + np.exp(-odds - swing))
     group = random.choice(GROUPS, ROWS)
     label = (random.random(ROWS) < change(truth, group)).astype(np.int8)
-    return Judged(label, chance, day, ROWS, {"group": group})
+    return Judged(BINARY, label, chance, day, ROWS, {"group": group})
 
 
 @pytest.fixture(scope="module")
 def reference():
     random = np.random.default_rng(1)
     weeks = [week(random, place) for place in range(WEEKS)]
-    tallies = [tally.tally(w.label, w.probability, w.slices) for w in weeks]
-    areas = [measure(w.label, w.probability).roc_auc for w in weeks]
-    daily = tally.joined(tally.residuals(w.label, w.probability, w.day) for w in weeks)
+    tallies = [tally.tally(w.label, w.score, w.slices, BINARY) for w in weeks]
+    areas = [measure(w.label, w.score).roc_auc for w in weeks]
+    daily = tally.joined(tally.residuals(w.label, w.score, w.day, BINARY) for w in weeks)
     names = tuple(f"2024-W{i:02d}" for i in range(1, WEEKS + 1))
     steps = (tuple(np.linspace(0, 1, 11)), tuple(np.linspace(0, 1, 11)))
     made = Reference(names, (), (), tally.history(tallies, areas), daily, steps)
@@ -48,20 +49,20 @@ def reference():
 def said(reference, params, judged, last=None):
     return (
         monitors.quality(judged, reference, params, last),
-        monitors.calibration(judged, reference, params.monitor, last),
+        levels.calibration(judged, reference, params.monitor, last),
     )
 
 
 def test_a_tally_counts_what_pandas_counts():
     random = np.random.default_rng(2)
     judged = week(random, 0)
-    found = tally.tally(judged.label, judged.probability, judged.slices)
+    found = tally.tally(judged.label, judged.score, judged.slices, BINARY)
     mine = judged.slices["group"] == "b"
     assert (found["group", "b"].rows, found["group", "b"].positives) == (
         mine.sum(),
         judged.label[mine].sum(),
     )
-    loss = measure(judged.label[mine], judged.probability[mine]).log_loss
+    loss = measure(judged.label[mine], judged.score[mine]).log_loss
     assert found["group", "b"].loss / mine.sum() == pytest.approx(loss)
 
 
@@ -96,18 +97,18 @@ def test_too_few_labels_are_unknown(reference, params):
     assert {each.verdict for each in said(reference, params, half)} == {Verdict.UNKNOWN}
     bare = Reference((), ())
     assert {each.verdict for each in said(bare, params, judged)} == {Verdict.UNKNOWN}
-    assert concept.concept_drift(None, reference.daily, 0.05, 1).verdict is Verdict.UNKNOWN
+    assert concept.concept_drift(None, reference.daily, 0.05, 1, BINARY).verdict is Verdict.UNKNOWN
 
 
 def stream(random, weeks, change=lambda chance, group: chance):
     drawn = [week(random, 20 + i, change) for i in range(weeks)]
-    return tally.joined(tally.residuals(w.label, w.probability, w.day) for w in drawn)
+    return tally.joined(tally.residuals(w.label, w.score, w.day, BINARY) for w in drawn)
 
 
 def test_evidence_rarely_reaches_proof_without_drift_however_often_one_looks(reference):
     random, false = np.random.default_rng(7), 0
     for _ in range(60):
-        found = concept.concept_drift(reference.daily, stream(random, 12), 0.05, 1)
+        found = concept.concept_drift(reference.daily, stream(random, 12), 0.05, 1, BINARY)
         false += found.verdict is Verdict.ALARM
     assert false <= 5
 
@@ -121,18 +122,18 @@ def test_evidence_rarely_reaches_proof_without_drift_however_often_one_looks(ref
 )
 def test_a_changed_relation_is_proved_and_stays_so(reference, change):
     seen = stream(np.random.default_rng(8), 8, change)
-    found = concept.concept_drift(reference.daily, seen, 0.05, 1)
+    found = concept.concept_drift(reference.daily, seen, 0.05, 1, BINARY)
     assert found.verdict is Verdict.ALARM and found.value >= 20
     assert found.evidence["since"] in seen.days
     first = seen.days.index(found.evidence["since"]) + 1
     part = type(seen)(seen.days[:first], seen.rows[:first], seen.residual[:first])
-    again = concept.concept_drift(reference.daily, part, 0.05, 1)
+    again = concept.concept_drift(reference.daily, part, 0.05, 1, BINARY)
     assert again.evidence["log_evidence"] == found.evidence["log_evidence"][:first]
 
 
 def test_the_money_is_a_fair_bet_at_the_border():
     """On a mean at the border each day multiplies the money by 1 on average."""
-    random, usual = np.random.default_rng(9), concept.Room(0.0, 0.0)
+    random, usual = np.random.default_rng(9), concept.Room(0.0, 0.0, *concept.bounds(BINARY))
     values = random.choice([-0.1, 0.1], (4000, 10))
     won = np.exp([concept.log_evidence(row, usual)[-1] for row in values])
     assert won.mean() == pytest.approx(1, abs=0.1)
@@ -140,12 +141,13 @@ def test_the_money_is_a_fair_bet_at_the_border():
 
 def test_estimated_quality_is_a_chart_and_agrees_where_nothing_changed(reference):
     judged = week(np.random.default_rng(10), 20)
-    found = monitors.estimated_quality(reference, judged.probability, 300)
+    found = estimated.estimated_quality(reference, judged.score, 300, BINARY)
     assert found.verdict is Verdict.OK
-    real = measure(judged.label, judged.probability)
+    real = measure(judged.label, judged.score)
     assert found.value == pytest.approx(real.roc_auc, abs=0.04)
     assert found.evidence["log_loss"] == pytest.approx(real.log_loss, abs=0.05)
-    assert monitors.estimated_quality(reference, judged.probability[:9], 300).value is None
+    few = estimated.estimated_quality(reference, judged.score[:9], 300, BINARY)
+    assert few.value is None
 
 
 def replayed(rows=400):
@@ -154,7 +156,7 @@ def replayed(rows=400):
     logged[::7, 1] = np.nan
     keys = np.array([f"k{i}" for i in range(rows)], dtype=object)
     score = random.random(rows)
-    return Replayed(("x", "y"), keys, logged, logged.copy(), score, score + 1e-8)
+    return Replayed(("x", "y"), keys, logged, logged.copy(), score, score + 1e-8, BINARY)
 
 
 def test_skew_is_exact_and_missing_equals_missing(params):
@@ -187,6 +189,26 @@ def test_skew_is_exact_and_missing_equals_missing(params):
 def test_the_endpoint_is_judged_by_log_and_counters(params, change, verdict):
     traffic = replace(Traffic(1000, 900, 0, (), 1200, 0, 0.01), **change)
     assert serving_monitors.endpoint(traffic, params.monitor).verdict is verdict
+
+
+def test_errors_and_latency_are_those_since_the_period_before(params):
+    def counted(started, requests, errors, slow):
+        return {"blue": Counted(started, requests, errors, requests, {"0.1": requests - slow})}
+
+    def said(now, last=None):
+        traffic = Traffic(1000, 900, 0, ()).counting(now, last)
+        found = serving_monitors.endpoint(traffic, params.monitor)
+        return replace(found, evidence=json.loads(canonical_json(found.evidence)))
+
+    first = said(counted(1.0, 1000, 30, 200))
+    assert first.verdict is Verdict.ALARM and "3.0% of requests failed" in first.reason
+    assert first.evidence["slow"] == "longer than was measured"
+    second = said(counted(1.0, 2000, 31, 210), first)
+    assert second.verdict is Verdict.OK and second.evidence["requests"] == 1000
+    assert second.evidence["slow"] == 0.1, "the second thousand was fast"
+    again = said(counted(2.0, 2000, 60, 0), second)
+    assert again.evidence["requests"] == 2000, "another process counts from nought"
+    assert said({}).verdict is Verdict.UNKNOWN
 
 
 def test_labels_that_do_not_come_and_age(params):

@@ -10,6 +10,7 @@ import pytest
 from data import digests
 from data.errors import EvergreenError
 from data.periods import Period, parse_as_of
+from data.task import BINARY
 from data.windows import load
 from models import artifact, gates_shifted, shifted
 from models.artifact import serve_scores, to_rows
@@ -50,7 +51,7 @@ def test_every_kind_of_model_is_served_with_its_level_moved(
     assert digest == shifted.write(base, of(base), tmp_path / "two")
     moved = artifact.load(tmp_path / "one")
     rows = load(partitions, PROBLEM, [Period.parse("2024-W09")], W10)
-    expected = shifted.moved(base.score(rows.columns), SHIFT)
+    expected = shifted.moved(base.score(rows.columns), np.asarray(SHIFT), BINARY)
     assert np.abs(moved.score(rows.columns) - expected).max() <= 1e-6
     served = serve_scores(moved, to_rows(rows.columns, moved.fields))
     assert np.abs(served - expected).max() <= 1e-6
@@ -120,11 +121,13 @@ def test_anything_but_the_level_is_seen(name, good, made, learned, params, tmp_p
 
 def test_a_level_that_is_far_off_and_a_bet_that_lost_are_refused(good, made, learned, params):
     far = replace(learned, shift=replace(learned.shift, value=-1.6))
-    assert gates_shifted.shift_size(far, 1.5).passed is False
-    assert gates_shifted.shift_size(learned, 1.5).passed
+    assert gates_shifted.shift_size(far, BINARY, 1.5).passed is False
+    assert gates_shifted.shift_size(learned, BINARY, 1.5).passed
     judged = case(good, made, learned, params)
     assert gates_shifted.rehearsal(judged, good.artifact, learned).passed
-    lost = gates_shifted.rehearsal(judged, good.artifact, replace(learned, rehearsed=1.5))
+    lost = gates_shifted.rehearsal(
+        judged, good.artifact, replace(learned, rehearsed=np.asarray(1.5))
+    )
     assert lost.passed is False and "2024-W09 would have led to +1.500" in lost.reason
     few = replace(judged, params=params.gates.model_copy(update={"minimum_rows": 10**6}))
     assert gates_shifted.rehearsal(few, good.artifact, learned).passed is None

@@ -42,7 +42,7 @@ def served() -> Iterator[tuple[Serving, dict]]:
         package = build(artefact, **names, store=Path(folder) / "store", checkout=CHECKOUT)
         slot = rollout.deploy(stack.serving, package, *golden(artefact), **SMOKE)
         rollout.switch(stack.serving, slot)
-        yield stack.serving, golden(artefact)[0][0]
+        yield stack.serving, golden(artefact)[1][0]
 
 
 class Tally:
