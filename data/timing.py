@@ -152,7 +152,7 @@ def _key(table: Table, seen: _Seen) -> tuple[tuple[str, ...], list[str]]:
         with_content = hashes ^ (seen.contents * np.uint64(31))
         same = twice - (len(hashes) - len(np.unique(with_content)))
         if not same:
-            said = [f"{' and '.join(map(repr, key))} names each row."]
+            said = [f"{' with '.join(map(repr, key))} names each row."]
             if twice:
                 said.append(f"{twice:,} rows are there twice, word for word: they are read once.")
             return key, said
@@ -236,8 +236,8 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
         )
     if number < WISHED:
         said.append(
-            f"{number} {frequency}s are few: with fewer than {WISHED} nothing is compared before a "
-            "model is taken, and its limits are loose."
+            f"{number} {frequency}s are few: models are compared on little, and limits are loose "
+            f"until there are {WISHED}."
         )
     return str(by.index[first]), str(by.index[last]), said
 
