@@ -17,7 +17,7 @@ import numpy as np
 from data.task import Task
 
 PROBABILITY, PROBABILITIES, PREDICTION = "probability", "probabilities", "prediction"
-MOVED = 0.5  # of a regression's scale: numbers further apart are two decisions
+MOVED = 1.0  # of a regression's scale: numbers further apart are two decisions
 
 Score = float | list[float]
 
