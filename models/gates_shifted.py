@@ -57,7 +57,7 @@ def judge(case: Case, base: Artifact, learned: Learned, before: Sequence[Verdict
     ]
     found = [*own, *(verdict for verdict in again if verdict is not None), *taken]
     champion = case.champion.digest if case.champion else None
-    report = GateReport(case.challenger.digest, champion, tuple(found))
+    report = GateReport(case.challenger.digest, champion, tuple(found), task=base.task)
     return replace(report, **_details(case, base))
 
 
