@@ -108,6 +108,9 @@ def parameters(draft: Draft) -> dict[str, Any]:
         "rolling.minimum_periods": rolling,
         "gates.minimum_rows": judged,
         "gates.slice_past_rows": SLICE_ROWS,
+        "gates.slice_fit_margin": round(0.01 + 120 / rows, 3),  # the yardstick overfits few rows
+        "gates.permutation_bound": round(min(max(0.25, draft.alone - 0.4), 0.5), 2),
+        "gates.plausible_auc": round(min(max(0.95, draft.alone + 0.03), 0.995), 3),
         "gates.parity_rows": int(min(4000, max(judged, 100))),
         "gates.single_field_auc": round(min(max(0.67, draft.alone + 0.05), 0.99), 2),
         "monitor.minimum_rows": max(min(300, int(0.5 * usual)), 30),

@@ -101,7 +101,7 @@ def left_out(asked: Asked, described: Mapping[str, Described]) -> dict[str, str]
             left[column] = "excluded"
         elif column in asked.keep:
             continue
-        elif column in asked.key:
+        elif asked.key == (column,):
             left[column] = "names the event"
         elif d.distinct <= 1:
             left[column] = "empty" if not d.distinct else "has one value in all rows"

@@ -100,10 +100,11 @@ class Table:
         """What became of the events; None if the batch does not say it."""
         if OUTCOME not in batch:
             return None
-        label = self._label(batch[OUTCOME])
+        label = self.labels_of(batch[OUTCOME])
         return pd.DataFrame({KEY: batch[KEY], "label": label, "excluded": None})
 
-    def _label(self, column: pd.Series) -> pd.Series:
+    def labels_of(self, column: pd.Series) -> pd.Series:
+        """Cells of the target as labels; missing where nothing is known."""
         found = cells.text(column)
         known = found.notna() & ~found.fillna("").str.casefold().isin(cells.MISSING)
         if self.labels:
@@ -205,7 +206,7 @@ class Table:
                 f"the file has neither the event time {self._column(self.time)!r} nor the outcome "
                 f"{self.target!r}: deliver whole rows, or labels"
             )
-        label = self._label(batch[self.target if self.target in batch else "label"])
+        label = self.labels_of(batch[self.target if self.target in batch else "label"])
         events = self._names_events(batch.columns)
         key = cells.text(batch[KEY]) if events else _joined(batch, self.key, "|")
         found = pd.DataFrame({KEY: key, "label": label})

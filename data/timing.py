@@ -18,7 +18,7 @@ from data.tables import ORIGIN, Table
 
 FREQUENCIES: tuple[Frequency, ...] = ("week", "month", "day")
 # Periods, and rows in the median one: good enough, and just enough.
-GOOD, ENOUGH = (12, 300), (6, 100)
+GOOD, ENOUGH = (12, 500), (6, 100)
 LEAST = 5  # periods
 WISHED = 12
 ROWS = 500  # of an artificial period
@@ -59,12 +59,12 @@ class Timing:
 
 @dataclass
 class _Seen:
-    """What one pass over a table finds: rows and known outcomes by day, hashes, `known` by row."""
+    """What one pass over a table finds: rows and known outcomes by day, hashes; `flags` by row."""
 
     rows: int
     unread: int
     days: pd.DataFrame
-    known: np.ndarray
+    flags: pd.DataFrame
     parts: tuple[Part, ...]
     hashes: dict[tuple[str, ...], np.ndarray]
     contents: np.ndarray
@@ -98,7 +98,7 @@ def timing(table: Table, wanted: Frequency | None, path: Path, candidates: Seque
             f"{Period.of(ORIGIN, 'week')} on. Drift and quality are watched in that order only; "
             "rows that do not fill a week wait for more."
         )
-    days = _artificial(seen.known, per) if per else seen.days
+    days = _artificial(seen.flags, per) if per else seen.days
     frequency = "week" if per else wanted or _frequency(days)
     by = _by_period(days, frequency)
     first, last, more = _bounds(by, frequency, bool(per))
@@ -112,18 +112,18 @@ def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
     names = table._wanted(path)
     more = sorted({name for key in keys for name in key} - set(names))
     days, hashes = list[pd.DataFrame](), {key: list[np.ndarray]() for key in keys}
-    contents, flags = list[np.ndarray](), list[np.ndarray]()
+    contents, flags = list[np.ndarray](), list[pd.DataFrame]()
     rows, unread, hours, weekdays = 0, 0, set[int](), set[int]()
     for _, part in frames(path, table.form, [*names, *more]):
         part = part.reset_index(drop=True)
-        known = table._label(part[table.target]).notna()
-        flags.append(known.to_numpy())
+        label = table.labels_of(part[table.target])
+        flags.append(_flags(label))
         moments = _no_moments(part) if table.rows_per_period else table.moments(part)
         rows, unread = rows + len(part), unread + int(moments.isna().sum())
         hours |= set(moments.dropna().dt.hour.unique())
         weekdays |= set(moments.dropna().dt.weekday.unique())
         day = moments.dt.floor("D").rename("day")
-        days.append(pd.DataFrame({"rows": 1, "known": known.astype(int)}).groupby(day).sum())
+        days.append(flags[-1].groupby(day).sum())
         for key in keys:
             hashes[key].append(_hashed(part, key))
         if keys:
@@ -131,7 +131,8 @@ def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
     parts: list[Part] = ["hour"] if len(hours) > 1 else []
     parts += ["weekday"] if len(weekdays) > 1 else []
     return _Seen(
-        rows, unread, pd.concat(days).groupby(level=0).sum(), np.concatenate(flags), tuple(parts),
+        rows, unread, pd.concat(days).groupby(level=0).sum(),
+        pd.concat(flags, ignore_index=True), tuple(parts),
         {key: np.concatenate(found) for key, found in hashes.items()},
         np.concatenate(contents) if contents else np.zeros(0, np.uint64),
     )  # fmt: skip
@@ -152,7 +153,7 @@ def _key(table: Table, seen: _Seen) -> tuple[tuple[str, ...], list[str]]:
         with_content = hashes ^ (seen.contents * np.uint64(31))
         same = twice - (len(hashes) - len(np.unique(with_content)))
         if not same:
-            said = [f"{' and '.join(map(repr, key))} names each row."]
+            said = [f"{' with '.join(map(repr, key))} names each row."]
             if twice:
                 said.append(f"{twice:,} rows are there twice, word for word: they are read once.")
             return key, said
@@ -176,10 +177,17 @@ def _no_moments(part: pd.DataFrame) -> pd.Series:
     return pd.Series(np.datetime64(ORIGIN, "us"), part.index)
 
 
-def _artificial(known: np.ndarray, per: int) -> pd.DataFrame:
+def _flags(label: pd.Series) -> pd.DataFrame:
+    """Of each row 1, whether its outcome is known, and whether it is 1 (of others a half)."""
+    known = label.notna().astype(float)
+    two = label.dropna().isin([0, 1, "0", "1"]).all()
+    ones = label.isin([1, "1"]).astype(float) if two else known / 2
+    return pd.DataFrame({"rows": 1, "known": known, "ones": ones})
+
+
+def _artificial(flags: pd.DataFrame, per: int) -> pd.DataFrame:
     """Counts by the first day of each artificial week."""
-    weeks = np.arange(len(known)) // per
-    found = pd.DataFrame({"rows": 1, "known": known.astype(int)}).groupby(weeks).sum()
+    found = flags.groupby(np.arange(len(flags)) // per).sum()
     starts = [ORIGIN + timedelta(weeks=int(week)) for week in found.index]
     return found.set_index(pd.DatetimeIndex(starts))
 
@@ -190,10 +198,15 @@ def _frequency(days: pd.DataFrame) -> Frequency:
     for number, rows in (GOOD, ENOUGH, (LEAST, 0)):
         for each, by in tables.items():
             inner = by.iloc[1:-1]
-            whole = len(by) >= number and not (inner["rows"] == 0).any()
+            whole = len(by) >= number and not (inner["rows"] == 0).any() and not _one_sided(by)
             if whole and by["rows"].median() >= rows:
                 return each
     return max(tables, key=lambda each: min(len(tables[each]), WISHED))
+
+
+def _one_sided(by: pd.DataFrame) -> int:
+    """Periods in which all known outcomes are the same."""
+    return int((((by["ones"] == 0) | (by["ones"] == by["known"])) & (by["known"] > 0)).sum())
 
 
 def _by_period(days: pd.DataFrame, frequency: Frequency) -> pd.DataFrame:
@@ -227,6 +240,11 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
     waiting = len(by) - 1 - last
     if waiting and known[-1] < COVERED * rows[-1]:
         said.append(f"the outcomes of the last {waiting} {frequency}s are not known yet.")
+    if alike := _one_sided(by.iloc[first : last + 1]):
+        said.append(
+            f"in {alike} {frequency}s all outcomes are the same: such a batch is refused. A longer "
+            "--frequency may have both in each."
+        )
     number = last - first + 1
     if number < LEAST:
         raise EvergreenError(
@@ -236,8 +254,8 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
         )
     if number < WISHED:
         said.append(
-            f"{number} {frequency}s are few: with fewer than {WISHED} nothing is compared before a "
-            "model is taken, and its limits are loose."
+            f"{number} {frequency}s are few: models are compared on little, and limits are loose "
+            f"until there are {WISHED}."
         )
     return str(by.index[first]), str(by.index[last]), said
 

@@ -70,7 +70,7 @@ def weather() -> pd.DataFrame:
     moments = pd.to_datetime(later["time_hour"]) - pd.Timedelta(hours=3)
     later = later.assign(time_hour=moments.dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     table = table.merge(later, "left", ["origin", "time_hour"])
-    return table[table["time_hour"] < "2013-03-04"]
+    return table[(table["time_hour"] < "2013-03-04") & ~(table["soon"] > 100)]
 
 
 def flowers(rows: int = 2400) -> pd.DataFrame:
@@ -158,8 +158,9 @@ def test_a_real_table_of_numbers_becomes_a_regression(tmp_path, checkout):
     problem, params = made(checkout, "wind", asked)
     assert problem.task.kind == "regression"
     found = trained(problem, params, tmp_path)
-    label, score = found.holdout.label, found.holdout_scores["challenger"]
-    assert np.corrcoef(label, score)[0, 1] > 0.5
+    scores = found.holdout_scores
+    errors = {name: np.square(scores[name] - found.holdout.label).mean() for name in scores}
+    assert errors["challenger"] < 0.95 * errors["base_rate"]
 
 
 def test_rows_in_order_of_three_classes_become_a_model(tmp_path, checkout):
