@@ -93,14 +93,18 @@ class Task:
         return "standard deviations" if self.kind == "regression" else "log odds"
 
     def gap(self, found: np.ndarray, wanted: np.ndarray) -> float:
-        """The largest difference of two copies' answers; of numbers, in units of their size."""
+        """The largest difference of two copies' answers, on the scale of probabilities.
+
+        Numbers are in units of ten times their size: a float32 sum of hundreds of leaves has lost
+        a digit more than a probability, which saturates.
+        """
         return float(self.gaps(found, wanted).max())
 
     def gaps(self, found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """The same of each row, shape (n,)."""
         differ = np.abs(found - wanted)
         if self.kind == "regression":
-            return np.asarray(differ / (self.scale + np.abs(wanted)))
+            return np.asarray(differ / (10 * (self.scale + np.abs(wanted))))
         return np.asarray(differ.max(axis=1) if self.classes else differ)
 
     def columns(self, name: str) -> tuple[str, ...]:

@@ -195,19 +195,24 @@ def overfit(case: Case) -> Verdict:
     held-out week is.
     """
     margin = case.params.overfit_margin
-    return _gap(case, "overfit", margin, lambda interval: interval.low <= margin)
+    return _gap(case, "overfit", margin, lambda gap, _: gap.low <= margin)
 
 
 def holdout_untouched(case: Case) -> Verdict:
     """The same gap must not be far below the yardstick's: then the held-out rows were trained on.
 
-    It fails where the whole interval lies below minus the margin.
+    It fails where the whole interval lies below minus the margin, and the held-out rows are ranked
+    better than by the yardstick by more than the margin: a plainer model has a small gap, too.
     """
     margin = -case.params.untouched_margin
-    return _gap(case, "holdout_untouched", margin, lambda interval: interval.high >= margin)
+    return _gap(case, "holdout_untouched", margin,
+                lambda gap, here: gap.high >= margin or here.value <= -margin)  # fmt: skip
 
 
-def _gap(case: Case, name: str, margin: float, holds: Callable[[Interval], bool]) -> Verdict:
+def _gap(
+    case: Case, name: str, margin: float, holds: Callable[[Interval, Interval], bool]
+) -> Verdict:
+    """The gap, beyond the yardstick's; `holds` judges it and the gain on the held-out rows."""
     if unknown := _too_little(case, name, margin):
         return unknown
     past, held, task = case.seen.rows, case.holdout, case.task
@@ -218,7 +223,8 @@ def _gap(case: Case, name: str, margin: float, holds: Callable[[Interval], bool]
     interval = Interval(there.value - here.value, there.low - here.high, there.high - here.low)
     own = [ranking(rows.label, score, task) for rows, score in
            ((past, case.past_score), (held, case.score))]  # fmt: skip
-    found = of_interval(name, f"{task.ranking} gap", interval, margin, len(past), holds(interval))
+    found = of_interval(name, f"{task.ranking} gap", interval, margin, len(past),
+                        holds(interval, here))  # fmt: skip
     return found.because(f"{found.reason}; {own[0]:.3f} in training, {own[1]:.3f} held out")
 
 
