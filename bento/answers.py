@@ -17,19 +17,14 @@ import numpy as np
 from data.task import Task
 
 PROBABILITY, PROBABILITIES, PREDICTION = "probability", "probabilities", "prediction"
-MOVED = 0.5  # of a regression's scale: numbers further apart are two decisions
+MOVED = 1.0  # of a regression's scale: numbers further apart are two decisions
 
 Score = float | list[float]
 
 
 def columns(task: Task) -> tuple[str, ...]:
     """The columns that hold a score in the log and in tables."""
-    return task.columns(column(task))
-
-
-def column(task: Task) -> str:
-    """What a score is called; `Task.take` and `Task.put` of it read and write the columns."""
-    return PREDICTION if task.kind == "regression" else PROBABILITY
+    return task.columns(task.answer)
 
 
 def output(task: Task) -> str:
@@ -128,7 +123,7 @@ def distance(task: Task, one: Score, other: Score) -> float:
 
 def gap(task: Task, found: Score, expected: Score) -> float:
     """The difference of scores that should be the same, see `Task.gap`."""
-    return task.gap(np.asarray(found), np.asarray(expected))
+    return task.gap(np.array([found]), np.array([expected]))
 
 
 def moved(task: Task, one: tuple[Score, Any], other: tuple[Score, Any]) -> bool:

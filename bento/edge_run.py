@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from bento.answers import column, gap, heard, output, parts, said, scores, valid
+from bento.answers import gap, heard, output, parts, said, scores, valid
 from data.errors import EvergreenError, stop_on_error
 from data.features import from_json, row_function
 from data.fields import Field
@@ -230,7 +230,7 @@ def check_golden(model: Model) -> str:
         apart = gap(task, told[0], expected) if told else math.inf
         if not apart <= golden["tolerance"]:
             raise EvergreenError(
-                f"golden row {number} gets {answer}, not the {column(task)} {expected}: this "
+                f"golden row {number} gets {answer}, not the {task.answer} {expected}: this "
                 "machine's onnxruntime computes otherwise"
             )
         largest = max(largest, apart)

@@ -80,7 +80,7 @@ def scores(task: Task, said: pd.DataFrame | Sequence[Mapping[str, Any]]) -> np.n
         table = {each: said[each].to_numpy(dtype=float) for each in names}
     else:
         table = {each: np.array([one.get(each, 0.0) for one in said]) for each in names}
-    return task.take(table, answers.column(task))
+    return task.take(table, task.answer)
 
 
 def schema(task: Task) -> pa.Schema:

@@ -52,11 +52,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Scored:
-    """A finished output; `resumed` rows lay there from an earlier run, all if nothing was done."""
+    """Finished output, a file or a folder of them; `resumed` rows lay there from an earlier run."""
 
     path: Path
     counts: Counts
     resumed: int
+    files: int = 1
 
 
 def score(
@@ -80,7 +81,7 @@ def score(
         EvergreenError: if a file cannot be read, a column is missing or of another type, `path`
             holds something else or cannot be written, or another run is writing it.
     """
-    file, before = _open(source), _stamp(source)
+    file, before = open_rows(source), _stamp(source)
     columns = table.check_schema(file.schema_arrow, scorer.contract, source)
     if path.exists() and path.samefile(source):
         raise EvergreenError(f"{path} is the input: name another file for the answers")
@@ -112,7 +113,8 @@ def score(
     return Scored(path, counts, resumed)
 
 
-def _open(source: Path) -> pq.ParquetFile:
+def open_rows(source: Path) -> pq.ParquetFile:
+    """A file of rows, not read yet."""
     try:
         schema = pq.read_schema(source)
         text = [

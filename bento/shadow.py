@@ -208,6 +208,6 @@ def _ask(serving: Serving, slot: Slot, row: Mapping[str, Any], contract: Contrac
         return Answer(None, None, False, seconds, said)
     heard = answers.heard(contract.task, contract.target, value)
     if heard is None:
-        said = f"an answer without {answers.column(contract.task)} or decision"
+        said = f"an answer without {contract.task.answer} or decision"
         return Answer(None, None, False, seconds, said)
     return Answer(*heard, bool(value.get("degraded")), seconds)

@@ -56,7 +56,7 @@ def _judge(
         raise EvergreenError(f"golden row {number} is answered with the base rate: the model fails")
     heard, name = (
         answers.heard(contract.task, contract.target, answer),
-        answers.column(contract.task),
+        contract.task.answer,
     )
     if heard is None:
         raise EvergreenError(f"golden row {number} is answered without a {name}")

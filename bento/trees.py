@@ -8,6 +8,7 @@ do for each row and tree is to look up a leaf.
 ONNX Runtime adds leaves in float32, tree after tree, and the base value last; so does this. Its
 exponential is that of the C library, right to within some thousandths of the last place. Where that
 much decides the rounding, the row is in doubt, and ONNX Runtime has to be asked: about one in 90.
+Of a regression the sum is the answer, and none is in doubt.
 """
 
 from collections import defaultdict
@@ -24,6 +25,17 @@ TREES = 16
 DEPTH = 8  # leaves are counted in a byte
 DOUBT = 2.0**-31
 KINDS = {"BRANCH_LT", "LEAF"}
+# By operator: how its attributes of leaves are called, and what a sum of leaves becomes.
+OUTPUTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "TreeEnsembleClassifier": (
+        "class",
+        {"classlabels_int64s": [0, 1], "post_transform": b"LOGISTIC", "aggregate_function": None},
+    ),
+    "TreeEnsembleRegressor": (
+        "target",
+        {"n_targets": 1, "post_transform": b"NONE", "aggregate_function": None},
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -49,29 +61,31 @@ class Trees:
             child of a node has its number plus 2 ** level, the left one its number.
         leaves: shape (trees, 2 ** depth), from left to right.
         base: is added to the sum of the leaves.
+        logistic: whether that is log odds; else it is the answer.
     """
 
     conditions: tuple[Conditions, ...]
     levels: tuple[np.ndarray, ...]
     leaves: np.ndarray
     base: np.float32
+    logistic: bool
 
     def run(self, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Probabilities (n,), float32, and which are in doubt (n,).
+        """Scores (n,), float32, and which are in doubt (n,).
 
         Args:
             matrix: features (width, n), float32.
         """
-        odds = np.empty(matrix.shape[1], np.float32)
-        for first in range(0, len(odds), BLOCK):
+        total = np.empty(matrix.shape[1], np.float32)
+        for first in range(0, len(total), BLOCK):
             rows = matrix[:, first : first + BLOCK]
             count = rows.shape[1]
             whole = np.pad(rows, ((0, 0), (0, -count % 64)))
-            odds[first : first + count] = self._odds(whole)[:count]
-        return _logistic(odds)
+            total[first : first + count] = self._sum(whole)[:count]
+        return _logistic(total) if self.logistic else (total, np.zeros(len(total), dtype=bool))
 
-    def _odds(self, matrix: np.ndarray) -> np.ndarray:
-        """Log odds (n,) of features (width, n); n is a multiple of 64."""
+    def _sum(self, matrix: np.ndarray) -> np.ndarray:
+        """Base and leaves (n,) of features (width, n); n is a multiple of 64."""
         failed = self._failed(matrix)
         total = np.zeros(matrix.shape[1], np.float32)
         value = np.empty_like(total)
@@ -131,17 +145,18 @@ def _logistic(odds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def load(path: Path) -> Trees | None:
     """The trees of an ONNX model; None if it is not one ensemble of shallow ones, as of XGBoost."""
     graph = onnx.load(path).graph
-    if [node.op_type for node in graph.node] != ["TreeEnsembleClassifier"]:
+    if len(graph.node) != 1 or graph.node[0].op_type not in OUTPUTS:
         return None
     found = {a.name: onnx.helper.get_attribute_value(a) for a in graph.node[0].attribute}
-    binary = list(found.get("classlabels_int64s", ())) == [0, 1] and not any(found["class_ids"])
+    of, output = OUTPUTS[graph.node[0].op_type]
     kinds = {kind.decode() for kind in found["nodes_modes"]}
-    logistic = found.get("post_transform") == b"LOGISTIC" and len(found.get("base_values", ())) == 1
-    if not (binary and logistic and kinds <= KINDS):
+    base = found.get("base_values", ())
+    simple = {name: found.get(name) for name in output} == output and not any(found[f"{of}_ids"])
+    if not (simple and kinds <= KINDS and len(base) == 1):
         return None
-    trees = [_Tree(*parts) for parts in _by_tree(found)]
+    trees = [_Tree(*parts) for parts in _by_tree(found, of)]
     depth = max(tree.depth for tree in trees)
-    return _joined(trees, depth, found["base_values"][0]) if 0 < depth <= DEPTH else None
+    return _joined(trees, depth, base[0], of == "class") if 0 < depth <= DEPTH else None
 
 
 Condition = tuple[int, bool, float]  # feature, whether a missing value passes, threshold
@@ -171,7 +186,7 @@ class _Tree:
         return max(level for level, _ in self.leaves)
 
 
-def _by_tree(found: Mapping[str, Any]) -> Iterator[tuple[list[Any], dict[int, float]]]:
+def _by_tree(found: Mapping[str, Any], of: str) -> Iterator[tuple[list[Any], dict[int, float]]]:
     rows: dict[int, list[Any]] = defaultdict(list)
     leaves: dict[int, dict[int, float]] = defaultdict(dict)
     names = ("treeids", "nodeids", "modes", "featureids", "values", "truenodeids", "falsenodeids")
@@ -179,13 +194,13 @@ def _by_tree(found: Mapping[str, Any]) -> Iterator[tuple[list[Any], dict[int, fl
     missing = found.get("nodes_missing_value_tracks_true") or [0] * count
     for tree, *row in zip(*(found[f"nodes_{name}"] for name in names), missing, strict=True):
         rows[tree].append(row)
-    places = zip(found["class_treeids"], found["class_nodeids"], strict=True)
-    for (tree, node), weight in zip(places, found["class_weights"], strict=True):
+    places = zip(found[f"{of}_treeids"], found[f"{of}_nodeids"], strict=True)
+    for (tree, node), weight in zip(places, found[f"{of}_weights"], strict=True):
         leaves[tree][node] = weight
     return ((rows[tree], leaves[tree]) for tree in sorted(rows))
 
 
-def _joined(trees: list[_Tree], depth: int, base: float) -> Trees:
+def _joined(trees: list[_Tree], depth: int, base: float, logistic: bool) -> Trees:
     asked = sorted({condition for tree in trees for condition in tree.conditions.values()})
     number = {condition: i for i, condition in enumerate(asked)}
     levels = [np.zeros((2**level, len(trees)), np.intp) for level in range(depth)]
@@ -195,7 +210,7 @@ def _joined(trees: list[_Tree], depth: int, base: float) -> Trees:
             levels[level][place, i] = number[condition]
         for (level, place), value in tree.leaves.items():
             leaves[i, _numbers(level, place, depth)] = value
-    return Trees(tuple(_conditions(asked)), tuple(levels), leaves, np.float32(base))
+    return Trees(tuple(_conditions(asked)), tuple(levels), leaves, np.float32(base), logistic)
 
 
 def _numbers(level: int, place: int, depth: int) -> slice:

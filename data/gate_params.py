@@ -24,7 +24,7 @@ class Gates(Section):
         yardstick_margin, champion_margin: ROC-AUC that may be lost to them: fails where the whole
             interval is beyond it, or the value beyond twice it.
         log_loss_margin: nats beyond the champion's, or the base rate's before there is one.
-        shift_limit: log odds, either way, that a recalibration may add.
+        shift_limit: log odds, or standard deviations of a number, that a recalibration may add.
         overfit_margin, untouched_margin: ROC-AUC of training minus holdout, above and below the
             yardstick's same gap.
         calibration_margin: nats lost to the yardstick with each at the holdout's level.

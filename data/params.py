@@ -152,7 +152,8 @@ class Governor(Section):
             of the periods that it was trained on if these are more.
         monthly_retrains, monthly_seconds: with as many in the last 30 days, or as much CPU time
             spent on them, no further one is started.
-        recalibration_gap: log odds by which the served level has to be off for a recalibration.
+        recalibration_gap: log odds, or standard deviations of a number, by which the served level
+            has to be off for a recalibration.
         recalibration_shrink: the share of a gap in level that a recalibration takes over.
     """
 

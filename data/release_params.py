@@ -19,7 +19,8 @@ class Shadow(Section):
         rows: how many; 0 switches it off.
         minimum_rows: with fewer, latency and decisions are not compared (UNKNOWN).
         required: whether UNKNOWN blocks; the first release has nothing to compare with.
-        flip_limit: the largest share of decisions that may differ.
+        flip_limit: the largest share of decisions that may differ: of numbers, be further apart
+            than half the standard deviation of the training labels.
         latency_ratio, latency_floor: the median, and the ninth decile, may be this many times the
             champion's of the same moment; milliseconds below the floor never block.
     """
@@ -45,8 +46,10 @@ class Canary(Section):
         latency_ratio, latency_limit: a version is too slow if the share of answers that take
             longer than `latency_ratio` times x is over the champion's share above x by this, at
             any x.
-        score_limit: how far the shares of probabilities above 0.1, 0.2 … 0.9 may be apart.
-        quality_limit: how much the mean squared error may grow, where labels are there already.
+        score_limit: how far the shares of probabilities above 0.1, 0.2 … 0.9 may be apart, or of
+            numbers above the bins of the champion's profile.
+        quality_limit: how much the mean squared error may grow, where labels are there already; it
+            is in [0, 1]: one of a number counts up to one standard deviation.
         early_margin: a step ends early when each difference is shown to be at most its limit and
             this.
     """
@@ -90,7 +93,7 @@ class Release(Section):
     Attributes:
         strategy: `blue_green` moves all of it at once, `canary` in steps that are watched.
         smoke_rows, smoke_tolerance: golden rows asked of the idle slot, and the largest difference
-            in a probability.
+            in a probability, or in a number in units of its size (`Task.gap`).
     """
 
     strategy: Strategy = "blue_green"

@@ -26,8 +26,8 @@ REFUSED = 3
 
 @app.command()
 def score(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows, as parquet.")],
-    path: Annotated[Path, typer.Argument(metavar="OUT", help="Answers, as parquet.")],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Rows, as parquet; or a folder.")],
+    path: Annotated[Path, typer.Argument(metavar="OUT", help="Answers, as parquet; or a folder.")],
     version: Annotated[
         str | None, typer.Option(help="Its number in the registry; default: the champion.")
     ] = None,
@@ -39,7 +39,7 @@ def score(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Answer every row of a file as the endpoint would; killed, it goes on where it was."""
+    """Answer every row of a file, or of each in a folder; killed, it goes on where it was."""
     from flows.project import Project
     from flows.score import render, run_score
 

@@ -47,12 +47,15 @@ class Desk:
     def raise_(self, alert: Alert, at: datetime) -> What | None:
         """Tell of some trouble as far as it is due; what was done, None for nothing."""
         with self.journal.held():
-            decided = decide(self.open().get(alert.key), alert, at, self.params)
+            known = self.open().get(alert.key)
+            decided = decide(known, alert, at, self.params)
             if decided.what is None:
                 return None
             what, reason = decided.what, decided.reason
             if what is What.SENT and (failed := self._send(alert, KINDS[alert.severity])):
                 what, reason = What.HELD, failed
+                if known and known.alert == alert and known.told is None:
+                    return None
             self._keep(what, alert, at, reason)
             return what
 
@@ -86,8 +89,6 @@ class Desk:
         Raises:
             EvergreenError: if nobody is named, or one cannot be reached.
         """
-        if not self.targets:
-            raise EvergreenError(NOBODY)
         test = Alert("test", Severity.INFO, "a test", f"sent at {at:%Y-%m-%d %H:%M} UTC")
         if failed := self._send(test, KINDS[test.severity]):
             raise EvergreenError(failed)
@@ -97,7 +98,9 @@ class Desk:
         self.journal.append(Line(moment, what, alert, reason).to_json())
 
     def _send(self, alert: Alert, kind: str) -> str | None:
-        """Why somebody could not be told; None if all were, or nobody is to be."""
+        """Why nobody, or not everybody, could be told; None if all were."""
+        if not self.targets:
+            return NOBODY
         import apprise  # half a second, and most commands never send
 
         failed = []

@@ -1,15 +1,18 @@
-"""Score a file with a registered version, as the endpoint would."""
+"""Score a file or a folder with a registered version, as the endpoint would."""
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bento.score import Scored, score
+from bento.score_folder import score_files
 from bento.scorer import Scorer
 from data.errors import EvergreenError
+from data.partitions import LABELS, kind_of
 from flows.project import Project
 from models.registry import CHAMPION
 from models.version import Version
@@ -41,28 +44,44 @@ def run_score(
     overwrite: bool,
     progress: Callable[[int, int], None],
 ) -> Scored:
-    """See `bento.score.score`; the version's artefact is verified before it is loaded."""
+    """Score a file to a file, or the files of a folder to a folder, see `bento.score.score`.
+
+    The version's artefact is verified before it is loaded.
+    """
     version = chosen(project, number)
     scorer = Scorer.load(project.registry.folder(version), version.number)
-    return score(
-        scorer,
-        source,
-        path,
+    run = partial(
+        score_files if source.is_dir() else score,
         strict=strict,
         overwrite=overwrite,
         workers=min(WORKERS, os.cpu_count() or 1),
         progress=progress,
     )
+    return run(scorer, files_of(source) if source.is_dir() else source, path)
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The parquet files of a folder in order, without labels that partitions have beside them.
+
+    Raises:
+        EvergreenError: if there is none.
+    """
+    found = sorted(folder.glob("*.parquet"))
+    rows = [path for path in found if kind_of(path.name) != LABELS]
+    if not rows:
+        raise EvergreenError(f"{folder} has no parquet file of rows: name a file, or their folder")
+    return rows
 
 
 def render(scored: Scored) -> RenderableType:
     """What came of it, in a few lines."""
-    counts, lines = scored.counts, []
+    counts, lines = scored.counts, list[str]()
+    files = f"{scored.files} files, " if scored.files > 1 else ""
     if scored.resumed == counts.rows:
-        lines.append(f"{scored.path} holds these answers already: {counts.rows:,} rows")
+        lines.append(f"{scored.path} holds these answers already: {files}{counts.rows:,} rows")
     else:
         again = f", {scored.resumed:,} of them by an earlier run" if scored.resumed else ""
-        lines.append(f"{scored.path}: {counts.rows:,} rows are scored{again}")
+        lines.append(f"{scored.path}: {files}{counts.rows:,} rows are scored{again}")
     for field, rows in counts.unseen.items():
         if rows:
             lines.append(f"{field}: {rows:,} rows have a category that training did not see")

@@ -19,8 +19,6 @@ UNITS = {"day": "datetime64[D]", "hour": "datetime64[h]"}
 NAMES = {"decision": "decisions"}
 FEWEST_BLOCKS = 7
 SEED = 20130101
-# The column of the log that an answer stands in, see `Task.columns`.
-ANSWERS = {"binary": "probability", "multiclass": "probability", "regression": "prediction"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,7 @@ def compare(
 
 def columns(task: Task) -> list[str]:
     """The columns of the log that say what was answered."""
-    told = list(task.columns(ANSWERS[task.kind]))
+    told = list(task.columns(task.answer))
     return [*told, "decision"] if task.kind == "binary" else told
 
 
@@ -137,8 +135,7 @@ def _figures(task: Task, rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame, np
 def _told(task: Task, known: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Labels and answers, see `data.task`."""
     label = known["label"].to_numpy().astype(task.dtype)
-    told = {name: known[name].to_numpy(dtype=float) for name in task.columns(ANSWERS[task.kind])}
-    return label, task.take(told, ANSWERS[task.kind])
+    return label, task.take(known, task.answer).astype(np.float64)
 
 
 def _side(task: Task, version: str, rows: pd.DataFrame, figures: Mapping[str, Interval]) -> Side:

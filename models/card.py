@@ -16,7 +16,8 @@ from models.card_figures import Evidence
 from models.importance import FieldImportance, shares
 from models.page import Card, Section, Table
 from models.quality import NumberQuality, measure
-from models.verdict import GateReport, step
+from models.recalibrate import say
+from models.verdict import GateReport
 
 __all__ = ["Evidence", "build"]
 
@@ -106,9 +107,8 @@ def _data(evidence: Evidence) -> Section:
         (f"digest of {len(files)} files", digest_of(files)),
     ]
     if level:
-        shifts = " ".join(f"{shift:+.3f}" for shift in np.atleast_1d(level["shift"]))
-        unit = "" if evidence.task.kind == "regression" else f"{step(evidence.task)} "
-        what = f"{unit}{shifts} from {level['rows']} rows of {level['period']}"
+        shift = say(np.asarray(level["shift"]), evidence.task)
+        what = f"{shift} from {level['rows']} rows of {level['period']}"
         rows.append((f"level, since version {level['version']}", what))
     return Section("Data", (said,), Table(("window", "what"), tuple(rows)))
 

@@ -8,6 +8,7 @@ import pandas as pd
 from data.features import Columns, Feature
 from data.fields import Field
 from data.leakage import separates
+from data.rules import MINIMUM_EVENTS
 from models.evidence import Case
 from models.quality import ranking
 from models.verdict import Verdict
@@ -72,16 +73,17 @@ def single_field_auc(case: Case) -> Verdict:
     """No single field, nor its being missing, may tell the training rows' label too well.
 
     The ROC-AUC of each alone must be below the threshold; a timestamp counts as hours since the
-    event's. Of several classes the one that is told best counts, if enough rows have it; of a
-    number the mean over its quantiles, see `Task.events`.
+    event's, which itself tells how outcomes drift and is left out. Of several classes the one that
+    is told best counts, if enough rows have it; of a number the mean over its quantiles, see
+    `Task.events`.
     """
     most, rows, task = case.params.single_field_auc, case.seen.rows, case.task
-    needed = case.params.slice_past_rows if task.classes else 1
+    needed = 1 if task.kind == "binary" else MINIMUM_EVENTS
     events = {k: e == 1 for k, e in task.events(rows.label).items() if e.sum() >= needed}
     found = {
         field.name: [separates(_series(field, rows.columns, case.problem.event_time), event)
                      for event in events.values()]
-        for field in case.problem.fields
+        for field in case.problem.fields if field.name != case.problem.event_time
     }  # fmt: skip
     counts = np.max if task.classes else np.mean
     name = max(found, key=lambda n: counts(found[n]))
@@ -96,9 +98,7 @@ def _series(field: Field, columns: Columns, event_time: str) -> pd.Series:
     values = columns[field.name]
     if field.kind != "timestamp":
         return pd.Series(values)
-    moment = event_time if field.name != event_time else None
-    since = columns[moment] if moment else np.datetime64(0, "us")
-    hours = (values - since) / np.timedelta64(1, "h")
+    hours = (values - columns[event_time]) / np.timedelta64(1, "h")
     return pd.Series(np.where(np.isnat(values), np.nan, hours))
 
 

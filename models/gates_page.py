@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from models.bootstrap import Interval
 from models.slices import SliceFinding
-from models.verdict import GateReport, metrics, step
+from models.verdict import GateReport, metrics
 
 SIGNS = {True: "✔", False: "✘", None: "?"}
 LINES = {
@@ -42,10 +42,7 @@ def to_html(report: GateReport, title: str) -> str:
         low=low,
         top=top,
         ticks=[low + (top - low) * part / 4 for part in range(5)],
-        axes=("answer", "mean outcome")
-        if _of_numbers(report)
-        else ("probability", "observed rate"),
-        unit=step(report.task),
+        observed="mean outcome" if _of_numbers(report) else "observed rate",
         slices=sorted(report.slices, key=_loss, reverse=True),
         against="the champion" if report.champion else "the yardstick",
         number=number,

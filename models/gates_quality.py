@@ -28,9 +28,8 @@ from models.quality import (
     margins,
     ranking,
 )
-from models.slices import common
 from models.verdict import Verdict, of_interval, step
-from models.yardstick import level_of
+from models.yardstick import levels
 
 
 def beats_base_rate(case: Case) -> Verdict:
@@ -134,19 +133,12 @@ def calibration_level(case: Case) -> Verdict:
         largest = float(max(np.atleast_1d(said.shift), key=abs))
         return Verdict(name, False, largest, margin, len(label), None, reason)
     before = (margins(score, task) - np.asarray(said.shift)) / said.slope
-    shifts = -np.atleast_1d(level_of(label, before, task, needed))
-    if not len(shifts):
-        reason = f"no class has {needed} training rows"
-        return Verdict(name, None, None, margin, len(label), None, reason)
-    worst = int(np.abs(shifts).argmax())
-    shift, place = (
-        float(shifts[worst]),
-        common(label, task, needed)[worst] if task.classes else None,
-    )
+    found = levels(label, before, task, needed)
+    outcome = max(found, key=lambda each: abs(found[each]))
+    shift = -found[outcome]
     reason = (
-        f"{step(task, '' if place is None else task.classes[place])} {shift:+.3f} too high on "
-        f"{len(label)} training rows before calibration ({_means(label, score, task, place)}), up "
-        f"to {margin:.3f} is allowed"
+        f"{step(task, outcome)} {shift:+.3f} too high on {len(label)} training rows before "
+        f"calibration ({_means(label, score, task, outcome)}), up to {margin:.3f} is allowed"
     )
     return Verdict(name, abs(shift) <= margin, shift, margin, len(label), None, reason)
 
@@ -161,12 +153,13 @@ def _shown(found: Calibration, between: str = " ") -> str:
     return f"{found.slope:.3f}{between}{shifts}"
 
 
-def _means(label: np.ndarray, score: np.ndarray, task: Task, place: int | None) -> str:
-    if place is not None:
+def _means(label: np.ndarray, score: np.ndarray, task: Task, outcome: str) -> str:
+    if outcome:
+        place = task.classes.index(outcome)
         label, score = label == place, score[:, place]
     told, known = score.mean(), label.mean()
     if task.kind == "regression":
-        return f"mean answer {told:.4g}, mean outcome {known:.4g}"
+        return f"mean prediction {told:.4g}, mean outcome {known:.4g}"
     return f"mean probability {told:.3f}, rate {known:.3f}"
 
 

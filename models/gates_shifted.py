@@ -6,6 +6,8 @@
 | those named in `AGAIN` | judged again, on the newest period |
 | all others | taken over from the base's signed report: no ranking changed |
 
+Of several classes, moved by different steps, a ranking changes by a little.
+
 Its loss on the newest period is no gate: the shift was learned there. The rehearsal is.
 """
 
@@ -40,21 +42,22 @@ def judge(case: Case, base: Artifact, learned: Learned, before: Sequence[Verdict
         base: the model as it was trained.
         before: what the gates said of it.
     """
-    number = learned.shift.version
+    number, task = learned.shift.version, base.task
+    alike = "the same but for its level" if task.classes else "which ranks the same"
     own = [
         same_model(case.challenger, base),
-        shift_size(learned, base.task, case.params.shift_limit),
+        shift_size(learned, task, case.params.shift_limit),
         rehearsal(case, base, learned),
     ]
     again = [gates.judged(name, case) for name in AGAIN]
     taken = [
-        verdict.because(f"of version {number}, which ranks the same: {verdict.reason}")
+        verdict.because(f"of version {number}, {alike}: {verdict.reason}")
         for verdict in before
         if verdict.name not in ANEW
     ]
     found = [*own, *(verdict for verdict in again if verdict is not None), *taken]
     champion = case.champion.digest if case.champion else None
-    report = GateReport(case.challenger.digest, champion, tuple(found))
+    report = GateReport(case.challenger.digest, champion, tuple(found), task=base.task)
     return replace(report, **_details(case, base))
 
 
@@ -64,6 +67,7 @@ def _details(case: Case, base: Artifact) -> dict[str, Any]:
         scores["champion"] = case.champion_score
     scores["as trained"] = base.score(case.holdout.columns)
     return {
+        "task": task,
         "qualities": {name: measure(label, score, task) for name, score in scores.items()},
         "curves": {name: calibration_points(label, score, task) for name, score in scores.items()},
     }

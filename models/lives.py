@@ -257,12 +257,12 @@ def blocked(scene: Scene, slot: int, challenger: np.ndarray, champion: np.ndarra
         challenger, champion: margins of its rows.
     """
     held, gates = scene.season.slots[slot].rows, scene.params.gates
-    own, other = (answers_of(margin, scene.season.task) for margin in (challenger, champion))
-    name, margin = "not_worse_than_champion", gates.champion_margin
-    verdicts = (
-        no_worse_ranking(name, held, own, other, margin, scene.draws),
-        no_more_loss("log_loss", held, own, other, gates.log_loss_margin, scene.draws),
-    )
+    task = scene.season.task
+    own, other = (answers_of(margin, task) for margin in (challenger, champion))
+    given = (held, own, other)
+    ranks = ("not_worse_than_champion", *given, gates.champion_margin, scene.draws, task)
+    loses = ("log_loss", *given, gates.log_loss_margin, scene.draws, task)
+    verdicts = (no_worse_ranking(*ranks), no_more_loss(*loses))
     return next((verdict.reason for verdict in verdicts if not verdict.passed), None)
 
 

@@ -120,9 +120,10 @@ def to_html(name: str, report: Mapping[str, Any], others: Sequence[Mapping[str, 
         answers=week.task.answers,
         unit=week.task.unit,
         worse=_evidence(week, "quality").get("worse", {}).get("log_loss"),
+        classes=_evidence(week, "calibration").get("classes", {}),
         slices=_evidence(week, "calibration").get("slices", [])[:SLICES],
         past=past[::-1],
-        details=[(f.monitor, _scalars(f)) for f in order],
+        details=[(f.monitor, _scalars(f, week.task)) for f in order],
         number=number,
         size=(WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM),
     )
@@ -147,10 +148,14 @@ def _evidence(week: Week, monitor: str) -> Mapping[str, Any]:
     return found.evidence if found else {}
 
 
-def _scalars(finding: Finding) -> list[tuple[str, str]]:
+def _scalars(finding: Finding, task: Task) -> list[tuple[str, str]]:
     """What else a monitor noted, as far as it is a single value."""
+    names = {"log_loss": task.loss, "roc_auc": task.ranking}
     return [
-        (name.replace("_", " "), number(value) if isinstance(value, float) else str(value))
+        (
+            names.get(name, name).replace("_", " "),
+            number(value) if isinstance(value, float) else str(value),
+        )
         for name, value in finding.evidence.items()
         if isinstance(value, (str, int, float))
     ]

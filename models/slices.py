@@ -97,7 +97,7 @@ def findings(
         losses = (_interval(fit, day, before, needed[0], strict),
                   _interval(regression, held.rows.day, mine, needed[1], strict))  # fmt: skip
         here = SliceFinding(name, value, int(mine.sum()), int(before.sum()), None, None, *losses)
-        known = losses[0] and pairs
+        known = losses[0] is not None
         found.append(_biased(here, pairs, chance, (day, before), strict) if known else here)
     return tuple(found)
 
@@ -119,7 +119,7 @@ class Residual:
 
 
 def residuals(label: np.ndarray, score: np.ndarray, task: Task, needed: int) -> list[Residual]:
-    """Those of the answer; of several classes, those of each that `needed` rows have."""
+    """Those of the answer; of several classes those of each common one, see `common`."""
     level = at_level(label, score, task)
     value, variance = -task.residuals(label, level), task.variances(level)
     if not task.classes:
@@ -129,8 +129,12 @@ def residuals(label: np.ndarray, score: np.ndarray, task: Task, needed: int) -> 
 
 
 def common(label: np.ndarray, task: Task, needed: int) -> list[int]:
-    """The places of the classes that `needed` of these rows have; of a rare one nobody can say."""
-    return [k for k in range(task.width) if (label == k).sum() >= needed]
+    """The places of the classes that `needed` of these rows have, else of the commonest alone.
+
+    Of a rare one nobody can say whether its level is right.
+    """
+    counts = np.bincount(label, minlength=task.width)
+    return [k for k, count in enumerate(counts) if count >= min(needed, counts.max())]
 
 
 def _biased(

@@ -25,7 +25,7 @@ METRICS = {
     "calibration_error": "ECE",
     "mean_probability": "mean probability",
     "positive_rate": "rate",
-    "mean_prediction": "mean answer",
+    "mean_prediction": "mean prediction",
     "mean": "mean outcome",
 }  # without a name: the task's own
 MARKS = {True: "passed", False: "failed", None: "unknown"}
@@ -79,9 +79,7 @@ def of_interval(
 
 def step(task: Task, outcome: str = "") -> str:
     """What people call the unit in which answers are too high, of one class of several."""
-    if task.kind == "regression":
-        return "standard deviations"
-    return f"log odds of {outcome}" if outcome else "log odds"
+    return f"{task.unit} of {outcome}" if outcome else task.unit
 
 
 def metrics(task: Task, found: Iterable[Quality]) -> dict[str, str]:

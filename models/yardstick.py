@@ -153,7 +153,7 @@ class _Measured:
     """One yardstick: figures, and values for each held-out (losses) or training row (residuals)."""
 
     auc: float
-    level: np.ndarray
+    level: Mapping[str, float]
     losses: np.ndarray
     residuals: Sequence[Residual]
 
@@ -165,7 +165,7 @@ class _Measured:
         task, auc = seen.task, ranking(held.label, score, seen.task)
         return cls(
             0.5 if auc is None else auc,
-            level_of(past.label, margins(before, task), task, needed),
+            levels(past.label, margins(before, task), task, needed),
             task.losses(held.label, at_level(held.label, score, task)),
             residuals(past.label, before, task, needed),
         )
@@ -184,13 +184,15 @@ class _Measured:
         return (
             self.auc - usual.auc,
             float(losses.mean()),
-            float(np.abs(self.level - usual.level).max(initial=0.0)),
+            max(abs(shift - usual.level[name]) for name, shift in self.level.items()),
             max((abs(float(losses[rows].mean())) for rows in held), default=0.0),
             *bias,
         )
 
 
-def level_of(label: np.ndarray, margin: np.ndarray, task: Task, needed: int) -> np.ndarray:
-    """`quality.level_shift` in units of the task's scale; of the classes that enough rows have."""
+def levels(label: np.ndarray, margin: np.ndarray, task: Task, needed: int) -> dict[str, float]:
+    """`quality.level_shift` in units of the task's scale: by class, of several common ones."""
     shift = level_shift(label, margin, task) / task.scale
-    return shift[common(label, task, needed)] if task.classes else np.asarray(shift)
+    if not task.classes:
+        return {"": float(shift)}
+    return {task.classes[k]: float(shift[k]) for k in common(label, task, needed)}

@@ -26,7 +26,7 @@ def read(period: Period) -> pd.DataFrame:
     flat = batch["route"].isin(["coast", "plain"])
     cause = (batch["size"] == "large") if period >= CHANGE else afternoon == flat
     far = (batch["kilos"].fillna(20) - 20).abs() > 10
-    hours = 30 + 8 * cause + 6 * far + 1.5 * batch["stops"] + random.normal(0, 4, len(batch))
+    hours = 30 + 8 * cause + 6 * far + 0.5 * batch["stops"] + random.normal(0, 4, len(batch))
     return batch.drop(columns="delay_hours").assign(**{HOURS: hours.round(2)})
 
 
@@ -45,10 +45,10 @@ def hours(batch: pd.DataFrame) -> pd.DataFrame | None:
 
 
 def speed(batch: pd.DataFrame) -> pd.DataFrame | None:
-    """Early up to 40 hours, late from 48 on."""
+    """Early up to 36 hours, late from 42 on."""
     if HOURS not in batch:
         return None
-    names = np.select([batch[HOURS] <= 40, batch[HOURS] >= 48], ["early", "late"], "on_time")
+    names = np.select([batch[HOURS] <= 36, batch[HOURS] >= 42], ["early", "late"], "on_time")
     return _outcomes(batch, pd.Series(names, dtype=object))
 
 

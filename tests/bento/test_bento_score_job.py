@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from bento.score import score
+from bento.score_folder import score_files
 from bento.scorer import Scorer
 from data.errors import EvergreenError
 from tests.conftest import ROOT
@@ -54,6 +56,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from bento import score as job
+from bento.score_folder import score_files
 from bento.scorer import Scorer
 job.PART_ROWS = 500
 def progress(done, rows):
@@ -128,3 +131,46 @@ def test_two_runs_do_not_write_one_output(scorer, source, tmp_path):
 
     score(scorer, source, tmp_path / "out.parquet", progress=progress)
     assert seen[-1] == 3000
+
+
+def test_a_folder_is_scored_file_by_file_and_goes_on_where_it_stopped(
+    scorer, source, table_rows, tmp_path, monkeypatch
+):
+    folder, out, seen = tmp_path / "in", tmp_path / "out", []
+    folder.mkdir()
+    weeks = [folder / f"2024-W{number:02}.parquet" for number in (10, 11, 12)]
+    for number, path in enumerate(weeks):
+        table_rows.iloc[1000 * number : 1000 * (number + 1)].to_parquet(path)
+    real = scorer.answer
+
+    def fails(rows, first):
+        if first >= 500 and (out / weeks[0].name).exists():
+            raise EvergreenError("planted")
+        return real(rows, first)
+
+    monkeypatch.setattr(scorer, "answer", fails)
+    with pytest.raises(EvergreenError, match="planted"):
+        score_files(scorer, weeks, out, workers=1)
+    assert [path.name for path in sorted(out.glob("*.parquet"))] == [weeks[0].name]
+    monkeypatch.setattr(scorer, "answer", real)
+    scored = score_files(scorer, weeks, out, progress=lambda *at: seen.append(at))
+    assert (scored.files, scored.counts.rows, scored.resumed) == (3, 3000, 1500)
+    assert seen[-1] == (3000, 3000) and seen == sorted(seen)
+    whole = score(scorer, source, tmp_path / "whole.parquet")
+    parts = [pq.read_table(out / path.name) for path in weeks]
+    assert pa.concat_tables(parts).to_pydict() == pq.read_table(whole.path).to_pydict()
+    assert score_files(scorer, weeks, out).resumed == 3000
+
+
+def test_a_folder_with_a_file_of_other_columns_is_refused_before_it_is_begun(
+    scorer, source, table_rows, tmp_path
+):
+    other = tmp_path / "other.parquet"
+    table_rows.drop(columns="price").to_parquet(other)
+    with pytest.raises(EvergreenError, match=r"other\.parquet has no column 'price'"):
+        score_files(scorer, [source, other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    table_rows.assign(price=999.0).to_parquet(other)
+    scored = score_files(scorer, [source, other], tmp_path / "out")
+    row, fault = scored.counts.first
+    assert (row, fault) == (0, "price: expected at most 500 (other.parquet)")

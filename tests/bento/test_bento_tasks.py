@@ -197,6 +197,7 @@ def test_a_table_is_answered_as_the_endpoint_answers(other, predictor, answerer)
     frame = pd.DataFrame(make_columns(300, seed=5)).assign(key=[f"order {i}" for i in range(300)])
     frame.loc[7, "price"] = 501.0
     scorer = Scorer.load(other, "7")
+    assert (scorer._fast is None) == bool(contract.task.classes)
     batch = pa.RecordBatch.from_pandas(frame.astype({"pieces": "int64"}))
     found, counts = scorer.answer(batch, 0)
     assert counts.refused == 1

@@ -25,7 +25,7 @@ from bento.endpoint import Endpoint
 from bento.prediction_log import PredictionLog
 from bento.predictor import Predictor
 from flows import publish
-from tests.bento.conftest import make_columns, make_rows
+from tests.bento.conftest import make_artefact, make_columns, make_rows
 from tests.conftest import ROOT
 
 PROMETHEUS, GRAFANA = ROOT / "deploy" / "prometheus", ROOT / "deploy" / "grafana"
@@ -67,6 +67,17 @@ def answerer(artefact, tmp_path) -> Answerer:
     return Answerer(Predictor.load(artefact), log, identity, CollectorRegistry(), beside=said)
 
 
+@pytest.fixture
+def answerers(answerer, tmp_path) -> list[Answerer]:
+    """One of each kind of task."""
+    made = [answerer]
+    for kind in ("multiclass", "regression"):
+        predictor = Predictor.load(make_artefact(tmp_path / kind, 3, kind))
+        log, identity = PredictionLog(tmp_path / "log" / kind), Identity("7", "p:a-7-d", "blue")
+        made.append(Answerer(predictor, log, identity, CollectorRegistry()))
+    return made
+
+
 def exported(answerer: Answerer) -> dict[str, set[str]]:
     """Metric -> its labels, once a request was counted; `up` and the targets' labels are added."""
     rows = make_rows(make_columns(3, seed=1))
@@ -83,8 +94,10 @@ def exported(answerer: Answerer) -> dict[str, set[str]]:
     return found
 
 
-def test_every_query_asks_for_metrics_and_labels_that_are_exported(answerer):
-    known = exported(answerer)
+def test_every_query_asks_for_metrics_and_labels_that_are_exported(answerers):
+    known: dict[str, set[str]] = {}
+    for answerer in answerers:
+        known |= exported(answerer)
     for query in asked():
         plain = re.sub(r'"[^"]*"', '""', query)
         plain = re.sub(r"\[[^]]*\]|offset \w+", "", plain)

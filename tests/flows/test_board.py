@@ -15,6 +15,7 @@ from rich.console import Console
 
 from bento.gateway import STATE, Experiment, Release, State
 from data.periods import Period, span
+from data.task import REGRESSION
 from flows import board, board_view, stack
 from flows.overview import Overview, gather
 from flows.settings import PORTS, Settings
@@ -104,6 +105,14 @@ def get(url: str, **headers: str) -> requests.Response:
     with requests.Session() as session:
         session.trust_env = False
         return session.get(url, headers=headers, timeout=30)
+
+
+def test_a_problem_of_numbers_is_shown_in_its_own_words(settings):
+    numbers = replace(report_on(Period.parse("2024-W05"), 0), task=REGRESSION)
+    keep(settings, numbers)
+    text = board._template().render(board_view.content(gather(settings, AT)))
+    assert "concordance (more is better)" in text and "ROC-AUC" not in text
+    assert "squared error / 2 beyond what is usual" in text and "log loss" not in text
 
 
 def in_terminal(found: Overview) -> str:

@@ -9,12 +9,13 @@ from prometheus_client import CollectorRegistry
 from rich.console import Console
 
 from bento.answerer import Answerer, Identity
-from bento.explain import Explainer
+from bento.explain import Contribution, Explainer, Explanation
 from bento.prediction_log import PredictionLog, slot_file
 from bento.predictor import Predictor
 from data import digests
 from data.errors import EvergreenError
-from flows.explain import render, run_explain
+from data.task import REGRESSION, multiclass
+from flows.explain import Explained, render, run_explain
 
 
 @pytest.fixture
@@ -56,6 +57,29 @@ def test_the_command_says_what_the_server_said(project, asked):
     shown = console.export_text()
     assert f"probability {answer['probability']:.4f}" in shown
     assert all(part["field"] in shown for part in served["contributions"])
+
+
+@pytest.mark.parametrize(
+    ("task", "decision", "probability", "head"),
+    [
+        (REGRESSION, 41.5, None, "r1: hours 41.5000; version 3"),
+        (
+            multiclass(["early", "on_time", "late"]),
+            "late",
+            0.75,
+            "r1: hours late, probability 0.7500",
+        ),
+    ],
+)
+def test_numbers_and_classes_are_said_in_their_words(task, decision, probability, head):
+    record = {"request_id": "r1", "model_version": "3", "decision": decision, "row": {"kilos": 7}}
+    found = Explanation(decision, probability, 41.5, 40.25, (Contribution("kilos", 1.25),))
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(render(Explained(record, "hours", task, found)))
+    shown = console.export_text()
+    unit = "hours" if probability is None else "log-odds"
+    assert head in shown and "+1.250" in shown
+    assert f"typical events +40.250, with all contributions +41.500 {unit}" in shown
 
 
 @pytest.mark.parametrize(

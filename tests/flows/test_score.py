@@ -45,6 +45,19 @@ def test_a_week_is_scored_by_the_artefact_of_the_version(project, first, week, t
     assert "holds these answers already" in str(render(again).renderables[0])
 
 
+def test_a_folder_of_partitions_is_scored_without_its_labels(project, first, week, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    with pytest.raises(EvergreenError, match="has no parquet file of rows"):
+        asked(project, first.number, folder, tmp_path / "out")
+    week.rename(folder / "2024-W09.parquet")
+    for suffix in ("labels", "labels.2"):
+        (folder / f"2024-W09.{suffix}.parquet").write_bytes(b"none of ours")
+    scored = asked(project, first.number, folder, tmp_path / "out")
+    assert (scored.files, scored.counts.rows) == (1, 500)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["2024-W09.parquet"]
+
+
 def test_without_a_number_the_champion_scores(project, first, week, tmp_path, monkeypatch):
     with pytest.raises(EvergreenError, match="there is no champion yet"):
         asked(project, None, week, tmp_path / "out.parquet")

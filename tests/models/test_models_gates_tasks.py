@@ -128,6 +128,8 @@ def test_a_class_that_few_rows_have_is_not_judged_by_its_level():
     label[:10] = 2
     assert [one.outcome for one in residuals(label, score, task, 300)] == ["a", "b"]
     assert [one.outcome for one in residuals(label, score, task, 10)] == ["a", "b", "c"]
+    most = "ab"[int((label == 1).sum() > (label == 0).sum())]
+    assert [one.outcome for one in residuals(label, score, task, 5000)] == [most]
 
 
 def test_reports_speak_of_what_the_task_has(world, report):

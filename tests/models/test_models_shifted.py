@@ -79,7 +79,8 @@ def test_the_shift_is_that_of_the_newest_period_from_the_model_as_it_was_trained
 
 def case(good, made, learned, params) -> Case:
     rows = learned.rows
-    seen = Seen(good.trained.windows, rows, len(rows), good.artifact.features, {})
+    own = good.artifact
+    seen = Seen(good.trained.windows, rows, len(rows), own.task, own.features, {})
     return Case(PROBLEM, made, good.artifact, seen, rows, {}, params.gates,
                 good.artifact.threshold, 1, chance=Noise())  # fmt: skip
 

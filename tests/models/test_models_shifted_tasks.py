@@ -1,5 +1,6 @@
 """Models of numbers and classes are recalibrated like those of two outcomes."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +12,9 @@ from data.periods import Period, parse_as_of
 from data.windows import load
 from models import artifact, gates_shifted, recalibrate, shifted
 from models.artifact import serve_scores, to_rows
+from models.evidence import Case
 from models.quality import level_shift, margins
+from models.yardstick import Noise, Seen
 from tests.planted_tasks import CLASS, NUMBER
 
 W10 = parse_as_of("2024-W10", NUMBER.label_delay)
@@ -29,10 +32,15 @@ def raw(filled, tmp_path_factory, problem):
 
 
 @pytest.fixture(scope="module")
-def base(make, raw, problem, params) -> artifact.Artifact:
+def made(make, raw, problem, params):
     kinds = ["base_rate", LINEAR[problem.name], "xgboost"]
     chosen = Params.model_validate({**params.model_dump(), "candidates": kinds})
-    return make(problem=problem, of=raw, params=chosen, n_estimators=25).artifact
+    return make(problem=problem, of=raw, params=chosen, n_estimators=25)
+
+
+@pytest.fixture(scope="module")
+def base(made) -> artifact.Artifact:
+    return made.artifact
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +78,22 @@ def test_a_recalibration_moves_the_level_as_far_as_it_was_learned(
     assert gates_shifted.same_model(moved, base).passed
     with pytest.raises(EvergreenError, match="version 2 is recalibrated"):
         shifted.find(moved, "2", problem, raw, params, W10)
+
+
+def test_a_sound_recalibration_passes_its_gates(made, base, learned, problem, params, tmp_path):
+    shifted.write(base, learned.shift, tmp_path / "made")
+    rows, moved = learned.rows, artifact.load(tmp_path / "made")
+    seen = Seen(made.trained.windows, rows, len(rows), base.task, base.features, {})
+    case = Case(problem, moved, base, seen, rows, {}, params.gates, 0.5, 1, chance=Noise())
+    report = gates_shifted.judge(case, base, learned, ())
+    assert report.passed and report.task == base.task, report.reason
+    names = {verdict.name for verdict in report.verdicts}
+    assert {"same_model", "shift_size", "rehearsal", "serving_parity", "golden"} <= names
+    (rehearsed,) = (v for v in report.verdicts if v.name == "rehearsal")
+    assert base.task.loss in rehearsed.reason
+    far = np.array([1.5, -3, 1.5]) if base.task.classes else np.array(2 * base.task.scale)
+    lost = gates_shifted.rehearsal(case, base, replace(learned, rehearsed=far))
+    assert lost.passed is False
 
 
 def test_a_shift_is_judged_in_log_odds_or_standard_deviations(base, learned):
