@@ -129,7 +129,7 @@ def gap(task: Task, found: Score, expected: Score) -> float:
 def moved(task: Task, one: tuple[Score, Any], other: tuple[Score, Any]) -> bool:
     """Whether two answers, each score and decision, are two decisions.
 
-    Of a regression: whether they are more than half a scale apart.
+    Of a regression: whether they are more than `MOVED` scales apart.
     """
     if task.kind == "regression":
         return distance(task, one[0], other[0]) > MOVED

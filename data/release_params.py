@@ -20,7 +20,7 @@ class Shadow(Section):
         minimum_rows: with fewer, latency and decisions are not compared (UNKNOWN).
         required: whether UNKNOWN blocks; the first release has nothing to compare with.
         flip_limit: the largest share of decisions that may differ: of numbers, be further apart
-            than half the standard deviation of the training labels.
+            than the standard deviation of the training labels.
         latency_ratio, latency_floor: the median, and the ninth decile, may be this many times the
             champion's of the same moment; milliseconds below the floor never block.
     """

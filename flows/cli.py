@@ -171,7 +171,7 @@ def explain(
     request_id: Annotated[str, typer.Argument(help="As it stood in an answer.")],
     as_json: Json = False,
 ) -> None:
-    """Say what each field of a request added to its probability."""
+    """Say what each field of a request added to its answer."""
     from flows.explain import render, run_explain
     from flows.project import Project
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data.task import BINARY, Task
+from data.task import Task
 from models.bootstrap import Interval, interval_of, mean_draws
 from models.quality import ranking
 
@@ -56,7 +56,7 @@ class Comparison:
     confidence: float
     winner: str | None
     reason: str
-    ranking: str = BINARY.ranking
+    ranking: str
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -69,7 +69,7 @@ def compare(
     minimum_labels: int,
     confidence: float,
     samples: int,
-    task: Task = BINARY,
+    task: Task,
 ) -> Comparison:
     """Judge two versions by the rows they answered.
 

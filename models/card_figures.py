@@ -8,7 +8,7 @@ from sklearn.metrics import precision_score, recall_score
 
 from data.params import Params
 from data.problem import Problem
-from data.task import Task
+from data.task import BINARY, Task
 from data.windows import Labelled
 from models import slices
 from models.artifact import Artifact
@@ -162,7 +162,7 @@ def of_classes(evidence: Evidence, own: np.ndarray) -> list[Section]:
     best, rows = own.argmax(axis=1), []
     for place, name in enumerate(task.classes):
         event, told = (label == place).astype(np.int8), best == place
-        auc = ranking(event, own[:, place])
+        auc = ranking(event, own[:, place], BINARY)
         rates = [event.mean(), own[:, place].mean(), auc]
         known = [
             score(event, told, zero_division=np.nan) for score in (recall_score, precision_score)

@@ -8,7 +8,8 @@
 | gates_slices.py | slice_bias, slice_fit, slice_regression |
 | gates_behaviour.py | missing values, unseen categories, noise, permutation |
 
-What a recalibrated model has to pass is in `gates_shifted.py`.
+Each judges every kind of task, in that task's own terms: see `data.task`. What a recalibrated model
+has to pass is in `gates_shifted.py`.
 """
 
 from collections.abc import Callable, Mapping

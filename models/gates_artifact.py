@@ -53,7 +53,7 @@ def _is_answer(value: np.ndarray, task: Task) -> bool:
     """Whether this can be the answer without any feature, see `Task.constant`."""
     if task.kind == "binary":
         return 0 < float(value) < 1
-    return value.shape == ((task.width,) if task.classes else ()) and not _wrong(value[None], task)
+    return not _wrong(value[None], task)
 
 
 def _spec(feature: Feature) -> Feature:
@@ -92,6 +92,8 @@ def finite(case: Case) -> Verdict:
 
 def _wrong(answers: np.ndarray, task: Task) -> int:
     """How many of these cannot be answers; a NaN is none."""
+    if answers.shape[1:] != ((task.width,) if task.classes else ()):
+        return len(answers)
     if task.kind == "regression":
         return int((~np.isfinite(answers)).sum())
     good = (answers >= 0) & (answers <= 1)

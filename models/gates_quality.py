@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from data.task import BINARY, Task
+from data.task import Task
 from data.windows import Labelled
 from models.bootstrap import Interval, auc_difference, block_bootstrap
 from models.calibrate import Calibration, line
@@ -79,7 +79,7 @@ def no_more_loss(
     other: np.ndarray,
     margin: float,
     draws: Mapping[str, Any],
-    task: Task = BINARY,
+    task: Task,
 ) -> Verdict:
     """What `log_loss` says, of any two models' answers to the same rows."""
     difference = task.losses(held.label, score) - task.losses(held.label, other)
@@ -244,7 +244,7 @@ def no_worse_ranking(
     other: np.ndarray,
     margin: float,
     draws: Mapping[str, Any],
-    task: Task = BINARY,
+    task: Task,
 ) -> Verdict:
     """What `not_worse_than_yardstick` says, of any two models' answers to the same rows."""
     interval = auc_difference(held.label, score, other, held.day, **draws, task=task)

@@ -191,8 +191,12 @@ class _Measured:
 
 
 def levels(label: np.ndarray, margin: np.ndarray, task: Task, needed: int) -> dict[str, float]:
-    """`quality.level_shift` in units of the task's scale: by class, of several common ones."""
+    """`quality.level_shift` in units of the task's scale: by class, of several common ones.
+
+    Those of classes are beyond their mean over the rows, to which a rare one adds next to nothing.
+    """
     shift = level_shift(label, margin, task) / task.scale
     if not task.classes:
         return {"": float(shift)}
+    shift = shift - task.constant(label) @ shift
     return {task.classes[k]: float(shift[k]) for k in common(label, task, needed)}

@@ -8,7 +8,7 @@ from scipy.special import softmax
 from data.task import BINARY, Task, multiclass
 from models import ab
 
-LIMITS = {"minimum_labels": 300, "confidence": 0.95, "samples": 400}
+LIMITS = {"minimum_labels": 300, "confidence": 0.95, "samples": 400, "task": BINARY}
 
 
 def answered(seed: int, noise: float, n: int = 2000, days: int = 10) -> pd.DataFrame:
@@ -79,12 +79,12 @@ def numbers(seed: int, noise: float, task: Task) -> pd.DataFrame:
 @pytest.mark.parametrize("task", [Task("regression", scale=20.0), multiclass("abc")])
 def test_numbers_and_classes_are_compared_by_their_own_loss(task):
     good, bad = numbers(1, 0.3, task), numbers(2, 1.5, task)
-    found = ab.compare(("1", good), ("2", bad), **LIMITS, task=task)
+    found = ab.compare(("1", good), ("2", bad), **{**LIMITS, "task": task})
     assert found.winner == "1" and task.loss in found.reason
     assert set(found.a.figures) == {*ab.columns(task), "degraded", task.loss, "squared error"}
     assert found.a.roc_auc > found.b.roc_auc and found.ranking == task.ranking
     if not task.classes:
         wanted = ((good["label"] - good["prediction"]) ** 2).mean() / 20**2 / 2
         assert found.a.figures[task.loss].value == pytest.approx(wanted)
-    same = ab.compare(("1", good), ("2", good), **LIMITS, task=task)
+    same = ab.compare(("1", good), ("2", good), **{**LIMITS, "task": task})
     assert same.winner is None

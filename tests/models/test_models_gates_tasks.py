@@ -11,18 +11,15 @@ from models import card, gates, gates_page, importance, page
 from models.card import Evidence
 from models.quality import answers, margins
 from models.slices import residuals
+from models.yardstick import levels
 from tests import bad_contracts, bad_models, bad_tasks
 from tests.bad_models import World
 from tests.planted_tasks import CLASS, NUMBER
-
-# one field that helps honestly tells more of a number than of two outcomes
-LIMITS = {"single_field_auc": 0.8}
 
 
 @pytest.fixture(scope="module", params=[NUMBER, CLASS], ids=["number", "class"])
 def world(request, filled, params, tmp_path_factory) -> World:
     problem, content = request.param, params.model_dump()
-    content["gates"] |= LIMITS
     if problem is NUMBER:
         content["candidates"] = ["base_rate", "ridge", "xgboost"]
     of = filled(tmp_path_factory.mktemp("tasks") / "raw", "2024-W01", "2024-W08", problem)
@@ -49,8 +46,12 @@ def test_a_retrain_that_is_as_good_passes(world):
 
 FAULTS = {
     "turned": (bad_tasks.turned, 1, {"beats_base_rate", "log_loss", "slice_regression"}),
-    "shuffled": (bad_models.shuffled, 1.0, {"beats_logistic", "calibration"}),
-    "weak": (bad_models.weak, 1, {"not_worse_than_yardstick", "not_worse_than_champion"}),
+    "shuffled": (
+        bad_models.shuffled,
+        1.0,
+        {"beats_logistic", "not_worse_than_yardstick", "calibration"},
+    ),
+    "weak": (bad_models.weak, 1, {"not_worse_than_champion"}),
     "overfit": (bad_tasks.overfit, 12, {"overfit", "noise"}),
     "saw the holdout": (bad_models.seen_holdout, 4, {"holdout_untouched"}),
     "level": (bad_tasks.off_level, 0.6, {"calibration_level"}),
@@ -114,9 +115,11 @@ def test_level_and_slope_are_found_as_they_were_planted(world):
         case.__dict__["past_score"] = answers(moved, task)
         return gates.GATES[gate](case).value
 
-    step = np.array([0.6, 0.0, 0.0]) if task.classes else 0.4 * task.scale
+    step, due = 0.4 * task.scale, 0.4
+    if task.classes:  # what is beyond the mean of all rows
+        step, due = np.array([0.6, 0.0, 0.0]), 0.6 * (1 - (world.label == 0).mean())
     moved = found("calibration_level", margin + step) - found("calibration_level", margin)
-    assert moved == pytest.approx(0.4, abs=0.05)  # of several classes, what is above their mean
+    assert moved == pytest.approx(due, abs=0.05)
     slope = found("calibration_slope", margin)
     assert found("calibration_slope", 2 * margin) == pytest.approx(slope / 2, rel=1e-2)
 
@@ -130,6 +133,14 @@ def test_a_class_that_few_rows_have_is_not_judged_by_its_level():
     assert [one.outcome for one in residuals(label, score, task, 10)] == ["a", "b", "c"]
     most = "ab"[int((label == 1).sum() > (label == 0).sum())]
     assert [one.outcome for one in residuals(label, score, task, 5000)] == [most]
+
+
+def test_a_class_that_no_row_has_moves_no_other_level():
+    random, task = np.random.default_rng(1), multiclass("abcd")
+    score = np.column_stack([random.dirichlet([5, 5, 1], 4000) * 0.999, np.full(4000, 0.001)])
+    label = (random.random((4000, 1)) * 0.999 > score.cumsum(axis=1)).sum(axis=1).astype(np.int8)
+    found = levels(label, margins(score, task), task, 100)
+    assert list(found) == ["a", "b", "c"] and max(map(abs, found.values())) < 0.1
 
 
 def test_reports_speak_of_what_the_task_has(world, report):

@@ -13,9 +13,11 @@ from data import features
 from data.errors import EvergreenError
 from data.params import Params
 from data.task import REGRESSION, multiclass
-from models import artifact, calibrate, evaluate, figures, graphs
+from models import artifact, calibrate, evaluate, evidence, figures, gates, graphs
 from models.candidates import CANDIDATES, CHALLENGER
+from models.evidence import Case
 from models.quality import answers, at_level, level_shift, margins, measure
+from models.yardstick import Noise
 from tests.planted_tasks import CLASS, NUMBER
 
 KINDS = {"hours": "ridge", "speed": "logistic"}
@@ -118,6 +120,26 @@ def test_calibration_finds_the_distortion(problem):
         true = RANDOM.normal(50, 5, 4000)
         label, task = true + RANDOM.normal(size=4000), REGRESSION.scaled(true)
         assert calibrate.line(label, 2 * true + 3, task) == pytest.approx((0.5, -1.5), abs=0.2)
+
+
+def test_the_gates_come_to_the_same_scale_and_calibration(make, raw, problem, params):
+    """Of a model whose few trees are timid, so that a calibration helps."""
+    kinds = ["base_rate", KINDS[problem.name], "xgboost"]
+    chosen = params_of(params, problem, candidates=kinds, rolling={"minimum_periods": 2},
+                       calibration={"periods": 2})  # fmt: skip
+    timid = make(problem=problem, of=raw, params=chosen, n_estimators=5)
+    trained, task = timid.trained, timid.trained.task
+    seen = evidence.gather(problem, raw, chosen, trained.windows.as_of)
+    assert seen.task == task and seen.features == trained.features
+    due = evidence.calibration_due(trained.rolling, seen, chosen)
+    assert due == trained.calibration and due.method == "platt" and due.slope > 1.1
+    given = (problem, timid.artifact, None, seen, trained.holdout, trained.holdout_scores)
+    case = Case(*given, chosen.gates, 0.5, 1, due, Noise())
+    assert gates.judged("calibration_level", case).passed
+    assert gates.judged("calibration_slope", case).value > 1.1, "before the calibration"
+    other = tuple(shift + 0.1 for shift in due.shift) if task.classes else due.shift + 0.1
+    found = gates.judged("calibration_level", replace(case, calibration=replace(due, shift=other)))
+    assert found.passed is False and "is not the calibration" in found.reason
 
 
 def test_answers_are_moved_to_the_labels_level(made):
