@@ -2,6 +2,7 @@
 
 import keyword
 import re
+import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ RESERVED = frozenset(
 
 def slug(text: str, taken: Collection[str] = ()) -> str:
     """A name for a field: lower-case letters, digits and underscores, and not taken yet."""
-    plain = re.sub(r"[^a-z0-9]+", "_", text.casefold()).strip("_")[:40].strip("_")
+    letters = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^a-z0-9]+", "_", letters.casefold()).strip("_")[:40].strip("_")
     if not plain or not plain[0].isalpha():
         plain = f"field_{plain}".rstrip("_")
     if keyword.iskeyword(plain) or plain in RESERVED:

@@ -15,6 +15,7 @@ from data.fields import Kind
 from data.table_files import Form, columns_of, frames
 
 SAMPLE = 200_000  # rows that are looked at
+ENCODINGS = ("utf8", "cp1252", "latin-1")
 DELIMITERS = (",", ";", "\t", "|")
 DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y",
         "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y")  # fmt: skip
@@ -65,15 +66,19 @@ def form_of(path: Path) -> Form:
         return Form()
     with path.open("rb") as file:
         start = file.read(2**20)
-    encoding = "utf8"
-    try:
-        start.decode("utf8")
-    except UnicodeDecodeError as error:
-        if error.start < len(start) - 4:
-            encoding = "latin-1"
+    encoding = next(each for each in ENCODINGS if _fits(start, each))
     lines = start.decode(encoding, errors="replace").splitlines()[:50]
     delimiter = max(DELIMITERS, key=lambda each: _regular(lines, each))
     return Form(delimiter, encoding)
+
+
+def _fits(start: bytes, encoding: str) -> bool:
+    """Whether the beginning of a file is text in an encoding; it may end within a letter."""
+    try:
+        start.decode(encoding)
+    except UnicodeDecodeError as error:
+        return error.start >= len(start) - 3
+    return True
 
 
 def _regular(lines: Sequence[str], delimiter: str) -> float:
@@ -117,7 +122,8 @@ def describe(column: pd.Series, decimal: str = ".") -> Described:
         return Described(name, "text", 1.0, 0.0, 0, len(column))
     numbers = cells.numbers(column, decimal)
     readable = pd.to_numeric(numbers, errors="coerce")[known.index].notna().mean()
-    if readable >= READABLE:
+    coded = column.dtype.kind not in "iufb" and known.str.fullmatch(r"0\d+").any()
+    if readable >= READABLE and not coded:  # 00712 is a code
         return _number(name, column, numbers, known, readable)
     formats, unread, unclear = formats_of(known)
     if formats and unread <= 1 - READABLE:

@@ -89,7 +89,7 @@ def draft(name: str, asked: Asked) -> Draft:
     left |= {
         c: f"alone tells the outcome (ROC-AUC {area:.3f}): known only afterwards?"
         for c, area in alone.items()
-        if area > LEAK and c not in asked.keep
+        if area > LEAK and c not in asked.keep and c != chosen.time
     }
     names = _names(chosen, [c for c in described if c not in left])
     fields = _fields(chosen, described, names, left)
@@ -106,7 +106,9 @@ def draft(name: str, asked: Asked) -> Draft:
     features = _features(table, fields, described, told, when)
     found = _found(chosen, described, left, alone, when.key)
     said = [*_warnings(chosen, described, left), *told.said, *when.said]
-    within = _within(table, rows, described, told, [c for c in names if c in alone])
+    within = _within(
+        table, rows, described, told, [c for c in names if c in alone and c != chosen.time]
+    )
     slices = _slices(fields, features, described, table, when)
     return Draft(
         name, chosen, table, told, when, features, slices, found, within, tuple(said)

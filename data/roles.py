@@ -18,6 +18,7 @@ from data.task import Kind
 
 MINIMUM_EVENTS = 30
 NAMED = ("id", "key", "uuid", "index", "number", "no", "nr", "code")
+SOME, EACH = 30, 20  # of more words than some, the rows that each needs
 LIKE_ID = "like an id: a value of its own in (nearly) every row"
 
 
@@ -109,6 +110,10 @@ def left_out(asked: Asked, described: Mapping[str, Described]) -> dict[str, str]
             left[column] = "a moment: a number, such as days before the event, would be a field"
         elif _is_id(column, d):
             left[column] = LIKE_ID
+        elif d.kind == "text" and d.distinct > SOME and d.known / d.distinct < EACH:
+            left[column] = (
+                f"{d.distinct:,} words with {d.known / d.distinct:.0f} rows each: too few"
+            )
         elif d.long:
             left[column] = "long free text"
     return left
@@ -132,12 +137,14 @@ def alone_of(
     Args:
         among: the rows that are looked at, shape (n,); default: all.
     """
-    if d.kind == "timestamp":
-        return 0.5
     known = told.known if among is None else told.known & among
     events = [event == 1 for event in told.task.events(told.codes[known]).values()]
     events = [e for e in events if min(e.sum(), (~e).sum()) >= MINIMUM_EVENTS]
-    values = cells.text(column) if d.kind == "text" else cells.numbers(column)
+    if d.kind == "timestamp":
+        moments = pd.to_datetime(cells.moments(column, d.formats), errors="coerce")
+        values = (moments - pd.Timestamp(0)) / pd.Timedelta(hours=1)
+    else:
+        values = cells.text(column) if d.kind == "text" else cells.numbers(column)
     if d.kind != "text":
         values = pd.to_numeric(values, errors="coerce").replace([np.inf, -np.inf], np.nan)
     return max((separates(values[known], event) for event in events), default=0.5)
