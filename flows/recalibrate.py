@@ -88,7 +88,7 @@ def judge(project: Project, as_of: str | None, cause: str, by: str | None) -> Ju
         digest = shifted.write(base.model, learned.shift, folder / "artefact")
         if same := project.registry.find(digest, or_dirty=code.dirty):
             print(f"version {same.number} is this very model ({digest[:16]})")
-            if stands(project.registry, same, champion):
+            if stands(project.registry, same, champion, code.commit):
                 return known(project.registry, same)
         challenger = artifact.load(folder / "artefact")
         case = _case(project, base, challenger, champion, learned)

@@ -27,6 +27,8 @@ from models.train import Tuning, decision_threshold
 from models.train import train as fit
 from models.version import JUDGED_AGAINST, Version
 
+JUDGED_BY = "judged_by"  # the commit whose gates they were
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -75,7 +77,7 @@ def run_train(
         champion = project.registry.alias(CHAMPION)
         if same := project.registry.find(digest, or_dirty=code.dirty):
             print(f"version {same.number} is this very model ({digest[:16]})")
-            if stands(project.registry, same, champion):
+            if stands(project.registry, same, champion, code.commit):
                 return known(project.registry, same)
         challenger = artifact.load(path)
         report = step(_judge, project, trained, challenger, champion)
@@ -105,14 +107,17 @@ def _refuse_other_than(expected: str, digest: str) -> None:
         )
 
 
-def stands(registry: Registry, known: Version, champion: Version | None) -> bool:
+def stands(registry: Registry, known: Version, champion: Version | None, commit: str) -> bool:
     """Whether a version's verdict still counts: it serves, did before, or would replace the same.
 
-    What served before comes back by a rollback, not by a new judgement.
+    A refusal counts for its own commit only: another one may have other gates. What served before
+    comes back by a rollback, not by a new judgement.
     """
     current = champion.number if champion else None
-    if known.number == current or known.judged_against == current:
+    if known.number == current:
         return True
+    if known.judged_against == current:
+        return known.tags.get("gates") == "passed" or known.tags.get(JUDGED_BY) == commit
     before = registry.alias(PREVIOUS)
     return before is not None and before.number == known.number
 
@@ -170,6 +175,7 @@ def register(
         "gates": "passed" if report.passed else "rejected",
         "reason": report.reason[:5000],
         JUDGED_AGAINST: champion.number if champion else "none",
+        JUDGED_BY: lineage.get("git_sha", "none"),
     }
     tags = {**lineage, **verdict}
     version = registry.register(kept.run_id, report.digest, tags, kept.summary)

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data import matrix, windows
+from data import features, matrix, windows
 from data.gate_params import Gates
-from data.params import Params
+from data.params import Logistic, Params, Ridge
 from data.partitions import Partitions
 from data.problem import Problem
 from data.task import Task
@@ -25,12 +25,14 @@ from data.windows import Labelled
 from models import calibrate, rolling
 from models.artifact import Artifact
 from models.calibrate import Calibration
-from models.candidates import CHALLENGER
+from models.candidates import CANDIDATES, CHALLENGER, LOGISTIC, RIDGE, linear_name
+from models.quality import at_level
 from models.rolling import LABEL, PERIOD
 from models.slices import Scored, SliceFinding, findings
 from models.yardstick import Noise, Seen, Yardstick, noise
 
 YARDSTICK = "yardstick"
+DEFAULTS = {LOGISTIC: Logistic, RIDGE: Ridge}
 
 NO_CALIBRATION = Calibration("none")
 
@@ -122,6 +124,16 @@ class Case:
         return self.yardstick.predict(self.seen.values)
 
     @cached_property
+    def plain_score(self) -> np.ndarray:
+        """Answers of a linear model of the gates' own to the held-out rows."""
+        candidate = CANDIDATES[linear_name(self.task)]
+        settings = DEFAULTS[candidate.name]().model_dump()
+        seen = self.seen
+        given = (self.task, seen.features, seen.values, seen.rows.label)
+        model = candidate.train(*given, settings, self.seed)
+        return model.predict(features.transform(seen.features, self.holdout.columns))
+
+    @cached_property
     def compared(self) -> tuple[str, np.ndarray]:
         """Name and holdout answers of the champion, or of the yardstick without one."""
         if self.champion_score is None:
@@ -135,6 +147,23 @@ class Case:
             return self.chance
         found = noise(self.yardstick, self.seen, self.holdout, self.problem, self.params, self.seed)
         return found.times(self.params)
+
+    @cached_property
+    def optimism(self) -> float:
+        """Loss that the yardstick has less in training than the challenger, and not held out.
+
+        At the rows' own level; 0 where the challenger fits its training rows no looser.
+        """
+        rows = (self.seen.rows, self.past_score, self.yardstick_past_score), (
+            self.holdout, self.score, self.yardstick_score)  # fmt: skip
+        there, here = (self._beyond(*each) for each in rows)
+        return max(0.0, there - here)
+
+    def _beyond(self, rows: Labelled, own: np.ndarray, other: np.ndarray) -> float:
+        """The mean loss of a score beyond that of another, each at the level of the rows."""
+        mine, its = (self.task.losses(rows.label, at_level(rows.label, score, self.task)).mean()
+                     for score in (own, other))  # fmt: skip
+        return float(mine - its)
 
     @cached_property
     def slices(self) -> tuple[SliceFinding, ...]:

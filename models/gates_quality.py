@@ -10,6 +10,7 @@ odds are log probabilities of several classes, and a number in units of its scal
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -194,31 +195,51 @@ def overfit(case: Case) -> Verdict:
     It fails where the whole interval lies above the margin; the yardstick takes out how hard the
     held-out week is.
     """
-    margin = case.params.overfit_margin
-    return _gap(case, "overfit", margin, lambda gap, _: gap.low <= margin)
+    margin = case.params.overfit_margin + case.retrain_noise.auc
+    other = case.yardstick_past_score, case.yardstick_score
+    return _gap(case, "overfit", margin, other, lambda gap, _: gap.low <= margin)
 
 
 def holdout_untouched(case: Case) -> Verdict:
     """The same gap must not be far below the yardstick's: then the held-out rows were trained on.
 
-    It fails where the whole interval lies below minus the margin, and the held-out rows are ranked
-    better than by the yardstick by more than the margin: a plainer model has a small gap, too.
+    It fails where the whole interval lies below minus the margin, and that of the gain over the
+    yardstick on the held-out rows above it; and that over a linear model of the gates' own, too: a
+    plainer model has a smaller gap than the yardstick, and ranks no better than such a one.
     """
-    margin = -case.params.untouched_margin
-    return _gap(case, "holdout_untouched", margin,
-                lambda gap, here: gap.high >= margin or here.value <= -margin)  # fmt: skip
+    name, margin = "holdout_untouched", -case.params.untouched_margin
+
+    def holds(gap: Interval, here: Interval) -> bool:
+        return gap.high >= margin or here.low <= -margin
+
+    other = case.yardstick_past_score, case.yardstick_score
+    found = _gap(case, name, margin, other, holds)
+    if found.passed is not False:
+        return found
+    held, task = case.holdout, case.task
+    gain = auc_difference(held.label, case.score, case.plain_score, held.day,
+                          **case.draws, task=task)  # fmt: skip
+    return replace(found, passed=gain.low <= -margin)
 
 
 def _gap(
-    case: Case, name: str, margin: float, holds: Callable[[Interval, Interval], bool]
+    case: Case,
+    name: str,
+    margin: float,
+    other: tuple[np.ndarray, np.ndarray],
+    holds: Callable[[Interval, Interval], bool],
 ) -> Verdict:
-    """The gap, beyond the yardstick's; `holds` judges it and the gain on the held-out rows."""
+    """The gap beyond that of other scores, of the training and of the held-out rows.
+
+    Args:
+        holds: judges it, and the gain on the held-out rows.
+    """
     if unknown := _too_little(case, name, margin):
         return unknown
     past, held, task = case.seen.rows, case.holdout, case.task
-    there = auc_difference(past.label, case.past_score, case.yardstick_past_score,
+    there = auc_difference(past.label, case.past_score, other[0],
                            past.day, **case.draws, task=task)  # fmt: skip
-    here = auc_difference(held.label, case.score, case.yardstick_score,
+    here = auc_difference(held.label, case.score, other[1],
                           held.day, **case.draws, task=task)  # fmt: skip
     interval = Interval(there.value - here.value, there.low - here.high, there.high - here.low)
     own = [ranking(rows.label, score, task) for rows, score in
