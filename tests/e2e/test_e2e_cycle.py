@@ -175,6 +175,7 @@ def test_the_retrain_came_from_the_event(world: World) -> None:
     (run,) = (r for r in runs if not r["auto_scheduled"])
     assert run["state_type"] == "COMPLETED"
     assert run["created_by"]["type"] == "AUTOMATION"
+    assert run["name"].startswith("retrain 2024-W14 · ") and run["name"].endswith("v1 → v2")
     assert run["parameters"]["as_of"] == "2024-W14"
     tags = _mlflow(world, "model-versions/get", name="parcels", version="2")["model_version"][
         "tags"
