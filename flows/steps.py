@@ -16,9 +16,21 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
+from prefect.exceptions import ParameterTypeError
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import get_state_exception
+from prefect.utilities.callables import get_call_parameters
 
+from data.errors import EvergreenError
+
+HINTS = {
+    "as_of": "a period (2013-W08, 2013-02 or 2013-02-05) or a timestamp (2013-02-25T12:00)",
+    "period": "2013-W08, 2013-02 or 2013-02-05",
+    "version": "a version's number, from 1 on",
+    "reason": "up to 500 characters, and not none",
+    "cause": "up to 500 characters, and not none",
+    "by": "a name of up to 100 characters",
+}
 DELAYS = (10, 60)  # seconds before a step is tried again
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -110,6 +122,20 @@ def as_flow(function: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
 
     It is watched by whoever started it, so that it needs no heartbeat (whose thread takes a second
     to end).
+
+    Raises:
+        EvergreenError: if a parameter is none that the flow's form would take.
     """
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except ParameterTypeError as error:
+            raise EvergreenError(_wrong(function, str(error), *args, **kwargs)) from error
+
+
+def _wrong(function: Flow[P, R], said: str, *args: P.args, **kwargs: P.kwargs) -> str:
+    """The first parameter that Prefect refused, with what was given and what is expected."""
+    given = get_call_parameters(function.fn, args, kwargs)
+    name = next((n for n in given if f" - {n}:" in said), "a parameter")
+    expected = HINTS.get(name, said.partition(f"{name}: ")[2].splitlines()[0])
+    return f"{function.name}: {name} {given.get(name)!r} is not understood: write {expected}"

@@ -93,7 +93,12 @@ def released(project: "Project", number: str, at: datetime) -> None:
 
 
 def failed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
-    """A hook of flows: tell that a run failed, how things stand, and where to look."""
+    """A hook of flows: tell that a run failed, how things stand, and where to look.
+
+    Whoever runs one in a terminal reads the error there.
+    """
+    if flow_run.deployment_id is None:
+        return
     at, settings = datetime.now(UTC), Settings.read(os.environ)
     said = (state.message or state.name or "no reason kept").removeprefix(
         "Flow run encountered an exception: "

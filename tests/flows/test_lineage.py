@@ -123,7 +123,7 @@ def test_from_a_snapshot_to_its_versions(world, project, first, tmp_path):
     }
 
     def recorded(name, first_week, last_week, problem=PROBLEM):
-        raw = fill(tmp_path / name, first_week, last_week, problem).folder
+        raw = fill(tmp_path / name / "raw", first_week, last_week, problem).folder
         return Snapshots(world.checkout, raw, tmp_path / f"{name}-scratch").record(name, NOON)
 
     more = trace(project, recorded("more", "2024-W01", "2024-W09").tag)
