@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from data import cells
-from data.described import Described, describe, form_of, rounded, sample
-from data.errors import EvergreenError
-from data.features import CalendarPart, Category, Feature, HistoricalRate, Numeric, Part
+from data.declared import features_of, fields_of, names_of, slices_of
+from data.described import Described, describe, form_of, sample
+from data.features import Feature
 from data.fields import Field
 from data.outcomes import Outcome, outcome
 from data.roles import LIKE_ID, Asked, alone_of, check_names, event_time, left_out
@@ -21,12 +21,8 @@ from data.table_files import Form, place
 from data.tables import Table
 from data.timing import Timing, timing
 
-MANY = 30  # values from which on a text is known by its past rate
 LEAK = 0.9  # ROC-AUC of one column alone: what is known only afterwards
-SLICES = 3
 FEW = 6  # periods in which each field is looked at
-SLICE_ROWS = 1000  # with fewer a slice is odd by chance
-ARRIVAL = "arrival"
 
 
 @dataclass(frozen=True)
@@ -91,8 +87,8 @@ def draft(name: str, asked: Asked) -> Draft:
         for c, area in alone.items()
         if area > LEAK and c not in asked.keep and c != chosen.time
     }
-    names = _names(chosen, [c for c in described if c not in left])
-    fields = _fields(chosen, described, names, left)
+    names = names_of(chosen, [c for c in described if c not in left])
+    fields = fields_of(chosen, described, names, left)
     table = _table(chosen, form, fields, names, told, left, described)
     candidates = [c for c, why in left.items() if why == LIKE_ID]
     when = timing(table, chosen.frequency, path, candidates)
@@ -103,13 +99,13 @@ def draft(name: str, asked: Asked) -> Draft:
         rows_per_period=when.rows_per_period,
         left_out=tuple(column for column in table.left_out if column not in when.key),
     )
-    features = _features(table, fields, described, told, when)
+    features = features_of(table, fields, described, told, when)
     found = _found(chosen, described, left, alone, when.key)
     said = [*_warnings(chosen, described, left), *told.said, *when.said]
     within = _within(
         table, rows, described, told, [c for c in names if c in alone and c != chosen.time]
     )
-    slices = _slices(fields, features, described, table, when)
+    slices = slices_of(fields, features, described, table, when)
     return Draft(
         name, chosen, table, told, when, features, slices, found, within, tuple(said)
     )  # fmt: skip
@@ -152,52 +148,6 @@ def _within(
     return max(areas, default=0.5)
 
 
-def _names(asked: Asked, columns: Sequence[str]) -> dict[str, str]:
-    """Column -> name of its field."""
-    names: dict[str, str] = {}
-    for column in columns:
-        names[column] = cells.slug(column, names.values())
-    return names
-
-
-def _fields(
-    asked: Asked,
-    described: Mapping[str, Described],
-    names: Mapping[str, str],
-    left: Mapping[str, str],
-) -> tuple[Field, ...]:
-    first = (
-        Field(ARRIVAL, "timestamp", "made from the order of the rows")
-        if asked.order
-        else Field(names[asked.time or ""], "timestamp", f"{asked.time}: the event")
-    )
-    rest = [_field(names[c], d, c) for c, d in described.items() if c in names and c != asked.time]
-    if not rest:
-        reasons = "; ".join(f"{c!r}: {why}" for c, why in left.items())
-        raise EvergreenError(
-            f"no column of {asked.path} is left to predict from ({reasons}): `--keep COLUMN` takes "
-            "one in spite of that"
-        )
-    return (first, *rest)
-
-
-def _field(name: str, d: Described, column: str) -> Field:
-    """With room in its range: once more the whole span on either side, but no change of sign."""
-    nullable = d.missing > 0
-    if d.kind == "text":
-        values = tuple(sorted(d.words)) if d.closed else None
-        return Field(name, "text", column, nullable=nullable, values=values)
-    kind = "number" if d.kind == "timestamp" else d.kind
-    if d.minimum is None or d.maximum is None:
-        return Field(name, kind, column, nullable=nullable)
-    span = max(d.maximum - d.minimum, abs(d.maximum) / 10)
-    low = 0.0 if d.minimum >= 0 else rounded(d.minimum - span, up=False)
-    high = 0.0 if d.maximum <= 0 < -d.minimum else rounded(d.maximum + span, up=True)
-    if low == 0 and high > 1 >= d.maximum and d.kind == "number":
-        high = 1.0
-    return Field(name, kind, column, nullable=nullable, minimum=low, maximum=high)
-
-
 def _table(
     asked: Asked,
     form: Form,
@@ -223,54 +173,6 @@ def _table(
         form=form,
         rows_per_period=1 if asked.order else 0,
     )
-
-
-def _features(
-    table: Table,
-    fields: tuple[Field, ...],
-    described: Mapping[str, Described],
-    told: Outcome,
-    when: Timing,
-) -> tuple[Feature, ...]:
-    """Numbers as they are, categories, those of many values by their past rate, parts of time."""
-    features: list[Feature] = []
-    parts: dict[Part, str] = {"hour": "hour", "weekday": "weekday"}
-    for part, word in parts.items():
-        if part in when.parts:
-            taken = [field.name for field in fields]
-            features.append(
-                CalendarPart(cells.slug(f"{table.time}_{word}", taken), table.time, part)
-            )
-    for field in fields[1:]:
-        if field.kind != "text":
-            features.append(Numeric(field.name, field.name))
-        elif (
-            described[table.columns.get(field.name, field.name)].distinct <= MANY
-            or told.task.classes
-        ):
-            features.append(Category(field.name, field.name))
-        else:
-            features.append(HistoricalRate(field.name, field.name))
-    return tuple(features)
-
-
-def _slices(
-    fields: tuple[Field, ...],
-    features: tuple[Feature, ...],
-    described: Mapping[str, Described],
-    table: Table,
-    when: Timing,
-) -> tuple[str, ...]:
-    """Texts of few values and the day of the week, where there are rows to judge each value by."""
-    most = min(when.usual * len(when.learned) // SLICE_ROWS, MANY)
-    few = [
-        (described[table.columns.get(f.name, f.name)].distinct, f.name)
-        for f in fields
-        if f.kind == "text"
-    ]
-    texts = [name for distinct, name in sorted(few) if 2 <= distinct <= most]
-    parts = [f.name for f in features if isinstance(f, CalendarPart) and f.part == "weekday"]
-    return (*texts[: SLICES - 1], *(parts if most >= 7 else ()))
 
 
 def _found(

@@ -11,8 +11,9 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from data.declared import SLICE_ROWS
 from data.digests import write_atomically
-from data.draft import SLICE_ROWS, Draft
+from data.draft import Draft
 from data.drafted import to_python
 from data.errors import EvergreenError
 from data.params import load_params

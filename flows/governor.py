@@ -6,7 +6,6 @@ alarms about the same thing make one run: whatever has the same key (data, champ
 for once a minute at most, and done once.
 """
 
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +16,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from data import windows
-from data.digests import canonical_json, digest_of
+from data.digests import digest_of
 from data.errors import EvergreenError
 from data.periods import Period, parse_as_of
+from flows.journal import Journal
 from flows.project import Project
 from flows.steps import Outcome, flow_run_id
 from models.governor import Action, Attempt, over_budget
@@ -64,26 +64,22 @@ class Record:
         return cls(project.settings.home / "governor.jsonl")
 
     def lines(self) -> list[Line]:
-        """All lines, oldest first; one that a killed writer left unfinished is none."""
-        try:
-            *whole, _ = self.path.read_text().split("\n")
-        except FileNotFoundError:
-            return []
-        return [Line(**json.loads(text)) for text in whole if text.endswith("}")]
+        """All lines, oldest first."""
+        return [Line(**line) for line in self._journal.read()]
 
     def ask(self, line: Line) -> bool:
         """Add what is asked for; False if the same was done, or asked for within a minute."""
-        with self._held():
+        with self._journal.held():
             since = datetime.fromisoformat(line.at) - ONCE
             same = [known for known in self.lines() if known.key == line.key]
             if any(k.kind == ENDED or datetime.fromisoformat(k.at) > since for k in same):
                 return False
-            self._append(line)
+            self._journal.append(asdict(line))
             return True
 
     def add(self, line: Line) -> None:
-        with self._held():
-            self._append(line)
+        with self._journal.held():
+            self._journal.append(asdict(line))
 
     def done(self, key: str) -> Line | None:
         """What came of it, if anything with this key has ended."""
@@ -112,18 +108,9 @@ class Record:
         lost = [line for line in (*killed, began) if line and line.action == Action.RETRAIN]
         return [*ended, *(Attempt(Period.parse(line.period), usual) for line in lost)]
 
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path.with_suffix(".lock"), timeout=60):
-            yield
-
-    def _append(self, line: Line) -> None:
-        torn = self.path.exists() and not self.path.read_bytes().endswith(b"\n")
-        text = ("\n" if torn else "") + canonical_json(asdict(line)) + "\n"
-        with self.path.open("ab", buffering=0) as file:
-            file.write(text.encode())
-            os.fsync(file.fileno())
+    @property
+    def _journal(self) -> Journal:
+        return Journal(self.path)
 
 
 def key_of(project: Project, period: Period, champion: Version, cause: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from prefect import Flow, runtime, task
+from prefect import Flow, Task, runtime, task
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -53,8 +53,7 @@ def step(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function, shown as a task where a flow run is under way."""
     if not in_flow():
         return function(*args, **kwargs)
-    name = function.__name__.strip("_").replace("_", " ")
-    return task(name=name, log_prints=True, cache_policy=NO_CACHE)(function)(*args, **kwargs)
+    return _task(function)(*args, **kwargs)
 
 
 def patient(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,16 +63,15 @@ def patient(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """
     if not in_flow():
         return function(*args, **kwargs)
-    name = function.__name__.strip("_").replace("_", " ")
-    made = task(
-        name=name,
-        log_prints=True,
-        cache_policy=NO_CACHE,
-        retries=len(DELAYS),
-        retry_delay_seconds=list(DELAYS),
-        retry_condition_fn=_passing,
+    made = _task(function).with_options(
+        retries=len(DELAYS), retry_delay_seconds=list(DELAYS), retry_condition_fn=_passing
     )
-    return made(function)(*args, **kwargs)
+    return made(*args, **kwargs)
+
+
+def _task(function: Callable[P, R]) -> Task[P, R]:
+    name = function.__name__.strip("_").replace("_", " ")
+    return task(name=name, log_prints=True, cache_policy=NO_CACHE)(function)
 
 
 def _passing(task: Any, run: Any, state: State[Any]) -> bool:
