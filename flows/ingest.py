@@ -49,9 +49,7 @@ def run_ingest(
     name="ingest",
     flow_run_name=run_name("ingest", "period", "what"),
     timeout_seconds=7200,
-    log_prints=True,
-    on_failure=[troubles.failed],
-    on_completion=[troubles.completed],
+    **troubles.TOLD,
 )
 def ingest(period: PeriodName, from_file: str | None = None, what: What = "all") -> Outcome:
     """Add one period to data/raw after its contract, and version it.

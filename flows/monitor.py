@@ -163,9 +163,7 @@ def watched_already(project: Project) -> str | None:
     name="monitor",
     flow_run_name=run_name("monitor", "period"),
     timeout_seconds=7200,
-    log_prints=True,
-    on_failure=[troubles.failed],
-    on_completion=[troubles.completed],
+    **troubles.TOLD,
 )
 def monitor(
     period: PeriodName | None = None, once: bool = False, leave: Action | None = None

@@ -175,9 +175,7 @@ def _keep(
 @flow(
     name="recalibrate",
     flow_run_name=run_name("recalibrate", "as_of", "cause"),
-    log_prints=True,
-    on_failure=[troubles.failed],
-    on_completion=[troubles.completed],
+    **troubles.TOLD,
 )
 def recalibrate(
     as_of: AsOf | None = None,

@@ -199,9 +199,7 @@ def _build(project: Project, version: Version, artefact: Path) -> Package:
 @flow(
     name="release",
     flow_run_name=run_name("release", "version"),
-    log_prints=True,
-    on_failure=[troubles.failed],
-    on_completion=[troubles.completed],
+    **troubles.TOLD,
 )
 def release(version: Number | None = None, by: Person | None = None) -> Outcome:
     """Package a judged version, smoke-test it in the idle slot, and move the traffic to it.

@@ -68,9 +68,7 @@ def changing(
 @flow(
     name="retrain",
     flow_run_name=run_name("retrain", "as_of", "cause"),
-    log_prints=True,
-    on_failure=[troubles.failed],
-    on_completion=[troubles.completed],
+    **troubles.TOLD,
 )
 def retrain(
     as_of: AsOf | None = None,

@@ -66,9 +66,7 @@ def settle_ended(project: Project, ended: Ended, reason: str, by: str | None = N
     name="rollback",
     flow_run_name=run_name("rollback", "reason"),
     timeout_seconds=1800,
-    log_prints=True,
-    on_failure=[troubles.failed],
-    on_completion=[troubles.completed],
+    **troubles.TOLD,
 )
 def rollback(reason: Reason, by: Person | None = None) -> Outcome:
     """Move the traffic back to the version that served before, then the aliases.

@@ -197,9 +197,7 @@ def run_url(project: Project, run_id: str) -> str:
 @flow(
     name="train",
     flow_run_name=run_name("train", "as_of", "cause"),
-    log_prints=True,
-    on_failure=[troubles.failed],
-    on_completion=[troubles.completed],
+    **troubles.TOLD,
 )
 def train(
     as_of: AsOf | None = None, cause: Reason = "asked for", by: Person | None = None

@@ -122,6 +122,10 @@ def completed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") 
     _of_settings(settings).resolve(RUN + flow.name, datetime.now(UTC), f"{flow_run.name} completed")
 
 
+# What every flow that does something is given.
+TOLD: dict[str, Any] = {"log_prints": True, "on_failure": [failed], "on_completion": [completed]}
+
+
 def _of_settings(settings: Settings) -> Desk:
     """The desk of a home, even where params.yaml or the problem is what is wrong."""
     from flows.project import Project

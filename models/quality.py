@@ -87,11 +87,6 @@ def ranking(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> float 
     return float(np.mean([roc_auc_score(*each) for each in task.contrasts(label, score)]))
 
 
-def log_losses(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    """Each row's log loss in nats, of two outcomes, shape (n,)."""
-    return BINARY.losses(label, probability)
-
-
 def expected_calibration_error(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> float:
     """ECE over ten bins of equal count (Naeini et al. 2015): mean |observed - predicted|.
 

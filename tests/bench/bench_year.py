@@ -21,10 +21,11 @@ from data.ingest import deliver, ingest
 from data.params import load_params
 from data.partitions import Partitions
 from data.periods import Period
+from data.task import BINARY
 from data.windows import Labelled, load
 from models.candidates import CANDIDATES, XGBOOST
 from models.fitted import Fitted
-from models.quality import log_losses, measure
+from models.quality import measure
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 Model = tuple[tuple[Feature, ...], Fitted]
@@ -63,7 +64,7 @@ def main() -> None:
     for start, end in pairwise(starts[3:]):
         past, month = between(year, starts[0], start), between(year, start, end)
         old, new = score(frozen, month), score(fit(past), month)
-        floor = log_losses(month.label, np.full(len(month), past.label.mean())).mean()
+        floor = BINARY.losses(month.label, np.full(len(month), past.label.mean())).mean()
         both = measure(month.label, old), measure(month.label, new)
         row = [both[0].roc_auc, both[1].roc_auc, both[0].log_loss, both[1].log_loss, floor]
         found.append(row)

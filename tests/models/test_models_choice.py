@@ -15,7 +15,6 @@ from models.artifact import to_rows
 from models.candidates import BASE_RATE, CHALLENGER, HIST_GRADIENT_BOOSTING, LOGISTIC, XGBOOST
 from models.evidence import Case
 from models.gates_behaviour import disturbed
-from models.quality import log_losses
 from tests.planted import PROBLEM, outcomes
 
 
@@ -104,7 +103,7 @@ def test_an_overconfident_model_is_calibrated_and_served_so(comparing, make, par
     assert 0 < trained.calibration.slope < 0.8
     assert trained.calibration.periods == ("2024-W06", "2024-W07")
     label = trained.holdout.label
-    loss = {name: log_losses(label, scores[name]).mean() for name in (CHALLENGER, XGBOOST)}
+    loss = {name: BINARY.losses(label, scores[name]).mean() for name in (CHALLENGER, XGBOOST)}
     assert loss[CHALLENGER] < loss[XGBOOST] - 0.05
     aucs = [roc_auc_score(label, scores[name]) for name in (CHALLENGER, XGBOOST)]
     assert aucs[0] == pytest.approx(aucs[1], abs=1e-3)  # float32 ties

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from data.task import BINARY
 from models.bootstrap import auc_difference, block_bootstrap
-from models.quality import expected_calibration_error, log_losses, measure
+from models.quality import expected_calibration_error, measure
 
 LABEL = np.array([0, 1, 1, 0, 1, 0, 0, 1])
 PROBABILITY = np.array([0.1, 0.9, 0.6, 0.4, 0.4, 0.2, 0.7, 0.8])
@@ -82,7 +83,7 @@ def test_calibration_error_by_hand():
 
 
 def test_certain_and_wrong_is_costly_but_finite_and_one_outcome_has_no_auc():
-    losses = log_losses(np.array([1, 0, 1]), np.array([0.0, 1.0, 1.0]))
+    losses = BINARY.losses(np.array([1, 0, 1]), np.array([0.0, 1.0, 1.0]))
     assert losses[:2] == pytest.approx([-math.log(1e-7)] * 2) and losses[2] < 1e-6
     found = measure(np.ones(3), np.array([0.2, 0.4, 0.9]))
     assert found.roc_auc is None and found.pr_auc is None and found.log_loss > 0

@@ -15,7 +15,7 @@ from data.windows import load
 from models import artifact, gates_shifted, shifted
 from models.artifact import serve_scores, to_rows
 from models.evidence import Case
-from models.quality import log_losses, log_odds
+from models.quality import log_odds
 from models.yardstick import Noise, Seen
 from tests.planted import PROBLEM
 
@@ -67,8 +67,8 @@ def test_the_shift_is_that_of_the_newest_period_from_the_model_as_it_was_trained
     rows = load(partitions, PROBLEM, [Period.parse("2024-W10")], W10)
     odds = log_odds(good.artifact.score(rows.columns))
     assert (learned.shift.period, learned.shift.rows) == ("2024-W10", len(rows))
-    before = log_losses(rows.label, good.artifact.score(rows.columns)).mean()
-    after = log_losses(rows.label, 1 / (1 + np.exp(-odds - learned.shift.value))).mean()
+    before = BINARY.losses(rows.label, good.artifact.score(rows.columns)).mean()
+    after = BINARY.losses(rows.label, 1 / (1 + np.exp(-odds - learned.shift.value))).mean()
     assert after < before
     assert learned.shift.partitions
     assert {name[:8] for name in learned.shift.partitions} == {"2024-W10"}
