@@ -38,7 +38,7 @@ bench-monitors: $(READY) ## faults put into resampled weeks: found, by what, and
 	@$(BIN)/python -m tests.bench.bench_monitors
 
 lock: $(READY) ## requirements.lock from pyproject.toml
-	@$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 \
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
 
 clean: $(READY) ## stop the stack, delete all state and data; .venv stays
