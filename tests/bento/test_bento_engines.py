@@ -73,9 +73,9 @@ def test_trees_that_answer_otherwise_are_not_used(model, monkeypatch, caplog):
 
 def test_a_model_without_trees_has_one_engine(tmp_path):
     path = tmp_path / "model.onnx"
-    path.write_bytes(graphs.to_bytes(graphs.constant(np.array(0.2), 3)))
-    few = OnnxEngine.load(path)
-    assert many_rows(path, few) is few
+    path.write_bytes(graphs.to_bytes(graphs.constant(np.array(0.2), 3, BINARY)))
+    few = OnnxEngine.load(path, BINARY)
+    assert many_rows(path, few, BINARY) is few
 
 
 def test_onedal_comes_without_scikit_learn_and_pandas(artefact):
