@@ -83,8 +83,9 @@ def test_onedal_comes_without_scikit_learn_and_pandas(artefact):
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from bento.engines import OnnxEngine, TreeEngine, many_rows\n"
+        "from data.task import BINARY\n"
         f"path = Path({str(artefact / 'model.onnx')!r})\n"
-        "assert isinstance(many_rows(path, OnnxEngine.load(path)), TreeEngine)\n"
+        "assert isinstance(many_rows(path, OnnxEngine.load(path, BINARY), BINARY), TreeEngine)\n"
         "assert not {'sklearn', 'pandas', 'scipy', 'daal4py'} & set(sys.modules)\n"
         "import daal4py, pandas, sklearn\n"
         "assert daal4py.mb\n"
