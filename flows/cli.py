@@ -224,11 +224,15 @@ def reproduce(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    check: Annotated[
+        Path | None, typer.Option(help="A page, README.md: are the figures it shows those?")
+    ] = None,
+) -> None:
     """Live a model's whole life on the problem's own data; run again, it goes on or shows it."""
     from flows.demo import run_demo
 
-    run_demo(_settings(), console)
+    run_demo(_settings(), console, check)
 
 
 @app.command()

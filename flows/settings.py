@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 from zlib import crc32
 
 import data
@@ -45,6 +46,7 @@ class Settings:
         bind: where the gateway listens, EVERGREEN_HOST; everything else stays on loopback.
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
+        heartbeat: asked for when the monitor has worked, a secret, EVERGREEN_HEARTBEAT.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
     """
 
@@ -61,14 +63,15 @@ class Settings:
     notify: tuple[str, ...] = field(default=(), repr=False)
     access_log: int = ONE_IN
     problem: str = ""
+    heartbeat: str = field(default="", repr=False)
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Settings from environment variables.
 
         Raises:
-            EvergreenError: if a port or a number is not one, a switch neither on nor off, or the
-                problem is none.
+            EvergreenError: if a port, a number or an address is not one, a switch neither on nor
+                off, or the problem is none.
         """
         checkout = Path(data.__file__).parents[1]
         root = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
@@ -88,7 +91,10 @@ class Settings:
         limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
         notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
         outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
-        return cls(checkout, root, ports, user, identities, explain, key, *outside, problem)
+        address = _address("EVERGREEN_HEARTBEAT", environment)
+        return cls(
+            checkout, root, ports, user, identities, explain, key, *outside, problem, address
+        )
 
     @property
     def home(self) -> Path:
@@ -231,6 +237,13 @@ def _count(name: str, default: int, environment: Mapping[str, str]) -> int:
     if not text.isdecimal() or int(text) > 1_000_000:
         raise EvergreenError(f"{name}={text!r} is no number: use 0 (none) to 1000000")
     return int(text)
+
+
+def _address(name: str, environment: Mapping[str, str]) -> str:
+    text = environment.get(name, "").strip()
+    if text and not (text.startswith(("http://", "https://")) and urlsplit(text).hostname):
+        raise EvergreenError(f"{name} is no address: write https://HOST/PATH, or nothing")
+    return text
 
 
 def _switch(name: str, environment: Mapping[str, str]) -> bool:
