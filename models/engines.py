@@ -1,0 +1,133 @@
+"""What trains on the past, by `train.engine`: memory, files, or the workers of a Dask cluster.
+
+| engine | XGBoost's rows | equal to memory |
+|---|---|---|
+| memory | in this process | |
+| external | in files, a batch at a time, see `models.boosting` | to the bit |
+| dask | with the workers, see `models.cluster` | within a tolerance |
+
+Encoders, windows and seeds are the same for all. Candidates that must have their rows in memory
+learn from `sample_rows` of them, evenly spaced, unless the engine is memory.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+import numpy as np
+
+from data import matrix
+from data.features import Feature
+from data.matrix import BATCH, Learned, Past
+from data.params import Train
+from data.partitions import Partitions
+from data.periods import Period
+from data.problem import Problem
+from data.task import Task
+from models import boosting
+from models.calibrate import Calibration
+from models.candidates import CANDIDATES, XGBOOST, Settings
+from models.fitted import Fitted
+
+CLUSTER = "EVERGREEN_DASK"
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a candidate is trained on: fitted features, rows of them, settings, a seed."""
+
+    task: Task
+    features: Sequence[Feature]
+    seen: Learned
+    settings: Settings
+    seed: int
+
+
+class Engine(Protocol):
+    """One way to learn from rows and to answer many."""
+
+    def count(
+        self, problem: Problem, partitions: Partitions, periods: Iterable[Period], as_of: datetime
+    ) -> Past:
+        """The first pass over the past, see `data.matrix.count`."""
+
+    def rows(
+        self, past: Past, fitted: tuple[Feature, ...], periods: Iterable[Period] | None = None
+    ) -> Learned:
+        """The rows of these periods as fitted features; default: all."""
+
+    def train(self, name: str, given: Given) -> Fitted:
+        """A candidate's model."""
+
+    def predict(
+        self, model: Fitted, calibration: Calibration, rows: Learned, task: Task
+    ) -> np.ndarray:
+        """Calibrated answers to rows."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Everything in this process."""
+
+    def count(
+        self, problem: Problem, partitions: Partitions, periods: Iterable[Period], as_of: datetime
+    ) -> Past:
+        return matrix.count(problem, partitions, periods, as_of)
+
+    def rows(
+        self, past: Past, fitted: tuple[Feature, ...], periods: Iterable[Period] | None = None
+    ) -> Learned:
+        return past.matrix(fitted, periods)
+
+    def train(self, name: str, given: Given) -> Fitted:
+        seen = given.seen.whole()
+        return _in_memory(name, given, seen.values, seen.label)
+
+    def predict(
+        self, model: Fitted, calibration: Calibration, rows: Learned, task: Task
+    ) -> np.ndarray:
+        return calibration.predict(model, rows.whole().values, task)
+
+
+@dataclass(frozen=True)
+class External(Memory):
+    """The rows in files."""
+
+    sample_rows: int
+
+    def train(self, name: str, given: Given) -> Fitted:
+        if name == XGBOOST and given.task.learnable(given.seen.label):
+            return boosting.external(given.task, given.seen.whole(), given.settings, given.seed)
+        return _in_memory(name, given, *given.seen.sample(self.sample_rows))
+
+    def predict(
+        self, model: Fitted, calibration: Calibration, rows: Learned, task: Task
+    ) -> np.ndarray:
+        found = rows.whole()
+        return np.concatenate(
+            [calibration.predict(model, found.values[some], task) for some in found.batches(BATCH)]
+        )
+
+
+MEMORY = Memory()
+
+
+def _in_memory(name: str, given: Given, values: np.ndarray, label: np.ndarray) -> Fitted:
+    return CANDIDATES[name].train(
+        given.task, given.features, values, label, given.settings, given.seed
+    )
+
+
+@contextmanager
+def opened(params: Train, cluster: str = "") -> Iterator[Engine]:
+    """The engine of params.yaml.
+
+    Args:
+        cluster: address of a Dask scheduler; empty for processes of this machine.
+    """
+    if params.engine == "memory":
+        yield MEMORY
+    else:
+        yield External(params.sample_rows)
