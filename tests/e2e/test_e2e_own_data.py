@@ -1,10 +1,14 @@
 """A stranger's table, by the commands of docs/your-own-data.md: a regression to a champion."""
 
 import json
+import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import requests
 
+from data.git import git
 from tests.e2e.world import GIT, World
 from tests.flows.test_new_problem import weather
 
@@ -48,8 +52,39 @@ def test_a_real_table_of_numbers_serves(world: World, tmp_path) -> None:
     scored = home / "scored.parquet"
     done(world, "score", str(world.checkout / f"data/raw-wind/{WEEKS[1]}.parquet"), str(scored))
     assert "soon" in (columns := _columns(scored)) and "probability" not in columns
-    done(world, "verify")
+    _destroyed_and_restored(world, rows["rows"][:50], tmp_path / "backup.tar")
     assert not (world.home / "ledger.jsonl").exists(), "the default problem is left alone"
+
+
+def _destroyed_and_restored(world: World, rows: list, path: Path) -> None:
+    """A backup of the running stack; all is lost; the same champion answers the same bytes."""
+
+    def answer() -> bytes:
+        with requests.Session() as session:
+            session.trust_env = False
+            reply = session.post(f"{world.url('gateway')}/predict", json=rows, timeout=30)
+        assert reply.status_code == 200
+        return re.sub(rb'"request_id":"[^"]+"', b"", reply.content)
+
+    before, ledger = answer(), (world.home / "problems/wind/ledger.jsonl").read_bytes()
+    done(world, "backup", str(path), "--with-secrets")
+    assert "`evergreen down` first" in world.run("restore", str(path)).stderr
+    done(world, "down")
+    shutil.rmtree(world.home)
+    shutil.rmtree(world.checkout / "data" / "raw-wind")
+    (world.home / "nobody").mkdir(parents=True)
+    tags = git(world.checkout, "tag").split()
+    git(world.checkout, "tag", "--delete", *tags)
+    damaged = path.with_name("damaged.tar")
+    damaged.write_bytes(path.read_bytes().replace(b'"kind":"promoted"', b'"kind":"prom0ted"'))
+    refused = world.run("restore", str(damaged))
+    assert refused.returncode == 1 and "wind/ledger.jsonl differs" in refused.stderr
+    report = json.loads(done(world, "restore", str(path), "--json"))
+    assert report["notes"] == [] and git(world.checkout, "tag").split() == tags
+    assert (world.home / "problems/wind/ledger.jsonl").read_bytes() == ledger
+    done(world, "up")
+    done(world, "verify")
+    assert answer() == before
 
 
 def _columns(path) -> list[str]:
