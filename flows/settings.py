@@ -10,8 +10,9 @@ from zlib import crc32
 
 import data
 from bento.access_log import ONE_IN, VARIABLE
-from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
+from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Cluster, Serving
 from data.errors import EvergreenError
+from flows import cluster
 
 HOST = "127.0.0.1"
 PARAMS = "params.yaml"
@@ -46,6 +47,7 @@ class Settings:
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
+        cluster: where serving lives with EVERGREEN_TARGET=kubernetes; None: on this machine.
     """
 
     checkout: Path
@@ -61,6 +63,7 @@ class Settings:
     notify: tuple[str, ...] = field(default=(), repr=False)
     access_log: int = ONE_IN
     problem: str = ""
+    cluster: Cluster | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -88,7 +91,18 @@ class Settings:
         limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
         notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
         outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
-        return cls(checkout, root, ports, user, identities, explain, key, *outside, problem)
+        return cls(
+            checkout,
+            root,
+            ports,
+            user,
+            identities,
+            explain,
+            key,
+            *outside,
+            problem,
+            cluster.read(environment),
+        )
 
     @property
     def home(self) -> Path:
@@ -153,6 +167,7 @@ class Settings:
             bind=self.bind,
             certificate=self.certificate,
             rate_limit=self.rate_limit,
+            cluster=self.cluster,
         )
 
     def child_environment(self) -> dict[str, str]:
