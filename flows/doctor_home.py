@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bento import experiment, gateway, tls
+from bento import experiment, target, tls
 from data.errors import EvergreenError
 from data.git import git
 from data.params import load_params
@@ -129,10 +129,10 @@ def ledger(kept: Ledger) -> Finding:
 def rollout(settings: Settings) -> Finding:
     """Whether the gateway's state can be read, and no release left it half way."""
     try:
-        state = gateway.load(settings.serving)
+        state = target.load(settings.serving)
     except EvergreenError as error:
         return fail("rollout", str(error), "as said; `evergreen verify` shows what should serve")
-    if experiment.abandoned(state):
+    if experiment.abandoned(state, target.of(settings.serving).alive):
         fix = "`evergreen release` goes on with it, `evergreen rollback --reason WHY` ends it"
         return warn("rollout", "a killed release left a canary with a share of the traffic", fix)
     active = state.slots[state.active] if state.active else None

@@ -11,8 +11,9 @@ from zlib import crc32
 
 import data
 from bento.access_log import ONE_IN, VARIABLE
-from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
+from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Cluster, Serving
 from data.errors import EvergreenError
+from flows import cluster
 
 HOST = "127.0.0.1"
 PARAMS = "params.yaml"
@@ -48,6 +49,7 @@ class Settings:
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
         heartbeat: asked for when the monitor has worked, a secret, EVERGREEN_HEARTBEAT.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
+        cluster: where serving lives with EVERGREEN_TARGET=kubernetes; None: on this machine.
     """
 
     checkout: Path
@@ -64,6 +66,7 @@ class Settings:
     access_log: int = ONE_IN
     problem: str = ""
     heartbeat: str = field(default="", repr=False)
+    cluster: Cluster | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -93,8 +96,9 @@ class Settings:
         outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
         address = _address("EVERGREEN_HEARTBEAT", environment)
         return cls(
-            checkout, root, ports, user, identities, explain, key, *outside, problem, address
-        )
+            checkout, root, ports, user, identities, explain, key, *outside, problem, address,
+            cluster.read(environment),
+        )  # fmt: skip
 
     @property
     def home(self) -> Path:
@@ -159,6 +163,7 @@ class Settings:
             bind=self.bind,
             certificate=self.certificate,
             rate_limit=self.rate_limit,
+            cluster=self.cluster,
         )
 
     def child_environment(self) -> dict[str, str]:
