@@ -12,6 +12,7 @@ import data
 from bento.access_log import ONE_IN, VARIABLE
 from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
 from data.errors import EvergreenError
+from flows.team import Team
 
 HOST = "127.0.0.1"
 PARAMS = "params.yaml"
@@ -45,6 +46,7 @@ class Settings:
         bind: where the gateway listens, EVERGREEN_HOST; everything else stays on loopback.
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
+        team: the stores that hosts share, `flows.team`; None on a laptop.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
     """
 
@@ -61,6 +63,7 @@ class Settings:
     notify: tuple[str, ...] = field(default=(), repr=False)
     access_log: int = ONE_IN
     problem: str = ""
+    team: Team | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -88,7 +91,18 @@ class Settings:
         limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
         notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
         outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
-        return cls(checkout, root, ports, user, identities, explain, key, *outside, problem)
+        return cls(
+            checkout,
+            root,
+            ports,
+            user,
+            identities,
+            explain,
+            key,
+            *outside,
+            problem,
+            Team.read(environment),
+        )
 
     @property
     def home(self) -> Path:
@@ -160,6 +174,7 @@ class Settings:
         ports = {f"EVERGREEN_{s.upper()}_PORT": str(port) for s, port in self.ports.items()}
         return {
             **ports,
+            **(self.team.child_environment(self.problem) if self.team else {}),
             "EVERGREEN_HOME": str(self.root),
             PROBLEM: self.problem,
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
@@ -199,6 +214,11 @@ class Settings:
 
     @property
     def tracking_uri(self) -> str:
+        """Of MLflow's database; a team's password is in the environment instead."""
+        return self.team.tracking_uri if self.team else self.local_tracking_uri
+
+    @property
+    def local_tracking_uri(self) -> str:
         return f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
 
