@@ -20,10 +20,9 @@ from rich.text import Text
 
 import data
 from data.errors import EvergreenError
-from flows import doctor_home, doctor_host, leftovers
+from flows import doctor_home, doctor_host, leftovers, stores
 from flows.finding import Finding, Level, fail, ok
 from flows.settings import PARAMS, Settings
-from models.ledger import Ledger
 
 app = typer.Typer()
 console = Console(soft_wrap=True, highlight=False)
@@ -72,7 +71,7 @@ def _chosen(user: Mapping[str, str], checkout: Path) -> tuple[Path, Path]:
 def _of_home(settings: Settings, user: Mapping[str, str]) -> dict[str, Look]:
     """What depends on where the state lies and which ports are ours."""
     home, now = settings.home, datetime.now(UTC)
-    kept, mine = Ledger(home / "ledger.jsonl"), leftovers.ours(settings)
+    kept, mine = stores.ledger(settings), leftovers.ours(settings)
     return {
         "settings": _said(ok("settings", f"home {home}")),
         "home": lambda: doctor_host.writable(home),

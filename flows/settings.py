@@ -14,6 +14,7 @@ from bento.access_log import ONE_IN, VARIABLE
 from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Cluster, Serving
 from data.errors import EvergreenError
 from flows import cluster
+from flows.team import Team
 
 HOST = "127.0.0.1"
 PARAMS = "params.yaml"
@@ -48,6 +49,7 @@ class Settings:
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
         heartbeat: asked for when the monitor has worked, a secret, EVERGREEN_HEARTBEAT.
+        team: the stores that hosts share, `flows.team`; None on a laptop.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
         cluster: where serving lives with EVERGREEN_TARGET=kubernetes; None: on this machine.
     """
@@ -67,6 +69,7 @@ class Settings:
     problem: str = ""
     heartbeat: str = field(default="", repr=False)
     cluster: Cluster | None = None
+    team: Team | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -97,7 +100,7 @@ class Settings:
         address = _address("EVERGREEN_HEARTBEAT", environment)
         return cls(
             checkout, root, ports, user, identities, explain, key, *outside, problem, address,
-            cluster.read(environment),
+            cluster.read(environment), Team.read(environment),
         )  # fmt: skip
 
     @property
@@ -171,6 +174,7 @@ class Settings:
         ports = {f"EVERGREEN_{s.upper()}_PORT": str(port) for s, port in self.ports.items()}
         return {
             **ports,
+            **(self.team.child_environment(self.problem) if self.team else {}),
             "EVERGREEN_HOME": str(self.root),
             PROBLEM: self.problem,
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
@@ -210,6 +214,11 @@ class Settings:
 
     @property
     def tracking_uri(self) -> str:
+        """Of MLflow's database; a team's password is in the environment instead."""
+        return self.team.tracking_uri if self.team else self.local_tracking_uri
+
+    @property
+    def local_tracking_uri(self) -> str:
         return f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
 

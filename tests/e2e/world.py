@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,12 @@ class World:
         return reply.json()
 
 
-def make_world(folder: Path) -> World:
-    """Copy what git would commit, put the planted problem in, and commit."""
+def make_world(folder: Path, told: Mapping[str, str] | None = None) -> World:
+    """Copy what git would commit, put the planted problem in, and commit.
+
+    Args:
+        told: environment variables, such as those of a team.
+    """
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
         capture_output=True,
@@ -84,7 +89,7 @@ def make_world(folder: Path) -> World:
     subprocess.run([*GIT, "init", "-q", "-b", "main", str(folder)], check=True)
     subprocess.run([*GIT, "-C", str(folder), "add", "-A"], check=True)
     subprocess.run([*GIT, "-C", str(folder), "commit", "-qm", "planted"], check=True)
-    return World(folder, _environment(folder))
+    return World(folder, {**_environment(folder), **(told or {})})
 
 
 def _environment(folder: Path) -> dict[str, str]:
