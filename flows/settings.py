@@ -12,6 +12,7 @@ import data
 from bento.access_log import ONE_IN, VARIABLE
 from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
 from data.errors import EvergreenError
+from flows import users
 
 HOST = "127.0.0.1"
 PARAMS = "params.yaml"
@@ -46,6 +47,7 @@ class Settings:
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
+        sign_in: everybody shows a token; EVERGREEN_SIGN_IN=on, or as soon as there are users.
     """
 
     checkout: Path
@@ -61,6 +63,7 @@ class Settings:
     notify: tuple[str, ...] = field(default=(), repr=False)
     access_log: int = ONE_IN
     problem: str = ""
+    sign_in: bool = False
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -78,7 +81,8 @@ class Settings:
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
         user = environment.get("EVERGREEN_USER", "").strip()
-        identities = _switch("EVERGREEN_IDENTITIES", environment)
+        sign_in = _switch("EVERGREEN_SIGN_IN", environment) or users.exist(root)
+        identities = _switch("EVERGREEN_IDENTITIES", environment) or sign_in
         explain = _switch("EVERGREEN_EXPLAIN", environment)
         home = _home(root, problem)
         key = Path(environment.get("EVERGREEN_SIGNING_KEY") or home / SIGNING_KEY).absolute()
@@ -88,7 +92,9 @@ class Settings:
         limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
         notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
         outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
-        return cls(checkout, root, ports, user, identities, explain, key, *outside, problem)
+        return cls(
+            checkout, root, ports, user, identities, explain, key, *outside, problem, sign_in
+        )
 
     @property
     def home(self) -> Path:
@@ -162,6 +168,7 @@ class Settings:
             **ports,
             "EVERGREEN_HOME": str(self.root),
             PROBLEM: self.problem,
+            "EVERGREEN_SIGN_IN": "on" if self.sign_in else "off",
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
             "EVERGREEN_SIGNING_KEY": str(self.signing_key),
             VARIABLE: str(self.access_log),
