@@ -11,7 +11,7 @@ from typing import Any
 
 from data.errors import EvergreenError
 from data.git import git
-from flows import archive, stack
+from flows import archive, stores
 from flows.archive import Kept
 from flows.backup import BUNDLE, CHECKOUT, HOME, KEY, RAW, state
 from flows.settings import Settings
@@ -115,7 +115,7 @@ def _put(
         _set_aside(settings, aside)
     _move_all(folder / HOME, settings.root)
     _move_all(folder / RAW, settings.checkout / "data")
-    stack.configure_dvc(settings)
+    stores.configure_dvc(settings)
     notes = [f"what was here is in {aside}"] if aside else []
     return [*notes, *_beside(settings, folder), *_left_to_do(settings, header)]
 

@@ -13,7 +13,7 @@ import data
 from bento.access_log import ONE_IN, VARIABLE
 from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Cluster, Serving
 from data.errors import EvergreenError
-from flows import cluster
+from flows import cluster, users
 from flows.team import Team
 
 HOST = "127.0.0.1"
@@ -41,6 +41,7 @@ class Settings:
         ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
         problem: which one of `problems/`, EVERGREEN_PROBLEM; empty for that of params.yaml.
         user: who runs this, EVERGREEN_USER; empty if nobody said.
+        sign_in: everybody shows a token; EVERGREEN_SIGN_IN=on, or as soon as there are users.
         identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
         key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
         explain: whether the endpoint answers /explain; EVERGREEN_EXPLAIN=on.
@@ -49,25 +50,26 @@ class Settings:
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
         heartbeat: asked for when the monitor has worked, a secret, EVERGREEN_HEARTBEAT.
-        team: the stores that hosts share, `flows.team`; None on a laptop.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
         cluster: where serving lives with EVERGREEN_TARGET=kubernetes; None: on this machine.
+        team: the stores that hosts share, `flows.team`; None on a laptop.
     """
 
     checkout: Path
     root: Path
     ports: Mapping[str, int]
+    problem: str = ""
     user: str = ""
+    sign_in: bool = False
     identities: bool = False
-    explain: bool = False
     key: Path | None = None
+    explain: bool = False
+    access_log: int = ONE_IN
     bind: str = HOST
     certificate: Path | None = None
-    rate_limit: int = RATE_LIMIT
     notify: tuple[str, ...] = field(default=(), repr=False)
-    access_log: int = ONE_IN
-    problem: str = ""
     heartbeat: str = field(default="", repr=False)
+    rate_limit: int = RATE_LIMIT
     cluster: Cluster | None = None
     team: Team | None = None
 
@@ -86,22 +88,28 @@ class Settings:
         ports = {service: _port(service, shift, environment) for service in PORTS}
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
-        user = environment.get("EVERGREEN_USER", "").strip()
-        identities = _switch("EVERGREEN_IDENTITIES", environment)
-        explain = _switch("EVERGREEN_EXPLAIN", environment)
-        home = _home(root, problem)
-        key = Path(environment.get("EVERGREEN_SIGNING_KEY") or home / SIGNING_KEY).absolute()
-        bind = environment.get("EVERGREEN_HOST") or HOST
-        named = environment.get("EVERGREEN_TLS_CERTIFICATE")
-        certificate = Path(named).absolute() if named else None
-        limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
-        notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
-        outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
-        address = _address("EVERGREEN_HEARTBEAT", environment)
+        sign_in = _switch("EVERGREEN_SIGN_IN", environment) or users.exist(root)
+        key = environment.get("EVERGREEN_SIGNING_KEY") or _home(root, problem) / SIGNING_KEY
+        certificate = environment.get("EVERGREEN_TLS_CERTIFICATE")
         return cls(
-            checkout, root, ports, user, identities, explain, key, *outside, problem, address,
-            cluster.read(environment), Team.read(environment),
-        )  # fmt: skip
+            checkout=checkout,
+            root=root,
+            ports=ports,
+            problem=problem,
+            user=environment.get("EVERGREEN_USER", "").strip(),
+            sign_in=sign_in,
+            identities=_switch("EVERGREEN_IDENTITIES", environment) or sign_in,
+            key=Path(key).absolute(),
+            explain=_switch("EVERGREEN_EXPLAIN", environment),
+            access_log=_count(VARIABLE, ONE_IN, environment),
+            bind=environment.get("EVERGREEN_HOST") or HOST,
+            certificate=Path(certificate).absolute() if certificate else None,
+            notify=tuple((environment.get("EVERGREEN_NOTIFY") or "").split()),
+            heartbeat=_address("EVERGREEN_HEARTBEAT", environment),
+            rate_limit=_count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment),
+            cluster=cluster.read(environment),
+            team=Team.read(environment),
+        )
 
     @property
     def home(self) -> Path:
@@ -177,6 +185,7 @@ class Settings:
             **(self.team.child_environment(self.problem) if self.team else {}),
             "EVERGREEN_HOME": str(self.root),
             PROBLEM: self.problem,
+            "EVERGREEN_SIGN_IN": "on" if self.sign_in else "off",
             "EVERGREEN_IDENTITIES": "on" if self.identities else "off",
             "EVERGREEN_SIGNING_KEY": str(self.signing_key),
             VARIABLE: str(self.access_log),
