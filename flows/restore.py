@@ -11,7 +11,7 @@ from typing import Any
 
 from data.errors import EvergreenError
 from data.git import git
-from flows import archive, stores
+from flows import archive, stack, stores
 from flows.archive import Kept
 from flows.backup import BUNDLE, CHECKOUT, HOME, KEY, RAW, state
 from flows.settings import Settings
