@@ -8,7 +8,6 @@ the same decoded path that Prefect routes by.
 import base64
 import json
 import os
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,94 +19,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from data.errors import EvergreenError
 from flows import access, service
-from flows.access import DEPLOYMENTS, Role
+from flows.access import Role
 from flows.door import NOT_KNOWN, Doorkeeper
+from flows.door_rules import OPERATED, RUN, needed, sent_on
 from flows.settings import HOST, Settings
 from flows.users import User
 
 API = "/api"
 OPEN = ("/api/health", "/api/ready")
-# By these questions the pages read; they are POSTs because their filters are long.
-READS = re.compile(
-    r"/api/(?!block_documents)[a-z0-9_/-]*/(filter|count|paginate|history|lateness|counts"
-    r"|count-deployments|next-runs|count-task-runs|concurrency_status)|/api/events/count-by/[a-z]+"
-)
-# Blocks hold secrets, and Prefect gives them to whoever asks.
-SECRET = re.compile(r".*/block_documents.*|/api/admin/settings.*")
-ID = "[0-9a-f-]{36}"
-RUN = re.compile(f"/api/deployments/({ID})/create_flow_run")
-STATE = re.compile(f"/api/flow_runs/{ID}/set_state")
-RESUME = re.compile(f"/api/flow_runs/{ID}/resume")
-OPERATED = re.compile(f"/api/deployments/{ID}/(pause|resume)_deployment|/api/ui/schemas/validate")
 FEEDS = ("/api/events/out", "/api/logs/out")
-# What a person may make of a run: end it, or let it run again.
-STATES = ("CANCELLING", "CANCELLED", "CRASHED", "FAILED", "SCHEDULED")
-# What changes how a run is run, rather than with what: a command line among it.
-FIXED = ("job_variables", "infrastructure_document_id", "work_queue_name", "parent_task_run_id")
 LARGEST = 1 << 20  # bytes of a body
 STAMP = "prefect-automation-"  # headers from which Prefect takes who created a run
-
-
-def needed(method: str, path: str) -> Role | None:
-    """The role that a request takes; None if no person may make it."""
-    if SECRET.fullmatch(path):
-        return None
-    if method in ("GET", "HEAD", "OPTIONS"):
-        return Role.VIEWER
-    if method != "POST":
-        return None
-    if READS.fullmatch(path):
-        return Role.VIEWER
-    if any(form.fullmatch(path) for form in (RUN, STATE, OPERATED)):
-        return Role.OPERATOR
-    return Role.APPROVER if RESUME.fullmatch(path) else None
-
-
-def run_of(user: User, body: Mapping[str, Any], deployment: Mapping[str, Any]) -> dict[str, Any]:
-    """What is sent on for a run that somebody starts: in their name, where the flow wants one.
-
-    Raises:
-        EvergreenError: if they may not start it, or not so.
-    """
-    name = str(deployment.get("name"))
-    access.check(user.name, user.role, DEPLOYMENTS.get(name), f"starting `{name}`")
-    if changed := [key for key in FIXED if body.get(key)]:
-        raise EvergreenError(f"{changed[0]} cannot be set: a run is run as prefect.yaml says")
-    if body.get("enforce_parameter_schema") is False:
-        raise EvergreenError("enforce_parameter_schema cannot be off: parameters are checked")
-    given = dict(body.get("parameters") or {})
-    known = (deployment.get("parameter_openapi_schema") or {}).get("properties", {})
-    if "by" in known or "by" in given:
-        given["by"] = _own(user, given.get("by"))
-    return {**body, "parameters": given}
-
-
-def answer_of(user: User, body: Mapping[str, Any]) -> dict[str, Any]:
-    """What is sent on for a form that somebody answers: in their name.
-
-    Raises:
-        EvergreenError: if it says another name.
-    """
-    said = dict(body.get("run_input") or {})
-    return {**body, "run_input": {**said, "by": _own(user, said.get("by"))}}
-
-
-def state_of(user: User, body: Mapping[str, Any]) -> dict[str, Any]:
-    """What is sent on for a state that somebody gives a run.
-
-    Raises:
-        EvergreenError: if it is not one of those that end it or let it run again.
-    """
-    kind = (body.get("state") or {}).get("type")
-    if kind not in STATES:
-        raise EvergreenError(f"a run is not set to {kind} by hand: only to {', '.join(STATES)}")
-    return dict(body)
-
-
-def _own(user: User, said: Any) -> str:
-    if said not in (None, "", user.name):
-        raise EvergreenError(f"`by` says {said!r}, but you are {user.name}: leave it empty")
-    return user.name
 
 
 @dataclass(frozen=True)
@@ -137,14 +59,15 @@ class Door:
         if user is None:
             return await _refused(401, NOT_KNOWN)(scope, receive, send)
         method = scope["method"]
-        if said := access.refusal(user.name, user.role, needed(method, path), f"{method} {path}"):
-            return await _refused(403, said)(scope, receive, send)
+        wanted, what = needed(method, path), f"{method} {path}"
         try:
+            access.check(user.name, user.role, wanted, what)
             body = await self._changed(user, method, path, receive)
         except EvergreenError as error:
+            print(f"{what}: refused, {error}", flush=True)
             return await _refused(403, str(error))(scope, receive, send)
-        if needed(method, path) is not Role.VIEWER:
-            print(f"{user.name} ({user.role}): {method} {path}", flush=True)
+        if wanted is not Role.VIEWER:
+            print(f"{what}: {user.name}, {user.role}", flush=True)
         await self.app(_stamped(scope, user, self._basic, body), _again(receive, body), send)
 
     @property
@@ -153,16 +76,11 @@ class Door:
 
     async def _changed(self, user: User, method: str, path: str, receive: Receive) -> bytes | None:
         """The body that goes on, where it is not the one that came; None for that."""
-        if method != "POST":
+        if needed(method, path) is Role.VIEWER or OPERATED.fullmatch(path):
             return None
-        if found := RUN.fullmatch(path):
-            deployment = await self.deployment(found[1])
-            return _json(run_of(user, await _object(receive), deployment))
-        if RESUME.fullmatch(path):
-            return _json(answer_of(user, await _object(receive)))
-        if STATE.fullmatch(path):
-            return _json(state_of(user, await _object(receive)))
-        return None
+        found = RUN.fullmatch(path)
+        deployment = await self.deployment(found[1]) if found else {}
+        return _json(sent_on(user, path, await _object(receive), deployment))
 
     def _feed(self, path: str, receive: Receive) -> Receive:
         """Where a page follows what happens, its first message has the token of its person."""

@@ -44,16 +44,17 @@ def _checked(path: str, command: Any) -> Callable[..., Any]:
 
     @wraps(callback)
     def checked(*args: Any, **kwargs: Any) -> Any:
-        admit(path, keep_token=first_of_two)
+        admit(path, kwargs.get("by"), keep_token=first_of_two)
         return callback(*args, **kwargs)
 
     return checked
 
 
-def admit(path: str, keep_token: bool = False) -> None:
+def admit(path: str, by: str | None = None, keep_token: bool = False) -> None:
     """Let a command go on, in the name of who called it; nothing is asked where nobody signs in.
 
     Args:
+        by: in whose name they say it is done.
         keep_token: for a check to come; else no child process is to have it.
 
     Raises:
@@ -74,19 +75,16 @@ def admit(path: str, keep_token: bool = False) -> None:
             "`evergreen users add NAME --role viewer|operator|approver`"
         )
     access.check(user.name, user.role, COMMANDS.get(path), f"`evergreen {path}`")
+    for said, name in (("EVERGREEN_USER", settings.user), ("--by", (by or "").strip())):
+        if name not in ("", user.name):
+            raise EvergreenError(
+                f"{said} says {name!r}, but the token is that of {user.name!r}: leave it out"
+            )
     _act_as(settings, user)
 
 
 def _act_as(settings: Settings, user: User) -> None:
-    """What is done from here on is done in this person's name.
-
-    Raises:
-        EvergreenError: if EVERGREEN_USER says another name.
-    """
-    if settings.user not in ("", user.name):
-        raise EvergreenError(
-            f"EVERGREEN_USER={settings.user!r}, but the token is that of {user.name!r}: unset it"
-        )
+    """What is done from here on is done in this person's name."""
     os.environ["EVERGREEN_USER"] = user.name
     if user.role.includes(Role.OPERATOR) and service.known(settings):
         service.tell(settings, "prefect")

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from data.errors import EvergreenError
 from data.params import load_params
-from flows import door_mlflow, door_prefect, guard, users
+from flows import door_mlflow, door_rules, guard, users
 from flows.access import COMMANDS, DEPLOYMENTS, Role
 from flows.approval import Decision, decide
 from flows.cli import app
@@ -95,10 +95,14 @@ def test_who_signed_in_acts_in_their_own_name(tokens, monkeypatch):
 
     monkeypatch.setenv("EVERGREEN_TOKEN", tokens["oli"])
     monkeypatch.setenv("EVERGREEN_USER", "ann")
-    with pytest.raises(EvergreenError, match=r"'ann', but the token is that of 'oli'"):
+    with pytest.raises(
+        EvergreenError, match="EVERGREEN_USER says 'ann', but the token is that of 'oli'"
+    ):
         guard.admit("train")
     monkeypatch.setenv("EVERGREEN_TOKEN", tokens["oli"])
     monkeypatch.delenv("EVERGREEN_USER")
+    with pytest.raises(EvergreenError, match="--by says 'ann'"):
+        guard.admit("ab start", "ann", keep_token=True)
     guard.admit("train")
     settings = Settings.read(os.environ)
     assert settings.user == "oli" and settings.identities and settings.sign_in
@@ -147,13 +151,16 @@ def test_the_author_of_a_version_cannot_approve_it(tmp_path):
         ("GET", f"/api/block_documents/{RUN}", None),
         ("GET", "/api/block_types/slug/secret/block_documents", None),
         ("POST", "/api/automations/", None),
-        ("PATCH", f"/api/deployments/{RUN}", None),
+        ("PATCH", f"/api/deployments/{RUN}", Role.OPERATOR),
+        ("PATCH", f"/api/deployments/{RUN}/schedules/{RUN}", Role.OPERATOR),
+        ("DELETE", f"/api/deployments/{RUN}/schedules/{RUN}", None),
+        ("PATCH", f"/api/work_pools/{RUN}", None),
         ("DELETE", f"/api/flow_runs/{RUN}", None),
         ("POST", f"/api/flow_runs/{RUN}/resume/x/filter\n", None),
     ],
 )
 def test_what_prefect_s_door_takes(method, path, needed):
-    assert door_prefect.needed(method, path) is needed
+    assert door_rules.needed(method, path) is needed
 
 
 @pytest.mark.parametrize(
@@ -181,21 +188,29 @@ def test_what_mlflow_s_door_takes(method, path, needed):
 def test_a_run_is_run_as_prefect_yaml_says_and_in_the_name_of_who_starts_it():
     oli = users.User("oli", Role.OPERATOR, "", "")
     retrain = {"name": "retrain", "parameter_openapi_schema": {"properties": {"by": {}}}}
-    sent = door_prefect.run_of(oli, {"parameters": {"as_of": "2013-W10"}}, retrain)
+    sent = door_rules.run_of(oli, {"parameters": {"as_of": "2013-W10"}}, retrain)
     assert sent["parameters"] == {"as_of": "2013-W10", "by": "oli"}
     for body, said in (
         ({"parameters": {"by": "ann"}}, "you are oli"),
         ({"parameters": {"by": {"__prefect_kind": "jinja", "template": "ann"}}}, "you are oli"),
         ({"job_variables": {"command": "id"}}, "job_variables cannot be set"),
+        ({"state": {"type": "COMPLETED"}}, "does not begin as COMPLETED"),
         ({"enforce_parameter_schema": False}, "cannot be off"),
     ):
         with pytest.raises(EvergreenError, match=said):
-            door_prefect.run_of(oli, body, retrain)
+            door_rules.run_of(oli, body, retrain)
     for unknown in ({}, {"name": "evil"}):
         with pytest.raises(EvergreenError, match="no role does"):
-            door_prefect.run_of(oli, {}, unknown)
+            door_rules.run_of(oli, {}, unknown)
+    queue = {"work_queue_name": "default"}
+    assert door_rules.run_of(oli, queue, {**retrain, **queue})["parameters"] == {"by": "oli"}
     with pytest.raises(EvergreenError, match="not set to RUNNING by hand"):
-        door_prefect.state_of(oli, {"state": {"type": "RUNNING"}})
+        door_rules.state_of({"state": {"type": "RUNNING"}})
+    path = f"/api/deployments/{RUN}"
+    assert door_rules.switch_of(path, {"paused": True, "entrypoint": None}) == {"paused": True}
+    for body in ({}, {"paused": True, "entrypoint": "evil.main"}, {"paused": {"a": 1}}):
+        with pytest.raises(EvergreenError, match="says the rest"):
+            door_rules.switch_of(path, body)
 
 
 def test_the_page_on_security_has_the_table_of_the_code():

@@ -22,11 +22,13 @@ from bento import auth
 from flows import service, users
 from flows.access import Role
 from flows.settings import PORTS, Settings
+from tests.browser import browser, needs_chromium
 from tests.conftest import ROOT
 from tests.serving_stack import free_ports, wait_for
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 PEOPLE = {"ann": Role.APPROVER, "oli": Role.OPERATOR, "vic": Role.VIEWER}
+QUICK = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
 LATER = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2040-01-01T00:00:00Z"}}
 FORM = {
     "type": "object",
@@ -113,7 +115,7 @@ def _start(settings: Settings, name: str, arguments: list[str]) -> subprocess.Po
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env={**kept, **settings.child_environment()},
+            env={**kept, **settings.child_environment(), **QUICK},
             stdout=log,
             stderr=log,
         )
@@ -184,10 +186,11 @@ def test_a_viewer_changes_nothing_in_prefect(office, deployment, run):
         f"POST /api/deployments/{deployment}/create_flow_run": "operator",
         f"POST /api/flow_runs/{run}/set_state": "operator",
         f"POST /api/deployments/{deployment}/pause_deployment": "operator",
+        f"PATCH /api/deployments/{deployment}": "operator",
         f"POST /api/flow_runs/{run}/resume": "approver",
     }
     only_us = ["POST /api/flow_runs/", f"DELETE /api/flow_runs/{run}", "POST /api/variables/"]
-    only_us += [f"PATCH /api/deployments/{deployment}", f"POST /api/flow_runs/{run}/input"]
+    only_us += [f"DELETE /api/deployments/{deployment}", f"POST /api/flow_runs/{run}/input"]
     only_us += ["POST /api/automations/", "POST /api/block_documents/filter", "POST /api/events"]
     for what, role in tried.items():
         reply = office.ask("vic", *what.split()[:1], "prefect", what.split()[1], json={})
@@ -285,6 +288,18 @@ def test_a_viewer_follows_the_feed_and_writes_none(office, path, opens):
             else:
                 with pytest.raises(ConnectionClosed):
                     socket.recv(20)
+
+
+@needs_chromium
+def test_prefect_s_own_page_signs_people_in_by_name_and_token(office, deployment):
+    url = office.settings.url("prefect")
+    with browser() as page:
+        page.open(f"{url}/deployments")
+        wait_for(lambda: page.run("location.pathname") == "/login")
+        sent = base64.b64encode(f"vic:{office.tokens['vic']}".encode()).decode()
+        page.run(f"localStorage.setItem('prefect-password', '{sent}')")
+        page.open(f"{url}/deployments")
+        wait_for(lambda: "retrain" in page.run("document.body.innerText"))
 
 
 def test_revoked_is_revoked_at_once(office):
