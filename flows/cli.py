@@ -7,6 +7,7 @@ was refused by its gates, and the champion keeps serving; or a reproduced model 
 import json
 import os
 import sys
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -81,11 +82,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command()
-def up() -> None:
+def up(
+    team: Annotated[bool, typer.Option("--team", help="Refuse if no team is named.")] = False,
+) -> None:
     """Start Prefect, MLflow, the board, the gateway and the slots on loopback."""
     from flows import stack
 
     settings = _settings()
+    if team and settings.team is None:
+        raise EvergreenError("no team is named: docs/team.md says which variables do that")
     stack.up(settings, console.print)
     _finish(settings)
     _print_addresses(settings)
@@ -237,6 +242,25 @@ def demo(
     from flows.demo import run_demo
 
     run_demo(_settings(), console, check)
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option(help="team or laptop.")], as_json: Json = False
+) -> None:
+    """Bring a laptop's runs, versions, snapshots and ledger to the team's stores, or back."""
+    from flows.migrate import run_migrate
+
+    done = run_migrate(_settings(), to, lambda said: console.print(said, highlight=False))
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        console.print(
+            f"moved to the {done.to}, and verified: {done.runs} runs, {done.versions} versions, "
+            f"{done.lines} lines of the ledger, {done.snapshots} snapshots, {done.files} files "
+            f"(digest of MLflow's rows {done.digest[:16]})",
+            highlight=False,
+        )
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """`evergreen doctor`: what is wrong with this machine, this checkout and this home, and its fix.
 
-It needs no stack and no network, opens no store, and changes nothing. `python -m flows.doctor` does
-the same where the command line itself does not start.
+It needs no stack, on a laptop neither network nor store, and changes nothing. `python -m
+flows.doctor` does the same where the command line itself does not start.
 """
 
 import json
@@ -20,7 +20,7 @@ from rich.text import Text
 
 import data
 from data.errors import EvergreenError
-from flows import doctor_home, doctor_host, leftovers, stores
+from flows import doctor_home, doctor_host, doctor_team, leftovers, stores
 from flows.finding import Finding, Level, fail, ok
 from flows.settings import PARAMS, Settings
 
@@ -88,6 +88,8 @@ def _of_home(settings: Settings, user: Mapping[str, str]) -> dict[str, Look]:
         "certificate": lambda: doctor_home.certificate(settings.certificate, now),
         "locks": lambda: doctor_home.locks(doctor_home.lock_files(settings)),
         "dvc": lambda: doctor_home.dvc_remote(settings.checkout, settings.root),
+        "database": lambda: doctor_team.database(settings),
+        "bucket": lambda: doctor_team.bucket(settings),
     }
 
 

@@ -76,7 +76,12 @@ class Project:
 
     @cached_property
     def registry(self) -> "Registry":
-        """Opened when it is first asked for: MLflow takes seconds to import."""
+        """Opened when it is first asked for: MLflow takes seconds to import.
+
+        Raises:
+            EvergreenError: if a team's database does not answer.
+        """
+        stores.must_answer(self.settings)
         from models.registry import Registry
         from models.tracking import Tracking
 

@@ -30,6 +30,18 @@ def ledger(settings: Settings) -> Ledger:
     return SharedLedger(path, database, settings.problem)
 
 
+def must_answer(settings: Settings) -> None:
+    """Ask a team's database for a sign of life; MLflow alone would try for two minutes.
+
+    Raises:
+        EvergreenError: if it does not answer.
+    """
+    if settings.team:
+        from data.postgres import Postgres
+
+        Postgres(settings.team.database, settings.team.password).rows("evergreen", "SELECT 1")
+
+
 def artifacts(settings: Settings) -> Path | str:
     """Where MLflow keeps files."""
     if settings.team is None:

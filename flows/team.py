@@ -1,6 +1,5 @@
 """Team mode: where PostgreSQL and S3 are, read from the environment; nothing set is a laptop."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -113,6 +112,7 @@ class Team:
             ),
             "MLFLOW_BACKEND_STORE_URI": self.tracking_uri,
             "MLFLOW_ARTIFACTS_DESTINATION": self.s3("mlflow"),
+            "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
         }
         if self.endpoint:
             told |= {
@@ -123,12 +123,6 @@ class Team:
                 "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
             }
         return {name: value for name, value in told.items() if value or name not in SECRETS}
-
-
-def forget_secrets() -> None:
-    """Take the team's secrets out of this process: gateway and slots need none of them."""
-    for name in SECRETS:
-        os.environ.pop(name, None)
 
 
 def _database(address: str) -> tuple[str, str]:

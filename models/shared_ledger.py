@@ -108,6 +108,24 @@ class SharedLedger(Ledger):
         """
         self._ask("SELECT 1")
 
+    def adopt(self, lines: list[bytes]) -> None:
+        """Fill the empty table with the lines of a file, all or none.
+
+        Raises:
+            EvergreenError: if others are there.
+        """
+        there = self._lines()[0]
+        if there and there != lines:
+            raise EvergreenError(
+                f"{self.place} is not empty ({len(there)} lines): a history comes into an empty "
+                "one only, nothing is merged"
+            )
+        entries = parse(lines, str(self.path))
+        values = [v for e in entries for v in (self.problem, e.seq, e.previous, e.line)]
+        if values and not there:
+            row = WRITE.partition("VALUES ")[2]
+            self._ask(WRITE + f", {row}" * (len(entries) - 1), tuple(values))
+
     def _write(self, entry: Entry, before: list[bytes]) -> None:
         self._check_copy(before)
         values = (self.problem, entry.seq, entry.previous, entry.line)

@@ -77,7 +77,8 @@ def s3() -> Iterator[str]:
     (folder / "data").mkdir()
     weed = [Path(sys.executable).parent / "weed", "server", "-ip=127.0.0.1", "-dir=data"]
     weed += ["-ip.bind=127.0.0.1", "-s3", "-s3.config=s3.json", "-master.volumeSizeLimitMB=64"]
-    weed += ["-volume.max=0", "-master.telemetry=false"]
+    weed += ["-volume.max=0", "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
+    weed += ["-s3.localSocket=s3.sock", "-filer.localSocket=filer.sock"]
     for name, (http, rpc) in zip(
         ("master", "volume", "filer", "s3"), zip(ports[::2], ports[1::2], strict=True), strict=True
     ):

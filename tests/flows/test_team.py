@@ -1,23 +1,38 @@
 """A team's stores, the real ones: two hosts, one ledger, one lock, one bucket."""
 
 import multiprocessing
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 
 import psycopg2
 import pytest
+from mlflow.store.model_registry import sqlalchemy_store as versions_store
+from mlflow.store.tracking import sqlalchemy_store
 
+from data.digests import seal
 from data.errors import EvergreenError
+from data.params import load_params
 from data.postgres import Postgres
 from flows import stores as keeping
 from flows.bucket import Bucket
-from flows.settings import Settings
+from flows.migrate import run_migrate
+from flows.project import Project
+from flows.settings import PORTS, Settings
+from flows.shelf import keep_predictions
+from flows.team import Team
 from models import audit
 from models.ledger import Kind, Ledger
 from models.registry import CHAMPION, PREVIOUS, Registry
+from models.signing import sign
+from models.tracking import ARTIFACT, REGISTERED
 from tests import stores
+from tests.conftest import fill
+from tests.e2e.world import make_world
+from tests.planted import PROBLEM
 from tests.team_hosts import ACT, die_after_the_line, hold, open_registry, race
 
 HOSTS, PROCESSES, THREADS = "ab", 2, 4
@@ -219,8 +234,10 @@ def test_stores_that_are_away_are_one_clear_line(team, tmp_path):
     (port,) = stores.free_ports(1)
     away = {"EVERGREEN_DATABASE_URL": f"postgresql://u:p@127.0.0.1:{port}/evergreen"}
     settings = Settings.read({**team, **away, "EVERGREEN_HOME": str(tmp_path)})
-    with pytest.raises(EvergreenError, match=rf"does not open postgresql://u@127.0.0.1:{port}"):
-        keeping.ledger(settings).read()
+    project = Project(settings, load_params(settings.params), PROBLEM)
+    for ask in (keeping.ledger(settings).read, lambda: project.registry):
+        with pytest.raises(EvergreenError, match=rf"not open postgresql://u@127.0.0.1:{port}"):
+            ask()
     gone = {"EVERGREEN_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
     with pytest.raises(EvergreenError, match=rf"S3 \(http://127.0.0.1:{port}\)") as refused:
         keeping.prepare(Settings.read({**team, **gone}))
@@ -230,3 +247,98 @@ def test_stores_that_are_away_are_one_clear_line(team, tmp_path):
         Bucket(Settings.read({**team, **wrong_key}).team).keys("bentos")
     with pytest.raises(EvergreenError, match="password authentication failed"):
         Postgres(Settings.read(team).team.database, "wrong").rows("a test", "SELECT 1")
+
+
+@pytest.fixture
+def laptop(tmp_path) -> Project:
+    """A home with a snapshot, and two versions that were promoted in turn."""
+    made = make_world(tmp_path / "checkout")
+    settings = Settings(made.checkout, made.home, PORTS)
+    project = Project(settings, load_params(settings.params), PROBLEM)
+    fill(settings.raw, "2024-W01", "2024-W02")
+    project.record("2024-W02")
+    project.keys.ensure()
+    registry = project.registry
+    for name in ("one", "two"):
+        signed = tmp_path / name
+        (signed / ARTIFACT).mkdir(parents=True)
+        (signed / ARTIFACT / "model").write_text(name)
+        digest = seal(signed / ARTIFACT)
+        sign(signed, project.keys)
+        client = registry.tracking.client()
+        run = client.create_run(registry.tracking.experiment(), tags={"said": "häufig 'so'"})
+        for step, value in enumerate((0.1, 1e-17, float("nan"))):
+            client.log_metric(run.info.run_id, "loss", value, step=step)
+        client.log_artifacts(run.info.run_id, str(signed), REGISTERED)
+        version = registry.register(run.info.run_id, digest, {"as_of": "2024-W02"}, "# a *card*")
+        champion = registry.alias(CHAMPION)
+        registry.promote(version, champion and champion.number, ACT)
+    return project
+
+
+def history(project: Project) -> list:
+    """What a person knows a registry by."""
+    for kind in (sqlalchemy_store.SqlAlchemyStore, versions_store.SqlAlchemyStore):
+        for engine in kind._engine_map.values():
+            engine.dispose()  # or it would read the file that was set aside
+    registry = project.registry
+    client = registry.tracking.client()
+    versions = [replace(version, source="") for version in registry.versions()]
+    runs = [client.get_run(version.run_id) for version in versions]
+    losses = [client.get_metric_history(run.info.run_id, "loss") for run in runs]
+    said = [(run.info.start_time, run.data.tags, run.info.status) for run in runs]
+    values = [[(m.step, m.timestamp, repr(m.value)) for m in loss] for loss in losses]
+    return [versions, said, values, project.ledger.read(), registry.head(), wrong(registry)]
+
+
+def test_a_laptops_history_goes_to_the_team_and_back(team, laptop, tmp_path, monkeypatch):
+    monkeypatch.setattr(Project, "open", lambda settings: replace(laptop, settings=settings))
+    before, kept = history(laptop), (laptop.settings.home / "ledger.jsonl").read_bytes()
+    url = team["EVERGREEN_DATABASE_URL"]
+    Postgres(url).rows("a test", "CREATE DATABASE two")
+    two = {"EVERGREEN_DATABASE_URL": url.rpartition("/")[0] + "/two"}
+    settings = replace(laptop.settings, team=Team.read({**team, **two}))
+    for name, value in settings.child_environment().items():
+        monkeypatch.setenv(name, value)
+
+    done = run_migrate(settings, "team")
+    assert (done.runs, done.versions, done.lines, done.snapshots) == (2, 2, 2, 1)
+    shared = Project.open(settings)
+    assert history(shared) == before and before[-1] == []
+    assert shared.registry.versions()[0].source.startswith(f"s3://{stores.BUCKET}/shared/mlflow/")
+    assert not (laptop.settings.home / "mlflow" / "mlflow.db").exists()
+    shared.registry.tracking.client().create_experiment("numbers go on after those that came")
+    with pytest.raises(EvergreenError, match="no history to move"):
+        run_migrate(settings, "team")
+    shared.registry.record(Kind.RELEASED, shared.registry.get("2"), ACT)
+    lived = history(shared)
+
+    shutil.rmtree(laptop.settings.home / "mlflow" / "artifacts")
+    shutil.rmtree(laptop.settings.home / "dvc")
+    done = run_migrate(settings, "laptop")
+    assert (done.runs, done.versions, done.lines, done.snapshots) == (2, 2, 3, 1)
+    back = Project.open(laptop.settings)
+    assert history(back) == lived and lived[-1] == []
+    assert back.ledger.path.read_bytes().startswith(kept)
+    assert all(back.registry.registered(version) for version in back.registry.versions())
+    with pytest.raises(EvergreenError, match="move it aside, nothing is merged"):
+        run_migrate(settings, "laptop")
+    with pytest.raises(EvergreenError, match=r"is not empty \(2 runs, 1 models\)"):
+        run_migrate(settings, "team")
+
+
+def test_closed_logs_are_sent_once_and_again_where_they_are_missing(team, tmp_path):
+    settings = Settings.read({**team, "EVERGREEN_HOME": str(tmp_path)})
+    slot = settings.serving.folder / "log" / "blue"
+    slot.mkdir(parents=True)
+    (slot / "predictions-00000001.parquet").write_bytes(b"one")
+    (slot / "predictions-00000002.jsonl").write_bytes(b"not archived yet")
+    (port,) = stores.free_ports(1)
+    away = {"EVERGREEN_S3_ENDPOINT": f"http://127.0.0.1:{port}"}
+    assert keep_predictions(Settings.read({**team, **away, "EVERGREEN_HOME": str(tmp_path)})) == []
+    (sent,) = keep_predictions(settings)
+    assert sent.startswith("predictions/main/") and sent.endswith(
+        "/blue/predictions-00000001.parquet"
+    )
+    assert Bucket(settings.team).has(sent) and keep_predictions(settings) == []
+    assert keep_predictions(replace(settings, team=None)) == ()
