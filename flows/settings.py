@@ -45,6 +45,7 @@ class Settings:
         bind: where the gateway listens, EVERGREEN_HOST; everything else stays on loopback.
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
+        dask: a scheduler's address for `train.engine: dask`, EVERGREEN_DASK; empty: processes here.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
     """
 
@@ -61,6 +62,7 @@ class Settings:
     notify: tuple[str, ...] = field(default=(), repr=False)
     access_log: int = ONE_IN
     problem: str = ""
+    dask: str = ""
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -88,7 +90,8 @@ class Settings:
         limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
         notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
         outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
-        return cls(checkout, root, ports, user, identities, explain, key, *outside, problem)
+        dask = environment.get("EVERGREEN_DASK", "").strip()
+        return cls(checkout, root, ports, user, identities, explain, key, *outside, problem, dask)
 
     @property
     def home(self) -> Path:
