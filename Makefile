@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock clean bench-serving bench-rollout bench-hostile bench-monitors
+.PHONY: help setup demo test check lock clean bench-serving bench-rollout bench-hostile bench-monitors bench-engines
 
 help: ## list the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ bench-hostile: $(READY) ## 20,000 hostile requests through the gateway: no 5xx, 
 
 bench-monitors: $(READY) ## faults put into resampled weeks: found, by what, and false alarms
 	@$(BIN)/python -m tests.bench.bench_monitors
+
+bench-engines: $(READY) ## training on 1 to 100 years in memory, from files and by Dask, beside pandas
+	@$(BIN)/python -m tests.bench.bench_engines
 
 lock: $(READY) ## requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

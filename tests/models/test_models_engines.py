@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from bento.score_folder import score_files
+from bento.score_spread import score_spread
+from bento.scorer import Scorer
 from data import features, matrix, spread, windows
 from data.errors import EvergreenError
 from data.params import Params
@@ -155,6 +158,20 @@ def test_without_a_row_of_one_class_workers_train_like_one_machine(
     found, again = (engine.train(XGBOOST, given).predict(seen.whole().values) for _ in range(2))
     np.testing.assert_array_equal(found, again, err_msg="the same workers make the same model")
     assert found.shape == (len(seen), 3) and found[:, 2].max() < 0.9
+
+
+def test_workers_score_a_folder_as_one_machine_does(client, partitions, good, tmp_path, contents):
+    files = [partitions.folder / f"2024-W{week:02d}.parquet" for week in (9, 10, 11)]
+    here = score_files(Scorer.load(good.folder, "7"), files, tmp_path / "here")
+    said = []
+    there = score_spread(client, good.folder, "7", files, tmp_path / "there",
+                         progress=lambda *done: said.append(done))  # fmt: skip
+    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+    assert replace(there, path=here.path) == here and here.counts.rows == 1500
+    assert said == [(500, 1500), (1000, 1500), (1500, 1500)]
+    (tmp_path / "broken.parquet").write_bytes(b"no parquet")
+    with pytest.raises(EvergreenError, match=r"broken\.parquet cannot be read as parquet"):
+        score_spread(client, good.folder, "7", [tmp_path / "broken.parquet"], tmp_path / "out")
 
 
 def test_a_worker_that_is_killed_in_a_training_does_not_end_it(client, partitions, params, capsys):
