@@ -7,7 +7,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 .PHONY: help setup demo test check lock clean image image-context sbom audit \
-	ci-model bench-serving bench-rollout bench-hostile bench-monitors
+	ci-model bench-serving bench-rollout bench-hostile bench-monitors bench-engines
 
 help: ## list the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench-hostile: $(READY) ## 20,000 hostile requests through the gateway: no 5xx, 
 
 bench-monitors: $(READY) ## faults put into resampled weeks: found, by what, and false alarms
 	@$(BIN)/python -m tests.bench.bench_monitors
+
+bench-engines: $(READY) ## training on 1 to 100 years in memory, from files and by Dask, beside pandas
+	@$(BIN)/python -m tests.bench.bench_engines
 
 lock: $(READY) ## requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \

@@ -153,14 +153,8 @@ class Past:
         Raises:
             EvergreenError: if its partition changed after it was counted.
         """
-        expected = self.counts[period].total
-        (rows,) = windows.stream(self.partitions, self.problem, [period], self.as_of)
-        if len(rows) != expected:
-            raise EvergreenError(
-                f"partition {period} had {expected} labelled rows, now {len(rows)}: it "
-                "changed while it was read; train again"
-            )
-        return features.transform(fitted, rows.columns), rows.label
+        rows = self.counts[period].total
+        return part(self.problem, self.partitions, self.as_of, fitted, period, rows)
 
     def assembled(self, periods: Sequence[Period], parts: Iterable[Part], width: int) -> Matrix:
         """The parts of these periods, as they come, in a file."""
@@ -178,14 +172,52 @@ class Past:
         return Matrix(found, label, rows, pages)
 
 
+def part(
+    problem: Problem,
+    partitions: Partitions,
+    as_of: datetime,
+    fitted: tuple[Feature, ...],
+    period: Period,
+    expected: int,
+) -> Part:
+    """Features and labels of a period that was counted to `expected` rows, see `Past.part`."""
+    (rows,) = windows.stream(partitions, problem, [period], as_of)
+    if len(rows) != expected:
+        raise EvergreenError(
+            f"partition {period} had {expected} labelled rows, now {len(rows)}: it "
+            "changed while it was read; train again"
+        )
+    return features.transform(fitted, rows.columns), rows.label
+
+
 def count(
     problem: Problem, partitions: Partitions, periods: Iterable[Period], as_of: datetime
 ) -> Past:
     """The first pass: what the labelled rows of these periods count to."""
+    chosen = sorted(periods)
+    found = ((period, *counted(problem, partitions, period, as_of)[:2]) for period in chosen)
+    return gathered(problem, partitions, as_of, found)
+
+
+def counted(
+    problem: Problem, partitions: Partitions, period: Period, as_of: datetime
+) -> tuple[Counts, int, np.ndarray]:
+    """One period's counts, how many of its labels are missing, and the labels of the others."""
+    (found,) = windows.stream(partitions, problem, [period], as_of)
+    counts = features.count(problem.features, found.columns, found.label)
+    return counts, found.missing, found.label
+
+
+def gathered(
+    problem: Problem,
+    partitions: Partitions,
+    as_of: datetime,
+    found: Iterable[tuple[Period, Counts, int]],
+) -> Past:
+    """The counts of each period, in order, as one past."""
     counts, missing = {}, 0
-    for period in sorted(periods):
-        (part,) = windows.stream(partitions, problem, [period], as_of)
-        missing += part.missing
-        if len(part):
-            counts[period] = features.count(problem.features, part.columns, part.label)
+    for period, own, absent in found:
+        missing += absent
+        if own.total:
+            counts[period] = own
     return Past(problem, partitions, as_of, counts, missing)

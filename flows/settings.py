@@ -51,6 +51,7 @@ class Settings:
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
         heartbeat: asked for when the monitor has worked, a secret, EVERGREEN_HEARTBEAT.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
+        dask: a scheduler's address for `train.engine: dask`, EVERGREEN_DASK; empty: processes here.
         cluster: where serving lives with EVERGREEN_TARGET=kubernetes; None: on this machine.
         team: the stores that hosts share, `flows.team`; None on a laptop.
     """
@@ -70,6 +71,7 @@ class Settings:
     notify: tuple[str, ...] = field(default=(), repr=False)
     heartbeat: str = field(default="", repr=False)
     rate_limit: int = RATE_LIMIT
+    dask: str = ""
     cluster: Cluster | None = None
     team: Team | None = None
 
@@ -107,6 +109,7 @@ class Settings:
             notify=tuple((environment.get("EVERGREEN_NOTIFY") or "").split()),
             heartbeat=_address("EVERGREEN_HEARTBEAT", environment),
             rate_limit=_count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment),
+            dask=environment.get("EVERGREEN_DASK", "").strip(),
             cluster=cluster.read(environment),
             team=Team.read(environment),
         )

@@ -18,20 +18,20 @@ from typing import Protocol
 
 import numpy as np
 
-from data import matrix
+from data import matrix, spread
 from data.features import Feature
 from data.matrix import BATCH, Learned, Past
 from data.params import Train
 from data.partitions import Partitions
 from data.periods import Period
 from data.problem import Problem
+from data.spread import Spread
 from data.task import Task
 from models import boosting
 from models.calibrate import Calibration
 from models.candidates import CANDIDATES, XGBOOST, Settings
+from models.cluster import Cluster
 from models.fitted import Fitted
-
-CLUSTER = "EVERGREEN_DASK"
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,36 @@ class External(Memory):
         )
 
 
+@dataclass(frozen=True)
+class Dask(Memory):
+    """The rows with the workers of a cluster."""
+
+    cluster: Cluster
+    sample_rows: int
+
+    def count(
+        self, problem: Problem, partitions: Partitions, periods: Iterable[Period], as_of: datetime
+    ) -> Past:
+        return self.cluster.count(problem, partitions, periods, as_of)
+
+    def rows(
+        self, past: Past, fitted: tuple[Feature, ...], periods: Iterable[Period] | None = None
+    ) -> Spread:
+        return self.cluster.rows(past, fitted, periods)
+
+    def train(self, name: str, given: Given) -> Fitted:
+        seen = given.seen
+        if name == XGBOOST and isinstance(seen, Spread) and given.task.learnable(seen.label):
+            return self.cluster.boost(given.task, seen, given.settings, given.seed)
+        return _in_memory(name, given, *seen.sample(self.sample_rows))
+
+    def predict(
+        self, model: Fitted, calibration: Calibration, rows: Learned, task: Task
+    ) -> np.ndarray:
+        assert isinstance(rows, Spread)
+        return self.cluster.predict(model, calibration, rows, task)
+
+
 MEMORY = Memory()
 
 
@@ -127,7 +157,8 @@ def opened(params: Train, cluster: str = "") -> Iterator[Engine]:
     Args:
         cluster: address of a Dask scheduler; empty for processes of this machine.
     """
-    if params.engine == "memory":
-        yield MEMORY
+    if params.engine == "dask":
+        with spread.opened(cluster) as client:
+            yield Dask(Cluster(client), params.sample_rows)
     else:
-        yield External(params.sample_rows)
+        yield MEMORY if params.engine == "memory" else External(params.sample_rows)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data import features, windows
+from data import features, spread, windows
 from data.errors import EvergreenError, stop_on_error
 from data.matrix import Learned, Past
 from data.params import Params, load_params
@@ -259,7 +259,7 @@ def main() -> None:
     as_of = parse_as_of(params.train.as_of, problem.label_delay)
     recorded = Study.load(arguments.study) if arguments.study else None
     tuning = Tuning(arguments.studies, recorded)
-    cluster = os.environ.get(engines.CLUSTER, "")
+    cluster = os.environ.get(spread.CLUSTER, "")
     trained = train(problem, Partitions(arguments.raw), params, as_of, tuning, cluster)
     digest = artifact.write(trained, problem, params, arguments.out / "model")
     trained.holdout_table().to_parquet(arguments.out / "holdout.parquet", index=False)

@@ -29,7 +29,7 @@ from data.digests import sha256_file
 from data.errors import EvergreenError
 from data.params import load_params
 from data.periods import Period
-from flows import ab, back, release
+from flows import ab, back, release, shelf
 from flows.approval import NotPromotedError
 from flows.overview import Overview, gather
 from flows.project import Project
