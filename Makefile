@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock clean image image-context sbom audit \
+.PHONY: help setup demo test check lock clean image image-context sbom provenance audit \
 	ci-model bench-serving bench-rollout bench-hostile bench-monitors bench-engines
 
 help: ## list the words
@@ -48,6 +48,11 @@ lock: $(READY) ## requirements.lock from pyproject.toml
 		| $(BIN)/uv pip compile - -c requirements.lock --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --quiet -o deploy/image/serving.lock
 
+BASE ?= main
+
+ci-model: $(READY) ## what a change does to the model, against BASE=main: var/ci/report.md; 3 if gates refuse
+	@$(BIN)/python -m flows.proposal --base "$(BASE)" --out var/ci
+
 CONTEXT ?= var/image
 IMAGE ?= evergreen-service
 
@@ -63,6 +68,10 @@ image-context:
 sbom: $(READY) ## CycloneDX lists of all packages and of the image's, in var/supply
 	@$(BIN)/python deploy/image/supply.py sbom requirements.lock var/supply/evergreen.cdx.json
 	@$(BIN)/python deploy/image/supply.py sbom deploy/image/serving.lock var/supply/service.cdx.json
+
+provenance: $(READY) ## which bytes of var/supply come from which commit, as an in-toto statement
+	@$(BIN)/python deploy/image/supply.py provenance var/supply/provenance.json \
+		$$(find var/supply -type f ! -name provenance.json | sort)
 
 audit: $(READY) ## known flaws of every locked package; fails, too, if one could not be asked for
 	@$(BIN)/python deploy/image/supply.py audit requirements.lock

@@ -8,7 +8,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -27,6 +27,7 @@ from flows.archive import Written
 from flows.settings import Settings
 
 HOME, RAW, CHECKOUT, KEY = "home", "raw", "checkout", "key"
+SHARED = "EVERGREEN_DATABASE_URL"
 BUNDLE = "git/repository.bundle"
 PATIENCE = 120  # seconds, for a release or a promotion to end
 # Made again by whoever needs it, or of this machine and moment only.
@@ -64,6 +65,20 @@ def run_backup(settings: Settings, path: Path, when: datetime, *, secrets: bool 
     }
     with tempfile.TemporaryDirectory(prefix=".evergreen-backup-", dir=path.parent) as scratch:
         return archive.write(path, header, _files(settings, Path(scratch), secrets))
+
+
+def refuse_shared(environment: Mapping[str, str]) -> None:
+    """A team's stores are elsewhere, and hosts write to them that this one does not stop.
+
+    Raises:
+        EvergreenError: if there are such.
+    """
+    if environment.get(SHARED):
+        raise EvergreenError(
+            f"{SHARED} is set: the state is in PostgreSQL and S3, which have backups of their own "
+            "(`pg_dump` of the three databases first, then a copy of the bucket); this command is "
+            "for the home of one machine"
+        )
 
 
 def state(root: Path) -> Iterator[Path]:

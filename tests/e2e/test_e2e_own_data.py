@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import requests
 
@@ -52,12 +51,15 @@ def test_a_real_table_of_numbers_serves(world: World, tmp_path) -> None:
     scored = home / "scored.parquet"
     done(world, "score", str(world.checkout / f"data/raw-wind/{WEEKS[1]}.parquet"), str(scored))
     assert "soon" in (columns := _columns(scored)) and "probability" not in columns
-    _destroyed_and_restored(world, rows["rows"][:50], tmp_path / "backup.tar")
+    done(world, "verify")
     assert not (world.home / "ledger.jsonl").exists(), "the default problem is left alone"
 
 
-def _destroyed_and_restored(world: World, rows: list, path: Path) -> None:
-    """A backup of the running stack; all is lost; the same champion answers the same bytes."""
+def test_all_is_lost_and_the_same_champion_serves_again(world: World, tmp_path) -> None:
+    """A backup of the running stack; then there is nothing; then the same bytes are answered."""
+    home, path = world.home / "problems" / "wind", tmp_path / "backup.tar"
+    (golden,) = home.glob("mlflow/artifacts/*/artifacts/registered/artefact/golden.json")
+    rows = json.loads(golden.read_text())["rows"][:50]
 
     def answer() -> bytes:
         with requests.Session() as session:
@@ -66,7 +68,7 @@ def _destroyed_and_restored(world: World, rows: list, path: Path) -> None:
         assert reply.status_code == 200
         return re.sub(rb'"request_id":"[^"]+"', b"", reply.content)
 
-    before, ledger = answer(), (world.home / "problems/wind/ledger.jsonl").read_bytes()
+    before, ledger = answer(), (home / "ledger.jsonl").read_bytes()
     done(world, "backup", str(path), "--with-secrets")
     assert "`evergreen down` first" in world.run("restore", str(path)).stderr
     done(world, "down")
@@ -81,7 +83,7 @@ def _destroyed_and_restored(world: World, rows: list, path: Path) -> None:
     assert refused.returncode == 1 and "wind/ledger.jsonl differs" in refused.stderr
     report = json.loads(done(world, "restore", str(path), "--json"))
     assert report["notes"] == [] and git(world.checkout, "tag").split() == tags
-    assert (world.home / "problems/wind/ledger.jsonl").read_bytes() == ledger
+    assert (home / "ledger.jsonl").read_bytes() == ledger
     done(world, "up")
     done(world, "verify")
     assert answer() == before

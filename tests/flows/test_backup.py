@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from data.errors import EvergreenError
 from flows import archive, backup
 from flows.archive import HEADER
-from flows.backup import run_backup
+from flows.backup import refuse_shared, run_backup
 from flows.restore import run_restore
 from flows.settings import PORTS, Settings
 from models.ledger import Act, Kind, Ledger
@@ -182,7 +182,7 @@ def test_any_byte_may_change_but_none_of_it_is_restored(tmp_path, name) -> None:
     _, expected = archive.unpack(path, tmp_path / "whole")
     assert len(expected) == 3
 
-    @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.integers(0, len(whole) - 1), st.integers(1, 255))
     def changed(place: int, by: int) -> None:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ by]) + whole[place + 1 :])
@@ -223,6 +223,12 @@ def test_a_backup_that_fails_leaves_no_file(lived, tmp_path, monkeypatch) -> Non
     with pytest.raises(EvergreenError, match="name a place outside"):
         run_backup(lived, lived.root / "b.tar", WHEN)
     assert [path.name for path in place.iterdir()] == ["b.tar"]
+
+
+def test_shared_stores_are_refused_with_what_to_do() -> None:
+    refuse_shared({})
+    with pytest.raises(EvergreenError, match=r"pg_dump.* first, then a copy of the bucket"):
+        refuse_shared({"EVERGREEN_DATABASE_URL": "postgresql://u@h/evergreen"})
 
 
 def test_a_file_that_grows_is_kept_as_it_was_and_twice_the_same_is_kept_once(tmp_path) -> None:
