@@ -17,6 +17,8 @@ import yaml
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from tests.e2e.warm import Warm
+
 ROOT = Path(__file__).parents[2]
 SERVICES = ("prefect", "mlflow", "board", "gateway", "blue", "green")
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
@@ -24,13 +26,21 @@ GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
 
 @dataclass(frozen=True)
 class World:
-    """A copy of the checkout; `run` calls its command line as a person would."""
+    """A copy of the checkout; `run` calls its command line as a person would.
+
+    Attributes:
+        warm: forks the commands, which pays where there are more than three.
+    """
 
     checkout: Path
     environment: dict[str, str]
+    warm: Warm | None = None
 
     def run(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        return self.python("flows.cli", *arguments, timeout=timeout)
+        if self.warm is None:
+            return self.python("flows.cli", *arguments, timeout=timeout)
+        told = self.environment
+        return self.warm.run("flows.cli", *arguments, environment=told, timeout=timeout)
 
     def python(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
