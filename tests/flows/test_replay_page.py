@@ -10,6 +10,7 @@ from data.ingest import deliver, ingest
 from data.params import load_params
 from data.partitions import Partitions
 from data.periods import Period, span
+from data.task import BINARY
 from flows.replay_view import page
 from models import replay
 from models.candidates import CANDIDATES
@@ -42,6 +43,6 @@ def test_the_first_figure_comes_out_again(tmp_path):
     kind, settings = CONTENT["kind"], CONTENT["settings"]
     made = replay.answers(season, learned, kind, settings, PARAMS.train.seed)
     label = season.slots[learned + 1].rows.label
-    found = measure(label, expit(made.of(learned + 1))).roc_auc
+    found = measure(label, expit(made.of(learned + 1)), BINARY).roc_auc
     told = CONTENT["weeks"]["roc_auc"]["never"][0]
     assert found == pytest.approx(told, abs=1e-4)
