@@ -1,6 +1,7 @@
 """One machine: HAProxy before two slots under supervisord."""
 
-from collections.abc import Iterator
+import csv
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,6 +10,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from bento import gateway, slots, supervisor
+from bento.client import Door
 from bento.package import Package
 from bento.pidfile import holder
 from bento.slots import Serving, Slot
@@ -16,6 +18,7 @@ from bento.target import Packed, State
 from data.errors import EvergreenError
 
 LAST_LINES = 8
+LOST = ("econ", "eresp")  # connections and answers that the gateway did not get
 
 
 @dataclass(frozen=True)
@@ -77,3 +80,14 @@ class HaproxyTarget:
         except OSError:
             text = "(nothing)"
         return f"{log} ends with\n" + "\n".join(text.splitlines()[-LAST_LINES:])
+
+    def pages(self, slot: Slot) -> list[str]:
+        return [Door(f"{self.serving.slot_url(slot)}/metrics").text()]
+
+    def lost(self) -> Mapping[str, int]:
+        stat = gateway.command(self.serving, "show stat").removeprefix("# ")
+        return {
+            row["svname"]: sum(int(row[name] or 0) for name in LOST)
+            for row in csv.DictReader(stat.splitlines())
+            if row["pxname"] == "serving"
+        }

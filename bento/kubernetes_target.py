@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from bento import kubernetes_lease as lease
+from bento.client import Door
 from bento.kubernetes_api import STRATEGIC, Api, ConflictError, UnclearError
 from bento.slots import SLOTS, Cluster, Serving, Slot
 from bento.target import Experiment, Image, Packed, Release, State
@@ -128,6 +129,17 @@ class KubernetesTarget:
     def last_words(self, slot: Slot) -> str:
         return f"see `kubectl -n {self.cluster.namespace} describe deployment {NAME}-{slot}`"
 
+    def pages(self, slot: Slot) -> list[str]:
+        """Of the pods that are ready: another takes no traffic."""
+        found = self._pods(slot, self._deployment(slot))
+        ready = [p["status"]["podIP"] for p in found if _ready(p)]
+        hosts = [f"[{ip}]" if ":" in ip else ip for ip in ready]
+        return [Door(f"{self.cluster.pods.format(ip=ip)}/metrics").text() for ip in hosts]
+
+    def lost(self) -> Mapping[str, int]:
+        """Nothing: what a gateway loses is told by each implementation in its own way."""
+        return {}
+
     def _fault(self, slot: Slot) -> str | None:
         found = self._deployment(slot)
         status, wanted = found.get("status") or {}, found["spec"].get("replicas") or 0
@@ -192,6 +204,11 @@ def _container(deployment: Mapping[str, Any]) -> Mapping[str, Any]:
     raise EvergreenError(f"{deployment['metadata']['name']} has no container {CONTAINER!r}")
 
 
+def _ready(pod: Mapping[str, Any]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
+
+
 def _refuse_hopeless(slot: Slot, pod: Mapping[str, Any], image: str) -> None:
     """An error if a pod of the slot's own image will not come up by waiting."""
     if all(each["image"] != image for each in pod["spec"]["containers"]):
@@ -200,7 +217,8 @@ def _refuse_hopeless(slot: Slot, pod: Mapping[str, Any], image: str) -> None:
         waiting = (each.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in HOPELESS:
             name, said = pod["metadata"]["name"], waiting.get("message", "")
-            raise EvergreenError(f"slot {slot}: pod {name} is {waiting['reason']}: {said}"[:400])
+            why = f"{waiting['reason']}: {said}"[:300]
+            raise EvergreenError(f"slot {slot}: pod {name} will not come up: {why}")
 
 
 def _state(route: Mapping[str, Any]) -> Seen:

@@ -43,7 +43,7 @@ class Cluster:
     Attributes:
         namespace: of the slots and of the route.
         front: the gateway, as clients see it.
-        slots: of a slot's Service, with `{slot}`.
+        slots: of a slot's Service, with `{slot}`; pods: of one of its pods, with `{ip}`.
         api: the Kubernetes API behind `kubectl proxy`; None: as the pod or the kubeconfig says.
     """
 
@@ -51,6 +51,7 @@ class Cluster:
     front: str
     slots: str
     api: str | None = None
+    pods: str = "http://{ip}:3000"
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,12 @@ class Target(Protocol):
     def last_words(self, slot: Slot) -> str:
         """What a person should look at if the slot does not answer as it should."""
 
+    def pages(self, slot: Slot) -> list[str]:
+        """What /metrics of each process of a slot shows."""
+
+    def lost(self) -> Mapping[str, int]:
+        """By slot, requests that the gateway got no answer to, where it says so."""
+
 
 def of(serving: Serving) -> Target:
     """The target that the environment chose, `EVERGREEN_TARGET`."""

@@ -41,6 +41,11 @@ def up(settings: Settings, say: Callable[[str], None] = print) -> None:
         EvergreenError: if it is up already, a port is taken, the gateway may not listen where it is
             meant to, its certificate cannot be used, or a part does not come up.
     """
+    if settings.cluster is not None:
+        raise EvergreenError(
+            "EVERGREEN_TARGET=kubernetes: the cluster runs what `deploy/k8s` says; unset it to run "
+            "a stack of this machine"
+        )
     if is_up(settings):
         raise EvergreenError(
             "the stack is up already: `evergreen status` shows it, `evergreen down` stops it"

@@ -180,13 +180,18 @@ class Pod:
         waiting = {"reason": "ImagePullBackOff", "message": f"no such image: {self.image}"}
         state = {"running": {}} if self.url else {"waiting": waiting}
         container = {"name": "service", "image": self.image}
-        status = {**container, "imageID": "", "ready": bool(self.url), "restartCount": 0}
+        ready = {"type": "Ready", "status": str(self.ready())}
+        status = {**container, "imageID": "", "ready": self.ready(), "restartCount": 0}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {"name": name, "labels": labels},
             "spec": {"containers": [container]},
-            "status": {"podIP": self.ip, "containerStatuses": [{**status, "state": state}]},
+            "status": {
+                "podIP": self.ip,
+                "conditions": [ready],
+                "containerStatuses": [{**status, "state": state}],
+            },
         }
 
 

@@ -22,7 +22,7 @@ from tests.fake_kubernetes import ROOT, fault
 from tests.kustomized import render, sorted_text
 
 HEALTH = {"/readyz", "/livez", "/api/health", "/health"}  # tests of the stack ask each of them
-SECRETS = {"evergreen-stores", "evergreen-signing", "evergreen-certificate"}
+SECRETS = {f"evergreen-{name}" for name in ("stores", "client", "prefect", "mlflow", "certificate")}
 PAGE = ROOT.parents[1] / "docs" / "kubernetes.md"
 
 
@@ -90,7 +90,7 @@ def test_kubectl_renders_the_same(overlay):
 
 def test_images_are_named_by_digest(objects):
     images = [container["image"] for container in containers(objects)]
-    assert len(images) == 7 and all(map(REFERENCE.fullmatch, images))
+    assert len(images) == 8 and all(map(REFERENCE.fullmatch, images))
     settings = of(objects, "ConfigMap")["evergreen-settings"]["data"]
     worker = of(objects, "Deployment")["worker"]["spec"]["template"]["spec"]["containers"][0]
     assert settings["EVERGREEN_WORKER_IMAGE"] == worker["image"]

@@ -1,34 +1,21 @@
 """Rollouts in a cluster: what they promise on one machine, and what only an API can do wrong."""
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 import requests
-import uvicorn
-from prometheus_client import CollectorRegistry
 
-from bento import experiment, rollout, target
-from bento.answerer import Answerer, Identity
-from bento.endpoint import Endpoint
-from bento.kubernetes_target import KubernetesTarget
-from bento.prediction_log import PredictionLog
-from bento.predictor import Predictor
-from bento.slots import Cluster as Where
+from bento import experiment, observe, rollout, target
 from bento.slots import Serving
-from bento.target import Image, Packed
+from bento.target import Packed
 from data.errors import EvergreenError
-from tests import fake_kubernetes
-from tests.fake_kubernetes import Cluster, Pod
-from tests.kustomized import render
+from tests import cluster
+from tests.cluster import reference
+from tests.fake_kubernetes import Cluster
 from tests.rollouts import Place, a_refusal_and_a_way_back, two_releases
-from tests.serving_stack import CHECKOUT, free_ports, golden
-
-ROLE = "evergreen-rollout"
-OVERLAY = CHECKOUT / "deploy" / "k8s" / "overlays" / "laptop"
+from tests.serving_stack import golden, wait_for
 
 
 @dataclass(frozen=True)
@@ -52,66 +39,28 @@ class World:
         assert (after.active, after.weights) == (before.active, before.weights)
         assert self.served() == {before.slots[before.active].version}
 
+    def scale(self, slot: str, replicas: int) -> None:
+        """As an autoscaler does."""
+        name = f"evergreen-{slot}"
+        with self.cluster.lock:
+            self.cluster.objects["deployments", name]["spec"]["replicas"] = replicas
+        wait_for(lambda: len(self.cluster.ready(name)) == replicas)
+
     def served(self) -> set[str]:
         answers = (requests.get(f"{self.serving.url}/version", timeout=5) for _ in range(8))
         return {answer.json()["model_version"] for answer in answers}
 
 
-def reference(letter: str) -> str:
-    return f"registry.example.org/evergreen/service@sha256:{letter * 64}"
-
-
-def pods_of(folder: Path, version: str, logs: Path) -> Callable[[str], Pod]:
-    """What starts a pod of an artefact: the endpoint itself, in a thread."""
-    predictor = Predictor.load(folder)
-
-    def start(name: str) -> Pod:
-        log = PredictionLog(logs / name / "predictions.jsonl")
-        identity = Identity(version, f"parcels:{version}", name.split("-")[1])
-        answerer = Answerer(predictor, log, identity, CollectorRegistry())
-        (port,) = free_ports(1)
-        endpoint = Endpoint(nothing, lambda: answerer)
-        server = uvicorn.Server(
-            uvicorn.Config(endpoint, port=port, log_level="error", lifespan="off")
-        )
-        threading.Thread(target=server.run, daemon=True).start()
-        url = f"http://127.0.0.1:{port}"
-        return Pod(url, lambda: setattr(server, "should_exit", True), lambda: server.started)
-
-    return start
-
-
-async def nothing(scope, receive, send) -> None:
-    await send({"type": "http.response.start", "status": 404, "headers": []})
-    await send({"type": "http.response.body", "body": b""})
-
-
-@contextmanager
-def a_cluster(artefact: Path, second_artefact: Path, folder: Path, row: dict) -> Iterator[World]:
-    """What deploy/k8s renders for a laptop, in a fake cluster."""
-    objects = [*render(OVERLAY), *render(OVERLAY / "slots")]
-    (role,) = [x["rules"] for x in objects if (x["kind"], x["metadata"]["name"]) == ("Role", ROLE)]
-    made = Cluster({}, {}, role)
-    for each in objects:
-        made.store(f"{each['kind'].lower()}s", each["metadata"]["name"], each)
-    packages = []
-    for version, home, letter in (("1", artefact, "a"), ("2", second_artefact, "b")):
-        made.images[reference(letter)] = pods_of(home, version, folder / "log")
-        digest = Predictor.load(home).digest
-        packages.append(Image(f"parcels:{version}", digest, version, reference(letter)))
-    with fake_kubernetes.running(made) as (api, network):
-        where = Where("evergreen", network, f"{network}/{{slot}}", api)
-        serving = Serving(folder, 1, 2, 3, folder / "s.sock", cluster=where)
-        place = Place(serving, *packages, golden(artefact), golden(second_artefact), row)
-        yield World(made, place)
-
-
 @pytest.fixture
-def world(artefact, second_artefact, row, tmp_path, monkeypatch) -> Iterator[World]:
-    monkeypatch.setattr(KubernetesTarget, "pause", 0.02)
-    monkeypatch.setattr(KubernetesTarget, "patience", 5.0)
-    with a_cluster(artefact, second_artefact, tmp_path, row) as made:
-        yield made
+def world(artefact, second_artefact, row, tmp_path) -> Iterator[World]:
+    first = cluster.image(artefact, "1", "parcels:1", "a")
+    second = cluster.image(second_artefact, "2", "parcels:2", "b")
+    images = ((first, artefact), (second, second_artefact))
+    with cluster.running(images, tmp_path / "log") as (made, where):
+        serving = Serving(tmp_path, 1, 2, 3, tmp_path / "s.sock", cluster=where)
+        yield World(
+            made, Place(serving, first, second, golden(artefact), golden(second_artefact), row)
+        )
 
 
 @pytest.fixture
@@ -148,7 +97,7 @@ def test_a_rollback_is_one_change_of_the_route(serves):
 
 def test_an_image_that_never_gets_ready_leaves_the_champion(serves):
     missing = replace(serves.place.second, reference=reference("c"))
-    serves.refuses("slot green: pod .* is ImagePullBackOff: no such image", missing)
+    serves.refuses("slot green: pod .* will not come up: ImagePullBackOff: no such", missing)
     other = replace(serves.place.second, reference=reference("a"))
     serves.refuses("serves parcels:1, not parcels:2", other)
 
@@ -192,26 +141,26 @@ def test_an_api_that_fails_midway_leaves_the_champion(serves):
 def test_a_conflict_is_read_again(serves):
     """The gateway's word in the status is no change of the weights; another's hand is."""
     slot = serves.place.deploy(serves.place.second)
-    cluster = serves.cluster
+    held = serves.cluster
 
     def others(weight: int | None) -> Callable:
         def write(verb: str, kinds: str, name: str) -> None:
             if (verb, kinds) == ("patch", "httproutes"):
-                cluster.faults.remove(write)
+                held.faults.remove(write)
                 if weight is not None:
-                    rules = cluster.objects[kinds, name]["spec"]["rules"]
+                    rules = held.objects[kinds, name]["spec"]["rules"]
                     rules[0]["backendRefs"][0]["weight"] = weight
-                cluster.touch(kinds, name)
+                held.touch(kinds, name)
 
         return write
 
-    cluster.faults.append(others(None))
+    held.faults.append(others(None))
     rollout.switch(serves.serving, slot)
     assert serves.served() == {"2"}
-    cluster.faults.append(others(7))
+    held.faults.append(others(7))
     with pytest.raises(EvergreenError, match="changed by others meanwhile, and nothing of this"):
         rollout.switch(serves.serving, "blue")
-    assert cluster.weights() == {"evergreen-blue": 7, "evergreen-green": 100}
+    assert held.weights() == {"evergreen-blue": 7, "evergreen-green": 100}
 
 
 def test_one_release_at_a_time_in_the_whole_cluster(serves):
@@ -232,3 +181,22 @@ def test_an_ab_test_is_refused(serves):
     slot = serves.place.deploy(serves.place.second)
     with pytest.raises(EvergreenError, match="stay with their version"):
         experiment.begin(serves.serving, "ab", slot, 50)
+
+
+def test_a_canary_reads_what_all_pods_did(serves):
+    """Counters are summed over the pods, rows read from the log that they share."""
+    serving, began = serves.serving, datetime.now(UTC)
+    serves.scale("blue", 2)
+    before = observe.read(serving, began, ["blue"])
+    for _ in range(12):
+        requests.post(serves.place.predict, json=serves.place.row, timeout=5).raise_for_status()
+    after = observe.read(serving, datetime.now(UTC), ["blue"])
+    logged = observe.records(serving, before.at, after.at)
+    contract = serves.place.golden[0]
+    arm = observe.arm(before.slots["blue"], after.slots["blue"], logged, {}, contract)
+    assert (arm.requests, arm.errors, arm.answered, len(arm.scores)) == (12, 0, 12, 12)
+    assert not arm.restarted
+    serves.scale("blue", 1)
+    fewer = observe.read(serving, datetime.now(UTC), ["blue"])
+    with pytest.raises(EvergreenError, match="a pod went while it was watched"):
+        observe.arm(after.slots["blue"], fewer.slots["blue"], [], {}, contract)
