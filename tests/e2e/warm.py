@@ -61,7 +61,7 @@ class Warm:
         """No more commands; what was started by one goes on."""
         if self._server is not None:
             self._control.close()
-            self._server.wait(30)
+            self._server.wait()
 
     def _start(self, environment: Mapping[str, str]) -> None:
         self.environment = dict(environment)
@@ -98,7 +98,7 @@ def _serve(control: socket.socket) -> None:
     while True:
         message, given, _, _ = socket.recv_fds(control, 65536, 3)
         if not message:
-            return
+            os._exit(0)  # at once: nothing here is worth a tidy end
         if os.fork() == 0:
             control.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
