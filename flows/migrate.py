@@ -61,9 +61,9 @@ def run_migrate(settings: Settings, to: str, say: Say = print) -> Migrated:
         raise EvergreenError("the stack is up: `evergreen down`, then migrate")
     stores.prepare(settings)
     laptop = replace(settings, team=None)
-    return _to_team(laptop, settings, team, say) if to == "team" else _to_laptop(
-        settings, laptop, team, say
-    )  # fmt: skip
+    if to == "team":
+        return _to_team(laptop, settings, team, say)
+    return _to_laptop(settings, laptop, team, say)
 
 
 def _to_team(laptop: Settings, settings: Settings, team: Team, say: Say) -> Migrated:
@@ -83,9 +83,7 @@ def _to_team(laptop: Settings, settings: Settings, team: Team, say: Say) -> Migr
         moved = move.copy(laptop.tracking_uri, team.tracking_uri, [_places(laptop, settings)])
     _whole(Project.open(settings))
     database.replace(database.with_name(ASIDE))
-    return Migrated(
-        "team", moved.runs, moved.versions, len(lines), count, files, moved.digest
-    )  # fmt: skip
+    return Migrated("team", moved.runs, moved.versions, len(lines), count, files, moved.digest)
 
 
 def _to_laptop(settings: Settings, laptop: Settings, team: Team, say: Say) -> Migrated:
@@ -107,9 +105,7 @@ def _to_laptop(settings: Settings, laptop: Settings, team: Team, say: Say) -> Mi
         moved = move.copy(team.tracking_uri, f"sqlite:///{part}", places)
         part.replace(database)
     _whole(Project.open(laptop))
-    return Migrated(
-        "laptop", moved.runs, moved.versions, len(lines), count, files, moved.digest
-    )  # fmt: skip
+    return Migrated("laptop", moved.runs, moved.versions, len(lines), count, files, moved.digest)
 
 
 def _shared(settings: Settings) -> SharedLedger:

@@ -180,6 +180,8 @@ def version_folder(settings: Settings, number: str) -> Path | None:
     known = ask.registered(settings, _name(_params(settings).problem)).versions
     if number not in known:
         return None
+    if settings.team:
+        return stores.opened(settings, known[number])
     folder = Path(unquote(urlparse(known[number].source).path)).resolve()
     return folder if folder.is_relative_to(settings.home.resolve()) else None
 

@@ -89,7 +89,7 @@ class Project:
         home.mkdir(parents=True, exist_ok=True)
         where = stores.artifacts(self.settings)
         tracking = Tracking(self.settings.tracking_uri, where, self.problem.name)
-        lock, cache = home / "promotion.lock", self.settings.home / "cache" / "versions"
+        lock, cache = home / "promotion.lock", stores.cache(self.settings)
         return Registry(tracking, lock, self.ledger, self.keys.public, cache)
 
     def newest_labelled(self) -> Period:

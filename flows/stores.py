@@ -12,9 +12,11 @@ from data.errors import EvergreenError
 from flows.settings import Settings
 from flows.team import Team
 from models.ledger import Ledger
+from models.version import Version
 
 LEDGER = "ledger.jsonl"
 PREPARING = 0x65766572677265  # of the advisory lock
+LEDGER_IS_THERE = "SELECT to_regclass('evergreen_ledger') IS NOT NULL"
 MLFLOW_IS_THERE = "SELECT to_regclass('public.alembic_version') IS NOT NULL"
 
 
@@ -47,6 +49,19 @@ def artifacts(settings: Settings) -> Path | str:
     if settings.team is None:
         return settings.home / "mlflow" / "artifacts"
     return settings.team.s3("mlflow")
+
+
+def cache(settings: Settings) -> Path:
+    """Where this host keeps the files of a team's versions."""
+    return settings.home / "cache" / "versions"
+
+
+def opened(settings: Settings, version: Version) -> Path:
+    """The files of a team's version on this host; raises as `models.store.opened`."""
+    from models import store
+    from models.signing import Keys
+
+    return store.opened(version, Keys(settings.signing_key).public, cache(settings))
 
 
 def configure_dvc(settings: Settings) -> None:
@@ -121,7 +136,8 @@ def _make_databases(session: Any, team: Team, problem: str) -> None:
                 "OWNER the user of EVERGREEN_DATABASE_URL"
             ) from error
     try:
-        ask(session, TABLE)
+        if not ask(session, LEDGER_IS_THERE)[0][0]:
+            ask(session, TABLE)
     except Error as error:
         raise EvergreenError(
             f"{team.database}: the ledger cannot be made: {words(error)}"

@@ -135,6 +135,10 @@ class Ledger:
                 f"{lock} is held for over {seconds:g} s: another run is promoting"
             ) from error
 
+    def copies(self) -> str:
+        """What is to be said of copies; a file has none."""
+        return ""
+
     def must_hold(self) -> None:
         """A file's lock goes with its process, so there is nothing to ask."""
 

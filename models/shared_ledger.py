@@ -74,9 +74,10 @@ class SharedLedger(Ledger):
         self._check_copy(lines)
         return entries
 
-    def lag(self) -> int:
-        """How many lines the copy of this host does not have yet."""
-        return len(self._lines()[0]) - len(Ledger._lines(self)[0])
+    def copies(self) -> str:
+        """How far this host's copy goes, which is as the table as far as it goes."""
+        mine = len(Ledger._lines(self)[0])
+        return f"; in PostgreSQL, and the first {mine} in this host's copy"
 
     @contextmanager
     def held(self, lock: Path, seconds: float = LOCK_SECONDS) -> Iterator["SharedLedger"]:

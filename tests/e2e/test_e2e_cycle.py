@@ -23,6 +23,7 @@ from data.partitions import Partitions
 from data.periods import Period
 from models import artifact
 from tests import planted
+from tests.e2e.conftest import TEAM
 from tests.e2e.world import World, processes_of
 from tests.pickles import pickles
 from tests.serving_stack import Load
@@ -86,7 +87,8 @@ def _artefact(world: World, number: str) -> artifact.Artifact:
     release = next(
         slot for slot in _status(world)["slots"].values() if slot and slot["version"] == number
     )
-    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact"):
+    kept = (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact")
+    for folder in [*kept, *(world.home / "cache" / "versions").glob("*/artefact")]:
         model = artifact.load(folder)
         if model.digest == release["digest"]:
             return model
@@ -273,7 +275,10 @@ def test_an_answer_is_explained_alike_by_server_and_command(world: World) -> Non
     assert refused.returncode == 1 and "no request id" in refused.stderr
 
 
-@pytest.mark.parametrize("store", ["mlflow/artifacts", "bentos/packages", "serving/slots"])
+@pytest.mark.parametrize(
+    "store",
+    ["cache/versions" if TEAM else "mlflow/artifacts", "bentos/packages", "serving/slots"],
+)
 def test_no_store_of_models_holds_a_pickle(world: World, store: str) -> None:
     assert list((world.home / store).rglob("*"))
     assert pickles(world.home / store) == []

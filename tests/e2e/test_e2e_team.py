@@ -70,13 +70,23 @@ def serving(world: World) -> str:
     return reply.json()["model_version"]
 
 
-def test_up_ingest_retrain_and_back(world: World) -> None:
+def test_up_and_a_period_comes_in(world: World) -> None:
     done(world, "up", "--team")
     done(world, "ingest", "2024-W14")
+
+
+def test_a_first_champion_serves(world: World) -> None:
     done(world, "retrain", "--as-of", "2024-W09")
+    assert serving(world) == "1"
+
+
+def test_its_successor_is_promoted(world: World) -> None:
     done(world, "retrain", "--as-of", "2024-W14")
     assert aliases(world) == {"champion": "2", "challenger": None, "previous": "1"}
     assert serving(world) == "2"
+
+
+def test_and_taken_back(world: World) -> None:
     done(world, "rollback", "--reason", "a test")
     assert aliases(world)["champion"] == serving(world) == "1"
     done(world, "verify")
