@@ -29,6 +29,7 @@ from tests.serving_stack import free_ports, wait_for
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 PEOPLE = {"ann": Role.APPROVER, "oli": Role.OPERATOR, "vic": Role.VIEWER}
 QUICK = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
+RECEIVED = "Network.responseReceived"
 LATER = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2040-01-01T00:00:00Z"}}
 FORM = {
     "type": "object",
@@ -173,6 +174,8 @@ def test_nobody_is_let_in_without_a_token(office):
 def test_a_viewer_sees_everything(office, run):
     assert office.ask("vic", "GET", "board", "/").status_code == 200
     assert office.ask("vic", "GET", "prefect", f"/api/flow_runs/{run}").status_code == 200
+    told = office.ask("vic", "GET", "prefect", "/api/admin/settings").text
+    assert "auth_string" in told and service_secret(office).partition(":")[2] not in told
     found = office.ask("vic", "POST", "prefect", "/api/flow_runs/filter", json={})
     assert [each["id"] for each in found.json()] == [run]
     model = office.ask("vic", "GET", "mlflow", "/api/2.0/mlflow/registered-models/get?name=m")
@@ -291,15 +294,18 @@ def test_a_viewer_follows_the_feed_and_writes_none(office, path, opens):
 
 
 @needs_chromium
-def test_prefect_s_own_page_signs_people_in_by_name_and_token(office, deployment):
-    url = office.settings.url("prefect")
+def test_prefect_s_own_pages_sign_a_viewer_in_and_work(office, deployment):
+    """Its login page keeps `NAME:TOKEN` in that place, and sends it along."""
+    url, sent = office.settings.url("prefect"), f"vic:{office.tokens['vic']}"
     with browser() as page:
         page.open(f"{url}/deployments")
-        wait_for(lambda: page.run("location.pathname") == "/login")
-        sent = base64.b64encode(f"vic:{office.tokens['vic']}".encode()).decode()
-        page.run(f"localStorage.setItem('prefect-password', '{sent}')")
+        wait_for(lambda: page.run("location.pathname") == "/login", 60)
+        page.run(f"localStorage.setItem('prefect-password', btoa('{sent}'))")
         page.open(f"{url}/deployments")
-        wait_for(lambda: "retrain" in page.run("document.body.innerText"))
+        wait_for(lambda: "retrain" in page.run("document.body.innerText"), 60)
+        got = [said["response"] for name, said in page.events if name == RECEIVED]
+        asked = [each for each in got if "/api/" in each["url"]]
+        assert len(asked) > 3 and {each["status"] for each in asked} == {200}
 
 
 def test_revoked_is_revoked_at_once(office):
