@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from secrets import compare_digest
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
@@ -53,7 +54,7 @@ class Door:
         if scope["type"] != "http" or not path.startswith(API) or path in OPEN:
             return await self.app(scope, receive, send)
         sent = Headers(scope=scope).get("authorization", "")
-        if sent == self._basic:
+        if compare_digest(sent.encode(), self._basic.encode()):
             return await self.app(scope, receive, send)
         user = self.keeper.user(sent)
         if user is None:
