@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from secrets import compare_digest
 from typing import Any
+from urllib.parse import quote
 from uuid import NAMESPACE_DNS, uuid5
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -60,7 +61,7 @@ class Door:
         if user is None:
             return await _refused(401, NOT_KNOWN)(scope, receive, send)
         method = scope["method"]
-        wanted, what = needed(method, path), f"{method} {path}"
+        wanted, what = needed(method, path), f"{method} {quote(path)}"  # one line in the log
         try:
             access.check(user.name, user.role, wanted, what)
             body = await self._changed(user, method, path, receive)

@@ -209,6 +209,16 @@ def test_a_viewer_changes_nothing_in_prefect(office, deployment, run):
             assert reply.status_code == 403 and "no role does" in reply.text, (who, what)
 
 
+def test_who_did_what_and_who_may_not_is_in_the_log_a_line_each(office, deployment, run):
+    forged = office.ask("vic", "POST", "prefect", "/api/x%0aoli, operator", json={})
+    assert forged.status_code == 403
+    lines = (office.settings.home / "logs" / "prefect.log").read_text().splitlines()
+    assert f"POST /api/deployments/{deployment}/create_flow_run: oli, operator" in lines
+    refused = [line for line in lines if line.startswith("POST /api/x")]
+    assert len(refused) == 1 and "refused, vic is a viewer" in refused[0]
+    assert "oli, operator" not in lines
+
+
 def test_a_viewer_changes_nothing_in_mlflow_and_nobody_moves_an_alias(office):
     version = {"name": "m", "version": "1"}
     alias, tag = {**version, "alias": "champion"}, {**version, "key": "author", "value": "vic"}
