@@ -21,7 +21,8 @@ def clean(settings: Settings, say: Callable[[str], None] = print) -> None:
     if names:
         command = ["git", "-C", str(checkout), "tag", "--delete", *names]
         subprocess.run(command, check=True, capture_output=True)
-    others = {settings.root / "problems", settings.root / "dvc"} if _others(settings) else set()
+    shared = ("problems", "dvc", "keys") if settings.sign_in else ("problems", "dvc")
+    others = {settings.root / name for name in shared} if _others(settings) else set()
     for path in (*_inside(settings.home, others), settings.runtime, settings.raw):
         shutil.rmtree(path, ignore_errors=True)
     settings.params.with_name("dvc.lock").unlink(missing_ok=True)

@@ -10,7 +10,9 @@ import json
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from secrets import compare_digest
 from typing import Any
+from urllib.parse import quote
 from uuid import NAMESPACE_DNS, uuid5
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -53,13 +55,13 @@ class Door:
         if scope["type"] != "http" or not path.startswith(API) or path in OPEN:
             return await self.app(scope, receive, send)
         sent = Headers(scope=scope).get("authorization", "")
-        if sent == self._basic:
+        if compare_digest(sent.encode(), self._basic.encode()):
             return await self.app(scope, receive, send)
         user = self.keeper.user(sent)
         if user is None:
             return await _refused(401, NOT_KNOWN)(scope, receive, send)
         method = scope["method"]
-        wanted, what = needed(method, path), f"{method} {path}"
+        wanted, what = needed(method, path), f"{method} {quote(path)}"  # one line in the log
         try:
             access.check(user.name, user.role, wanted, what)
             body = await self._changed(user, method, path, receive)

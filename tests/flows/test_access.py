@@ -199,6 +199,10 @@ def test_a_run_is_run_as_prefect_yaml_says_and_in_the_name_of_who_starts_it():
     ):
         with pytest.raises(EvergreenError, match=said):
             door_rules.run_of(oli, body, retrain)
+    vic = users.User("vic", Role.VIEWER, "", "")
+    for name, needed in DEPLOYMENTS.items():
+        with pytest.raises(EvergreenError, match=f"starting `{name}` takes the role {needed}"):
+            door_rules.run_of(vic, {}, {"name": name})
     for unknown in ({}, {"name": "evil"}):
         with pytest.raises(EvergreenError, match="no role does"):
             door_rules.run_of(oli, {}, unknown)

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,9 @@ from tests.serving_stack import free_ports, wait_for
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 PEOPLE = {"ann": Role.APPROVER, "oli": Role.OPERATOR, "vic": Role.VIEWER}
 QUICK = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false"}
+# Whatever reads like a token, a key of the endpoint, or a private key.
+SHAPED = re.compile(rb"evergreen_(user_)?[\w-]{43}|-----BEGIN [A-Z ]*PRIVATE KEY")
+RECEIVED = "Network.responseReceived"
 LATER = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2040-01-01T00:00:00Z"}}
 FORM = {
     "type": "object",
@@ -173,6 +177,8 @@ def test_nobody_is_let_in_without_a_token(office):
 def test_a_viewer_sees_everything(office, run):
     assert office.ask("vic", "GET", "board", "/").status_code == 200
     assert office.ask("vic", "GET", "prefect", f"/api/flow_runs/{run}").status_code == 200
+    told = office.ask("vic", "GET", "prefect", "/api/admin/settings").text
+    assert "auth_string" in told and service_secret(office).partition(":")[2] not in told
     found = office.ask("vic", "POST", "prefect", "/api/flow_runs/filter", json={})
     assert [each["id"] for each in found.json()] == [run]
     model = office.ask("vic", "GET", "mlflow", "/api/2.0/mlflow/registered-models/get?name=m")
@@ -201,6 +207,16 @@ def test_a_viewer_changes_nothing_in_prefect(office, deployment, run):
         for who in PEOPLE:
             reply = office.ask(who, *what.split()[:1], "prefect", what.split()[1], json={})
             assert reply.status_code == 403 and "no role does" in reply.text, (who, what)
+
+
+def test_who_did_what_and_who_may_not_is_in_the_log_a_line_each(office, deployment, run):
+    forged = office.ask("vic", "POST", "prefect", "/api/x%0aoli, operator", json={})
+    assert forged.status_code == 403
+    lines = (office.settings.home / "logs" / "prefect.log").read_text().splitlines()
+    assert f"POST /api/deployments/{deployment}/create_flow_run: oli, operator" in lines
+    refused = [line for line in lines if line.startswith("POST /api/x")]
+    assert len(refused) == 1 and "refused, vic is a viewer" in refused[0]
+    assert "oli, operator" not in lines
 
 
 def test_a_viewer_changes_nothing_in_mlflow_and_nobody_moves_an_alias(office):
@@ -291,15 +307,18 @@ def test_a_viewer_follows_the_feed_and_writes_none(office, path, opens):
 
 
 @needs_chromium
-def test_prefect_s_own_page_signs_people_in_by_name_and_token(office, deployment):
-    url = office.settings.url("prefect")
+def test_prefect_s_own_pages_sign_a_viewer_in_and_work(office, deployment):
+    """Its login page keeps `NAME:TOKEN` in that place, and sends it along."""
+    url, sent = office.settings.url("prefect"), f"vic:{office.tokens['vic']}"
     with browser() as page:
         page.open(f"{url}/deployments")
-        wait_for(lambda: page.run("location.pathname") == "/login")
-        sent = base64.b64encode(f"vic:{office.tokens['vic']}".encode()).decode()
-        page.run(f"localStorage.setItem('prefect-password', '{sent}')")
+        wait_for(lambda: page.run("location.pathname") == "/login", 60)
+        page.run(f"localStorage.setItem('prefect-password', btoa('{sent}'))")
         page.open(f"{url}/deployments")
-        wait_for(lambda: "retrain" in page.run("document.body.innerText"))
+        wait_for(lambda: "retrain" in page.run("document.body.innerText"), 60)
+        got = [said["response"] for name, said in page.events if name == RECEIVED]
+        asked = [each for each in got if "/api/" in each["url"]]
+        assert len(asked) > 3 and {each["status"] for each in asked} == {200}
 
 
 def test_revoked_is_revoked_at_once(office):
@@ -325,6 +344,8 @@ def test_no_secret_is_in_git_in_a_log_in_a_database_or_in_an_argument(office):
     sought = [each.encode() for each in secrets]
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
     tracked = [ROOT / name for name in listed.stdout.decode().split("\0") if name]
+    for path in filter(Path.is_file, tracked):
+        assert not SHAPED.search(path.read_bytes()), path
     kept = [path for path in home.rglob("*") if path.is_file()]
     assert len(kept) > 10 and {"prefect.log", "mlflow.log"} <= {path.name for path in kept}
     for path in [*tracked, *kept]:
