@@ -236,11 +236,14 @@ def demo(
 
 
 @app.command()
-def clean() -> None:
-    """Stop the stack and delete all state: var/, data/raw and the snapshots' tags."""
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Of every problem.")] = False,
+) -> None:
+    """Stop the stack and delete all state of the problem: var/, data/raw, the snapshots' tags."""
     from flows.clean import clean as wipe
+    from flows.clean import clean_all
 
-    wipe(_settings(), console.print)
+    (clean_all if everything else wipe)(_settings(), console.print)
 
 
 def _settings() -> Settings:
