@@ -21,7 +21,7 @@ import onnxruntime
 
 from bento.answers import output, scores
 from data.errors import EvergreenError
-from data.task import BINARY, Task
+from data.task import Task
 
 TOLERANCE = 1e-6
 # oneDAL adds up a block of so many rows in another order than single rows: a batch is padded to
@@ -52,7 +52,7 @@ class OnnxEngine:
         self.width = session.get_inputs()[0].shape[-1]
 
     @classmethod
-    def load(cls, path: Path, task: Task = BINARY) -> "OnnxEngine":
+    def load(cls, path: Path, task: Task) -> "OnnxEngine":
         """The engine of a model.
 
         Raises:
@@ -99,7 +99,7 @@ class TreeEngine:
         self._compute = compute
 
     @classmethod
-    def build(cls, ensemble: "Ensemble", task: Task = BINARY) -> "TreeEngine | None":
+    def build(cls, ensemble: "Ensemble", task: Task) -> "TreeEngine | None":
         """The engine of an ensemble for two outcomes or a number; None without oneDAL."""
         if (onedal := _onedal()) is None:
             return None
@@ -243,7 +243,7 @@ def _add(builder: Any, tree: Tree, here: Any) -> None:
         waiting.append((tree.right[place], {"parent_id": added, "position": 1}))
 
 
-def many_rows(path: Path, few: OnnxEngine, task: Task = BINARY) -> Engine:
+def many_rows(path: Path, few: OnnxEngine, task: Task) -> Engine:
     """The fastest engine for many rows that agrees with the one for few."""
     if task.classes or not isinstance(few.width, int):
         return few

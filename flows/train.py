@@ -93,10 +93,13 @@ def run_train(
         kept = step(dossier.keep, project, Judgement(challenger, trained, report, found, tags))
     done = act(project.settings, report.reason[:5000], made_by)
     judged = step(register, project.registry, kept, report, champion, tags, done)
-    url, number = run_url(project, kept.run_id), judged.version.number
-    link("mlflow-run", url, f"MLflow run of version {number}")
+    _link(project, kept.run_id, judged.version)
     print(judged.message)
     return judged
+
+
+def _link(project: Project, run_id: str, version: Version) -> None:
+    link("mlflow-run", run_url(project, run_id), f"MLflow run of version {version.number}")
 
 
 def _refuse_other_than(expected: str, digest: str) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data.task import BINARY, Task
+from data.task import Task
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def auc_difference(
     samples: int,
     confidence: float,
     seed: int,
-    task: Task = BINARY,
+    task: Task,
 ) -> Interval:
     """ROC-AUC of `score` minus that of `other` on the same rows, with a paired block bootstrap.
 
@@ -80,7 +80,7 @@ def auc_draws(
     block: np.ndarray,
     samples: int,
     seed: int,
-    task: Task = BINARY,
+    task: Task,
 ) -> np.ndarray:
     """ROC-AUC of resamples of whole blocks, shape (samples,)."""
     place, counts = _draw(block, samples, seed)

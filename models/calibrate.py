@@ -22,7 +22,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
 from data.params import CalibrationMethod
-from data.task import BINARY, Task
+from data.task import Task
 from models.fitted import Fitted
 from models.graphs import Shift
 from models.quality import answers, level_shift, margins
@@ -46,13 +46,13 @@ class Calibration:
     rows: int = 0
     reason: str = ""
 
-    def predict(self, model: Fitted, matrix: np.ndarray, task: Task = BINARY) -> np.ndarray:
+    def predict(self, model: Fitted, matrix: np.ndarray, task: Task) -> np.ndarray:
         """Calibrated answers of a model for features (n, width)."""
         if self.method == "none":
             return model.predict(matrix)
         return self.apply(model.margin(matrix), task)
 
-    def apply(self, margin: np.ndarray, task: Task = BINARY) -> np.ndarray:
+    def apply(self, margin: np.ndarray, task: Task) -> np.ndarray:
         """Margins to calibrated answers, both in the task's shape."""
         return answers(self.slope * margin + np.asarray(self.shift), task)
 
@@ -84,7 +84,7 @@ def decide(
     score: np.ndarray,
     label: np.ndarray,
     period: np.ndarray,
-    task: Task = BINARY,
+    task: Task,
 ) -> Calibration:
     """The calibration learned on all rows if it would have helped on each period, else none.
 
@@ -116,7 +116,7 @@ def decide(
 
 
 def fit(
-    method: CalibrationMethod, margin: np.ndarray, label: np.ndarray, task: Task = BINARY
+    method: CalibrationMethod, margin: np.ndarray, label: np.ndarray, task: Task
 ) -> Calibration:
     """Learn a calibration from margins of rows (n, ...) that their model had not seen.
 
@@ -133,7 +133,7 @@ def fit(
     return Calibration(method, slope, _kept(shift))
 
 
-def line(label: np.ndarray, margin: np.ndarray, task: Task = BINARY) -> tuple[float, Shift]:
+def line(label: np.ndarray, margin: np.ndarray, task: Task) -> tuple[float, Shift]:
     """Slope and shift of margins (n, ...) with the least loss of the answers."""
     if task.kind == "regression":
         found = LinearRegression().fit(margin[:, None], label)

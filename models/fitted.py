@@ -82,7 +82,7 @@ class Linear(_OnnxAlone):
         return np.asarray(call(matrix), dtype=np.float64)
 
     def to_onnx(self, width: int, slope: float, shift: Shift) -> onnx.ModelProto:
-        return graphs.linear(self.form(width), width, slope, shift, self.task)
+        return graphs.linear(self.form(width), width, slope, shift, task=self.task)
 
     def importance(self, width: int) -> np.ndarray:
         """Shares of the standardised effects, summed over classes."""
@@ -140,7 +140,7 @@ class HistTrees(_OnnxAlone):
 
     def to_onnx(self, width: int, slope: float, shift: Shift) -> onnx.ModelProto:
         baseline = np.asarray(self.model._baseline_prediction, dtype=np.float64).ravel()
-        return graphs.trees(self.model._predictors, baseline, width, slope, shift, self.task)
+        return graphs.trees(self.model._predictors, baseline, width, slope, shift, task=self.task)
 
     def importance(self, width: int) -> np.ndarray:
         """Shares of the total gain."""

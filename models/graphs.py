@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.checker import check_model
 from scipy.special import expit, logit, softmax
 
-from data.task import BINARY, Task
+from data.task import Task
 
 FEATURES, PROBABILITIES, PREDICTION = "features", "probabilities", "prediction"
 OPSETS = {"": 17, "ai.onnx.ml": 3}
@@ -48,7 +48,7 @@ class LinearForm:
     intercept: np.ndarray
 
 
-def constant(answer: np.ndarray, width: int, task: Task = BINARY) -> onnx.ModelProto:
+def constant(answer: np.ndarray, width: int, task: Task) -> onnx.ModelProto:
     """The same answer, of shape () or (classes,), for every row."""
     row = [1 - answer, answer] if task.kind == "binary" else np.atleast_1d(answer)
     nodes = [
@@ -65,7 +65,8 @@ def linear(
     width: int,
     slope: float = 1.0,
     shift: Shift = 0.0,
-    task: Task = BINARY,
+    *,
+    task: Task,
 ) -> onnx.ModelProto:
     """A linear model, in double precision until the last step."""
     constants = {
@@ -103,7 +104,8 @@ def trees(
     width: int,
     slope: float = 1.0,
     shift: Shift = 0.0,
-    task: Task = BINARY,
+    *,
+    task: Task,
 ) -> onnx.ModelProto:
     """Histogram trees whose leaves add up to margins.
 
@@ -183,7 +185,7 @@ def rescaled(model: onnx.ModelProto, slope: float, shift: Shift) -> None:
             values[:] = (slope * np.array(values) + shift).tolist()
 
 
-def moved(model: onnx.ModelProto, shift: Shift, task: Task = BINARY) -> None:
+def moved(model: onnx.ModelProto, shift: Shift, task: Task) -> None:
     """Add `shift` to the margins of any graph that this module or XGBoost's converter makes."""
     nodes = {node.op_type: node for node in model.graph.node}
     if any(name in nodes for name in ENSEMBLES):
@@ -212,7 +214,7 @@ def output(task: Task) -> str:
     return PREDICTION if task.kind == "regression" else PROBABILITIES
 
 
-def score(found: np.ndarray, task: Task = BINARY) -> np.ndarray:
+def score(found: np.ndarray, task: Task) -> np.ndarray:
     """The output of a graph as answers in the task's shape."""
     if task.kind == "multiclass":
         return found

@@ -11,7 +11,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, softmax
 from sklearn.metrics import average_precision_score, f1_score, r2_score, roc_auc_score
 
-from data.task import BINARY, EPSILON, Task
+from data.task import EPSILON, Task
 
 CALIBRATION_BINS = 10
 ROUNDS = 200  # of the search for the level of several classes
@@ -62,7 +62,7 @@ class NumberQuality(Quality):
     mae: float
 
 
-def measure(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> Quality:
+def measure(label: np.ndarray, score: np.ndarray, task: Task) -> Quality:
     """All metrics of answers to rows with these labels; there must be one."""
     auc, loss = ranking(label, score, task), float(task.losses(label, score).mean())
     common = (len(label), auc, loss, expected_calibration_error(label, score, task))
@@ -80,14 +80,14 @@ def measure(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> Qualit
     return BinaryQuality(*common, float(label.mean()), float(score.mean()), precision, brier)
 
 
-def ranking(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> float | None:
+def ranking(label: np.ndarray, score: np.ndarray, task: Task) -> float | None:
     """Mean ROC-AUC over the task's contrasts; None where all labels are the same."""
     if not task.learnable(label):
         return None
     return float(np.mean([roc_auc_score(*each) for each in task.contrasts(label, score)]))
 
 
-def expected_calibration_error(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> float:
+def expected_calibration_error(label: np.ndarray, score: np.ndarray, task: Task) -> float:
     """ECE over ten bins of equal count (Naeini et al. 2015): mean |observed - predicted|.
 
     Of several classes the mean of each one's (Kull et al. 2019); of numbers in units of the scale.
@@ -111,7 +111,7 @@ def log_odds(probability: np.ndarray) -> np.ndarray:
     return np.asarray(logit(np.clip(probability.astype(np.float64), EPSILON, 1 - EPSILON)))
 
 
-def margins(score: np.ndarray, task: Task = BINARY) -> np.ndarray:
+def margins(score: np.ndarray, task: Task) -> np.ndarray:
     """Answers on the scale on which models add up: log odds, log probabilities, or as they are."""
     if task.kind == "regression":
         return score.astype(np.float64)
@@ -120,14 +120,14 @@ def margins(score: np.ndarray, task: Task = BINARY) -> np.ndarray:
     return log_odds(score)
 
 
-def answers(margin: np.ndarray, task: Task = BINARY) -> np.ndarray:
+def answers(margin: np.ndarray, task: Task) -> np.ndarray:
     """The answers at these margins."""
     if task.kind == "regression":
         return margin
     return np.asarray(softmax(margin, axis=1) if task.kind == "multiclass" else expit(margin))
 
 
-def level_shift(label: np.ndarray, margin: np.ndarray, task: Task = BINARY) -> np.ndarray:
+def level_shift(label: np.ndarray, margin: np.ndarray, task: Task) -> np.ndarray:
     """What to add to margins so that the mean answer is that of the labels.
 
     Shape (); of several classes (classes,), with mean 0.
@@ -147,7 +147,7 @@ def level_shift(label: np.ndarray, margin: np.ndarray, task: Task = BINARY) -> n
     return np.asarray(shift - shift.mean())
 
 
-def at_level(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> np.ndarray:
+def at_level(label: np.ndarray, score: np.ndarray, task: Task) -> np.ndarray:
     """Answers moved to the labels' level: what is left of an error is not the level's."""
     margin = margins(score, task)
     return answers(margin + level_shift(label, margin, task), task)
@@ -162,7 +162,7 @@ class BrierParts:
     uncertainty: float
 
 
-def brier_parts(label: np.ndarray, score: np.ndarray, task: Task = BINARY) -> BrierParts:
+def brier_parts(label: np.ndarray, score: np.ndarray, task: Task) -> BrierParts:
     """The decomposition over ten bins of equal count; what varies within a bin is left out.
 
     Summed over classes; of numbers the squared error's, in units of the squared scale.
@@ -183,7 +183,7 @@ def _brier_parts(label: np.ndarray, score: np.ndarray) -> tuple[float, float, fl
 
 
 def calibration_points(
-    label: np.ndarray, score: np.ndarray, task: Task = BINARY
+    label: np.ndarray, score: np.ndarray, task: Task
 ) -> tuple[tuple[float, float], ...]:
     """(mean answer, mean outcome) of ten bins of equal count, ascending; classes are pooled."""
     told, observed = score.ravel(), task.hot(label).ravel()

@@ -176,7 +176,7 @@ def test_the_first_model_gives_the_figures_of_the_readme(tmp_path):
     )
     for slot, period in ((9, first), (10, alarm)):
         want, rows = weeks[period.name], season.slots[slot].rows
-        found = measure(rows.label, expit(made.of(slot)))
+        found = measure(rows.label, expit(made.of(slot)), BINARY)
         matrix = features.transform(fitted, rows.columns)
         far = drift.compare(
             usual, matrix, np.zeros(len(matrix)), 1, PARAMS.monitor.false_alarm_rate
@@ -187,7 +187,7 @@ def test_the_first_model_gives_the_figures_of_the_readme(tmp_path):
         )
         assert far.statistic == pytest.approx(want.drift, abs=0.02)
     told = CONTENT["weeks"]["roc_auc"]["never"][0]
-    assert measure(season.slots[9].rows.label, expit(made.of(9))).roc_auc == pytest.approx(
+    assert measure(season.slots[9].rows.label, expit(made.of(9)), BINARY).roc_auc == pytest.approx(
         told, abs=1e-4
     )
 

@@ -65,7 +65,7 @@ def main() -> None:
         past, month = between(year, starts[0], start), between(year, start, end)
         old, new = score(frozen, month), score(fit(past), month)
         floor = BINARY.losses(month.label, np.full(len(month), past.label.mean())).mean()
-        both = measure(month.label, old), measure(month.label, new)
+        both = measure(month.label, old, BINARY), measure(month.label, new, BINARY)
         row = [both[0].roc_auc, both[1].roc_auc, both[0].log_loss, both[1].log_loss, floor]
         found.append(row)
         table.add_row(f"{start:%Y-%m}", f"{len(month):,}", *(f"{value:.4f}" for value in row))

@@ -18,13 +18,14 @@ def memory(name: str) -> int:
 def both(reference: np.ndarray, window: np.ndarray, folder: Path, periods: int) -> Callable:
     from data import drift
     from data.reference import build
+    from data.task import BINARY
 
     names = [f"c{i}" for i in range(reference.shape[1])]
     period = np.sort(np.arange(len(reference)) % periods).astype(str)
     scores = np.linspace(0, 1, len(reference), dtype=np.float32)
 
     def scan() -> None:
-        known = build(names, reference, scores, period, 10)
+        known = build(names, reference, scores, period, 10, BINARY)
         drift.compare(known, window, scores, 1)
         (folder / "reference.json").write_text(json.dumps(known.to_json()))
 

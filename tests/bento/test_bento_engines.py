@@ -73,9 +73,9 @@ def test_trees_that_answer_otherwise_are_not_used(model, monkeypatch, caplog):
 
 def test_a_model_without_trees_has_one_engine(tmp_path):
     path = tmp_path / "model.onnx"
-    path.write_bytes(graphs.to_bytes(graphs.constant(np.array(0.2), 3)))
-    few = OnnxEngine.load(path)
-    assert many_rows(path, few) is few
+    path.write_bytes(graphs.to_bytes(graphs.constant(np.array(0.2), 3, BINARY)))
+    few = OnnxEngine.load(path, BINARY)
+    assert many_rows(path, few, BINARY) is few
 
 
 def test_onedal_comes_without_scikit_learn_and_pandas(artefact):
@@ -83,8 +83,9 @@ def test_onedal_comes_without_scikit_learn_and_pandas(artefact):
     script = (
         "import sys\nfrom pathlib import Path\n"
         "from bento.engines import OnnxEngine, TreeEngine, many_rows\n"
+        "from data.task import BINARY\n"
         f"path = Path({str(artefact / 'model.onnx')!r})\n"
-        "assert isinstance(many_rows(path, OnnxEngine.load(path)), TreeEngine)\n"
+        "assert isinstance(many_rows(path, OnnxEngine.load(path, BINARY), BINARY), TreeEngine)\n"
         "assert not {'sklearn', 'pandas', 'scipy', 'daal4py'} & set(sys.modules)\n"
         "import daal4py, pandas, sklearn\n"
         "assert daal4py.mb\n"

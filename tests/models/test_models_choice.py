@@ -118,13 +118,13 @@ def test_a_lasting_fault_is_calibrated_away_and_a_swinging_level_is_not():
     label = (random.random(9000) < true).astype(np.int8)
     odds = np.log(true / (1 - true))
     distorted = 1 / (1 + np.exp(-(2 * odds + 1)))
-    found = calibrate.decide("platt", distorted, label, period)
+    found = calibrate.decide("platt", distorted, label, period, task=BINARY)
     assert found.method == "platt" and found.rows == 9000
-    np.testing.assert_allclose(found.apply(2 * odds + 1), true, atol=0.05)
+    np.testing.assert_allclose(found.apply(2 * odds + 1, BINARY), true, atol=0.05)
     assert found.slope == pytest.approx(0.5, abs=0.1)
     swing = odds + np.repeat([-1.0, 1.5, -0.5], 3000)
     swinging = (random.random(9000) < 1 / (1 + np.exp(-swing))).astype(np.int8)
-    found = calibrate.decide("platt", true, swinging, period)
+    found = calibrate.decide("platt", true, swinging, period, task=BINARY)
     assert found.method == "none" and "does not help in every period" in found.reason
     assert (found.slope, found.shift, found.periods) == (1.0, 0.0, ())
 
@@ -133,9 +133,9 @@ def test_a_calibration_never_turns_the_ranking_round():
     random = np.random.default_rng(6)
     odds = random.normal(0, 2, 2000)
     label = (random.random(2000) < 1 / (1 + np.exp(odds))).astype(np.int8)
-    found = calibrate.fit("platt", odds, label)
+    found = calibrate.fit("platt", odds, label, BINARY)
     assert found.method == "shift" and found.slope == 1
-    assert found.apply(odds).mean() == pytest.approx(label.mean(), abs=1e-6)
+    assert found.apply(odds, BINARY).mean() == pytest.approx(label.mean(), abs=1e-6)
 
 
 def test_a_short_past_is_not_compared(params):

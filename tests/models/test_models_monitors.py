@@ -36,7 +36,7 @@ def reference():
     random = np.random.default_rng(1)
     weeks = [week(random, place) for place in range(WEEKS)]
     tallies = [tally.tally(w.label, w.score, w.slices, BINARY) for w in weeks]
-    areas = [measure(w.label, w.score).roc_auc for w in weeks]
+    areas = [measure(w.label, w.score, BINARY).roc_auc for w in weeks]
     daily = tally.joined(tally.residuals(w.label, w.score, w.day, BINARY) for w in weeks)
     names = tuple(f"2024-W{i:02d}" for i in range(1, WEEKS + 1))
     steps = (tuple(np.linspace(0, 1, 11)), tuple(np.linspace(0, 1, 11)))
@@ -62,7 +62,7 @@ def test_a_tally_counts_what_pandas_counts():
         mine.sum(),
         judged.label[mine].sum(),
     )
-    loss = measure(judged.label[mine], judged.score[mine]).log_loss
+    loss = measure(judged.label[mine], judged.score[mine], BINARY).log_loss
     assert found["group", "b"].loss / mine.sum() == pytest.approx(loss)
 
 
@@ -143,7 +143,7 @@ def test_estimated_quality_is_a_chart_and_agrees_where_nothing_changed(reference
     judged = week(np.random.default_rng(10), 20)
     found = estimated.estimated_quality(reference, judged.score, 300, BINARY)
     assert found.verdict is Verdict.OK
-    real = measure(judged.label, judged.score)
+    real = measure(judged.label, judged.score, BINARY)
     assert found.value == pytest.approx(real.roc_auc, abs=0.04)
     assert found.evidence["log_loss"] == pytest.approx(real.log_loss, abs=0.05)
     few = estimated.estimated_quality(reference, judged.score[:9], 300, BINARY)

@@ -36,7 +36,9 @@ def auc(label, score) -> float:
 @given(case=scored(), seed=st.integers(0, 2**32 - 1))
 def test_the_auc_difference_equals_scikit_learn_and_naive_resampling(case, seed):
     label, score, other, block = case
-    found = auc_difference(label, score, other, block, samples=15, confidence=0.8, seed=seed)
+    found = auc_difference(
+        label, score, other, block, samples=15, confidence=0.8, task=BINARY, seed=seed
+    )
     expected = metrics.roc_auc_score(label, score) - metrics.roc_auc_score(label, other)
     assert found.value == pytest.approx(expected, abs=1e-12)
     names = np.unique(block)
@@ -52,7 +54,7 @@ def test_the_auc_difference_equals_scikit_learn_and_naive_resampling(case, seed)
 @given(case=scored())
 def test_metrics_equal_scikit_learns(case):
     label, probability, _, _ = case
-    found = measure(label, probability)
+    found = measure(label, probability, BINARY)
     assert found.roc_auc == pytest.approx(metrics.roc_auc_score(label, probability))
     assert found.pr_auc == pytest.approx(metrics.average_precision_score(label, probability))
     assert found.log_loss == pytest.approx(metrics.log_loss(label, probability))
@@ -60,7 +62,7 @@ def test_metrics_equal_scikit_learns(case):
 
 
 def test_metrics_by_hand():
-    found = measure(LABEL, PROBABILITY)
+    found = measure(LABEL, PROBABILITY, BINARY)
     assert (found.rows, found.positive_rate) == (8, 0.5)
     assert found.mean_probability == pytest.approx(4.1 / 8)
     # 16 pairs: positives .9 .8 .6 .4 win 4, 4, 3, 2.5 (a tie) against .1 .2 .4 .7
@@ -77,15 +79,15 @@ def test_calibration_error_by_hand():
     bins = [(0, .25), (.5, .25), (.5, .25), (1, .25), (1, .25)]  # fmt: skip
     gaps = [abs(observed - predicted) for observed, predicted in bins]
     gaps += [abs(observed - 0.75) for observed, _ in bins]
-    assert expected_calibration_error(label, probability) == pytest.approx(np.mean(gaps))
+    assert expected_calibration_error(label, probability, BINARY) == pytest.approx(np.mean(gaps))
     certain = np.array([0.0] * 10 + [1.0] * 10)
-    assert expected_calibration_error(certain, certain) == 0
+    assert expected_calibration_error(certain, certain, BINARY) == 0
 
 
 def test_certain_and_wrong_is_costly_but_finite_and_one_outcome_has_no_auc():
     losses = BINARY.losses(np.array([1, 0, 1]), np.array([0.0, 1.0, 1.0]))
     assert losses[:2] == pytest.approx([-math.log(1e-7)] * 2) and losses[2] < 1e-6
-    found = measure(np.ones(3), np.array([0.2, 0.4, 0.9]))
+    found = measure(np.ones(3), np.array([0.2, 0.4, 0.9]), BINARY)
     assert found.roc_auc is None and found.pr_auc is None and found.log_loss > 0
 
 
