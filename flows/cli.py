@@ -7,7 +7,6 @@ was refused by its gates, and the champion keeps serving; or a reproduced model 
 import json
 import os
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -245,30 +244,14 @@ def demo(
 
 
 @app.command()
-def migrate(
-    to: Annotated[str, typer.Option(help="team or laptop.")], as_json: Json = False
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Of every problem.")] = False,
 ) -> None:
-    """Bring a laptop's runs, versions, snapshots and ledger to the team's stores, or back."""
-    from flows.migrate import run_migrate
-
-    done = run_migrate(_settings(), to, lambda said: console.print(said, highlight=False))
-    if as_json:
-        print(json.dumps(asdict(done)))
-    else:
-        console.print(
-            f"moved to the {done.to}, and verified: {done.runs} runs, {done.versions} versions, "
-            f"{done.lines} lines of the ledger, {done.snapshots} snapshots, {done.files} files "
-            f"(digest of MLflow's rows {done.digest[:16]})",
-            highlight=False,
-        )
-
-
-@app.command()
-def clean() -> None:
-    """Stop the stack and delete all state: var/, data/raw and the snapshots' tags."""
+    """Stop the stack and delete all state of the problem: var/, data/raw, the snapshots' tags."""
     from flows.clean import clean as wipe
+    from flows.clean import clean_all
 
-    wipe(_settings(), console.print)
+    (clean_all if everything else wipe)(_settings(), console.print)
 
 
 def _settings() -> Settings:

@@ -16,6 +16,7 @@ import psutil
 from bento import experiment, target, tls
 from data.errors import EvergreenError
 from data.git import git
+from data.new_problem import stale
 from data.params import load_params
 from flows import source
 from flows.finding import Finding, fail, few, ok, standing, warn
@@ -87,6 +88,18 @@ def tree(checkout: Path, params: Path) -> Finding:
         fix = "`git commit` or `git stash`: a version trained from it never serves"
         return warn("work tree", f"differs from {code.commit[:10]}: {few(code.changed)}", fix)
     return ok("work tree", f"as commit {code.commit[:10]}")
+
+
+def pipelines(checkout: Path) -> Finding:
+    """Whether the pipeline of each problem is made from the dvc.yaml of now."""
+    names = list(stale(checkout))
+    if names:
+        fix = "; ".join(f"`evergreen new-problem {name} --refresh`" for name in names)
+        said = (
+            f"made from another dvc.yaml, so that `dvc repro` may overlook a change: {few(names)}"
+        )
+        return warn("pipelines", said, f"{fix}, and commit; a change of your own is lost by it")
+    return ok("pipelines", "as dvc.yaml is")
 
 
 def signing_key(private: Path) -> Finding:

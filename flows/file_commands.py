@@ -1,4 +1,4 @@
-"""Files in and out: a table scored, a version taken elsewhere, a backup of everything."""
+"""Files in and out: a table scored, a version taken elsewhere, a backup of everything, a move."""
 
 import json
 import os
@@ -132,6 +132,28 @@ def restore(
         sep="\n",
         highlight=False,
     )
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option(help="team or laptop.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Bring a laptop's runs, versions, snapshots and ledger to the team's stores, or back."""
+    from flows.migrate import run_migrate
+
+    done = run_migrate(
+        Settings.read(os.environ), to, lambda said: console.print(said, highlight=False)
+    )
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        console.print(
+            f"moved to the {done.to}, and verified: {done.runs} runs, {done.versions} versions, "
+            f"{done.lines} lines of the ledger, {done.snapshots} snapshots, {done.files} files "
+            f"(digest of MLflow's rows {done.digest[:16]})",
+            highlight=False,
+        )
 
 
 def _megabytes(size: int) -> str:
