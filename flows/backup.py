@@ -7,7 +7,6 @@ locks of releases and promotions; then partitions, snapshots, artefacts and logs
 import os
 import shutil
 import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -63,8 +62,13 @@ def run_backup(settings: Settings, path: Path, when: datetime, *, secrets: bool 
         "commit": git(settings.checkout, "rev-parse", "HEAD", optional=True),
         "secrets": secrets,
     }
-    with tempfile.TemporaryDirectory(prefix=".evergreen-backup-", dir=path.parent) as scratch:
-        return archive.write(path, header, _files(settings, Path(scratch), secrets))
+    scratch = path.with_name(f".{path.name}.scratch")
+    shutil.rmtree(scratch, ignore_errors=True)  # of a backup that was killed
+    scratch.mkdir(mode=0o700)
+    try:
+        return archive.write(path, header, _files(settings, scratch, secrets))
+    finally:
+        shutil.rmtree(scratch)
 
 
 def refuse_shared(environment: Mapping[str, str]) -> None:

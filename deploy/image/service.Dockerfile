@@ -9,7 +9,8 @@ RUN python -m venv --without-pip /opt/venv \
         --require-hashes --only-binary :all: -r /tmp/serving.lock
 
 FROM ${PYTHON}
-RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin evergreen \
+RUN groupadd --gid 10001 evergreen \
+    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin evergreen \
     && install -d -o evergreen /var/lib/evergreen \
     && pip uninstall --yes --quiet --root-user-action ignore pip
 COPY --from=packages /opt/venv /opt/venv

@@ -14,7 +14,8 @@ FROM ${PYTHON}
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends git libgomp1 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --uid 10001 --create-home evergreen \
+    && groupadd --gid 10001 evergreen \
+    && useradd --uid 10001 --gid 10001 --create-home evergreen \
     && install -d -m 1777 /var/lib/evergreen \
     && git config --system --add safe.directory /srv/evergreen \
     && pip uninstall --yes --quiet --root-user-action ignore pip

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -148,6 +149,37 @@ def test_nothing_heavy_is_in_it_and_nobody_is_root(image) -> None:
         ]
         for source in sources:
             assert source in ("bento", "serving.lock") or (ROOT / source).exists()
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_the_stack_in_a_container_ends_with_it(tmp_path, told) -> None:
+    """The command line is one that keeps a supervisor of its own; the script is the image's."""
+    place, calls = tmp_path / "python", tmp_path / "calls"
+    place.write_text(
+        f"""#!/bin/sh
+        echo "$@" >> {calls}; pid={tmp_path}/home/run/supervisord.pid
+        case "$3" in
+        up) mkdir -p {tmp_path}/home/run; sleep 60 & echo $! > $pid;;
+        down) kill "$(cat $pid)";;
+        esac
+        """
+    )
+    place.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "EVERGREEN_HOME": f"{tmp_path}/home"}
+    script = ["sh", str(IMAGE / "stay.sh"), "--team"]
+    process = subprocess.Popen(script, env=environment, stderr=subprocess.PIPE, text=True)
+    pid = tmp_path / "home" / "run" / "supervisord.pid"
+    wait_for(lambda: pid.exists() and pid.read_text().strip())
+    time.sleep(0.3)
+    if told:
+        process.terminate()
+    else:
+        psutil.Process(int(pid.read_text())).kill()
+    _, said = process.communicate(timeout=20)
+    assert calls.read_text().splitlines()[0] == "-m flows.cli up --team"
+    assert process.returncode == (0 if told else 1)
+    assert ("-m flows.cli down" in calls.read_text()) == told
+    assert ("ended by itself" in said) != told
 
 
 def supply(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:

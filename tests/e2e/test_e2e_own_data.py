@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 
 import requests
 
@@ -83,11 +84,13 @@ def test_all_is_lost_and_the_same_champion_serves_again(world: World, tmp_path) 
     damaged.write_bytes(path.read_bytes().replace(b'"kind":"promoted"', b'"kind":"prom0ted"'))
     refused = world.run("restore", str(damaged))
     assert refused.returncode == 1 and "wind/ledger.jsonl differs" in refused.stderr
+    start = time.monotonic()
     report = json.loads(done(world, "restore", str(path), "--json"))
     assert report["notes"] == [] and git(world.checkout, "tag").split() == tags
     assert (home / "ledger.jsonl").read_bytes() == ledger
     done(world, "up")
     done(world, "verify")
+    print(f"back, and verified, after {(time.monotonic() - start) / 60:.1f} minutes")
     assert answer() == before
 
 
