@@ -244,5 +244,5 @@ def test_the_api_is_found_as_kubectl_finds_it(tmp_path):
 def test_a_kubeconfig_that_cannot_be_used_says_what_can(tmp_path, user, cluster, said):
     with pytest.raises(EvergreenError, match=said):
         Api.find(None, kubeconfig(tmp_path / "config", user, **cluster))
-    with pytest.raises(EvergreenError, match="leads to no Kubernetes API .*: set KUBECONFIG, or"):
+    with pytest.raises(EvergreenError, match=r"leads to no Kubernetes API .*: set KUBECONFIG, or"):
         Api.find(None, {"KUBECONFIG": str(tmp_path / "none")})
