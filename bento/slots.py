@@ -33,6 +33,7 @@ RATE_LIMIT = 10_000
 CURRENT, FRESH, PREVIOUS = "bento", "bento.new", "bento.previous"
 # AF_UNIX takes 107 bytes, and both daemons first bind a longer temporary name.
 SOCKET_LIMIT = 90
+WITHHELD = ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @dataclass(frozen=True)
@@ -232,6 +233,8 @@ def _section(
         "stdout_logfile": str(log),
         "stdout_logfile_maxbytes": "10MB",
         "stdout_logfile_backups": "2",
+        # What faces the network holds none of a team's secrets.
+        "environment": ",".join(f'{name}=""' for name in WITHHELD),
     }
     text = "".join(f"{key}={value}\n" for key, value in lines.items())
     return f"[program:{name}]\n{text.replace('%', '%%')}"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from bento import experiment, rollout, target
 from bento.target import Release
 from data.errors import EvergreenError
+from flows import stores
 from flows.settings import Settings
 from models import standing
-from models.ledger import Ledger
 from models.standing import Served
 
 PATIENCE = 120.0  # seconds; a release that is on its way is let finish
@@ -71,7 +71,7 @@ def move(settings: Settings) -> tuple[Served, bool]:
     Raises:
         EvergreenError: if no version served before.
     """
-    serving, ledger = settings.serving, Ledger(settings.home / "ledger.jsonl")
+    serving, ledger = settings.serving, stores.ledger(settings)
     experiment.end(serving)  # a share that a killed release left
     served = standing.rollback_target(ledger.read())
     slot = rollout.slot_of(target.load(serving), served.version, served.digest)

@@ -119,7 +119,9 @@ def ledger(kept: Ledger) -> Finding:
     try:
         entries, torn = kept.read(), kept.torn()
     except (EvergreenError, OSError) as error:
-        return fail("ledger", str(error), f"put {kept.path} back from a backup, `evergreen verify`")
+        return fail(
+            "ledger", str(error), f"put {kept.place} back from a backup, `evergreen verify`"
+        )
     if torn:
         fix = "none is needed: the next command that writes sets it aside"
         return warn("ledger", "a killed writer left a part of a line at its end", fix)
@@ -228,6 +230,8 @@ def _remote(name: str, url: str, folder: Path) -> Finding:
         return fail("dvc", f"remote {name}: {place} may not be written", f"`chown $USER {place}`")
     port = address.port or PORTS.get(address.scheme)
     if not address.hostname or not port:
+        if address.scheme == "s3":
+            return ok("dvc", f"remote {name} is {url}")
         fix = "`evergreen data push` shows whether it can be reached"
         return warn("dvc", f"remote {name} ({address.scheme}) was not looked at", fix)
     try:

@@ -11,6 +11,7 @@ import re
 from bento.package import Package
 from bento.target import Image
 from data.errors import EvergreenError, stop_on_error
+from flows import shelf
 from flows.project import Project
 from flows.settings import Settings
 from models.version import Version
@@ -49,11 +50,9 @@ def check(reference: str) -> str:
 
 def run_image(project: Project, number: str, reference: str | None) -> str:
     """Build a version's bento, or keep which image it is; what to say of it."""
-    from flows.release import build
-
     version = project.registry.get(number)
     if reference is None:
-        package = build(project, version, project.registry.folder(version))
+        package = shelf.build(project, version, project.registry.folder(version))
         return f"{package.path} is {package.tag}"
     project.registry.tag(version, {TAG: check(reference)})
     return f"version {number} is {reference}"

@@ -19,7 +19,7 @@ from bento.slots import Slot
 from bento.target import Release, State
 from data.errors import EvergreenError
 from data.params import Params, load_params
-from flows import ask, stack, waiting, year
+from flows import ask, stack, stores, waiting, year
 from flows.ask import Registered, Run
 from flows.reports import silent
 from flows.settings import Settings
@@ -214,6 +214,8 @@ def _name(problem: str) -> str:
 
 def _entries(settings: Settings) -> tuple[tuple[Entry, ...], str | None]:
     """The ledger's lines, and what is wrong with it; None where it is whole."""
+    if settings.team:
+        return _entries_in(stores.ledger(settings))
     path = settings.home / "ledger.jsonl"
     if not path.exists():
         return NO_LEDGER
@@ -223,7 +225,10 @@ def _entries(settings: Settings) -> tuple[tuple[Entry, ...], str | None]:
 
 @lru_cache(maxsize=4)
 def _entries_of(path: Path, changed: int, size: int) -> tuple[tuple[Entry, ...], str | None]:
-    ledger = Ledger(path)
+    return _entries_in(Ledger(path))
+
+
+def _entries_in(ledger: Ledger) -> tuple[tuple[Entry, ...], str | None]:
     try:
         return tuple(ledger.read()), TORN if ledger.torn() else None
     except EvergreenError as error:

@@ -2,16 +2,14 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 from prefect import flow
 
-from bento import experiment, package, rollout, target
+from bento import experiment, rollout, target
 from bento.contract import Contract
-from bento.package import Package
 from bento.slots import Slot
 from data.errors import EvergreenError
-from flows import approval, image, progressive, troubles
+from flows import approval, image, progressive, shelf, troubles
 from flows.approval import NotPromotedError
 from flows.forms import Number, Person, run_name
 from flows.owner import act, still_owner
@@ -125,7 +123,7 @@ def finish(project: Project) -> str | None:
 def _deploy(project: Project, version: Version) -> Slot:
     serving, settings = project.settings.serving, project.params.release
     artefact = project.registry.folder(version)
-    built = step(build, project, version, artefact)
+    built = step(shelf.build, project, version, artefact)
     packed = image.of(version, built) if serving.cluster else built
     golden = json.loads((artefact / "golden.json").read_text())
     slot = step(
@@ -184,17 +182,6 @@ def must_have_passed(project: Project, version: Version) -> None:
 def _is_champion(project: Project, version: Version) -> bool:
     champion = project.registry.alias(CHAMPION)
     return champion is not None and champion.number == version.number
-
-
-def build(project: Project, version: Version, artefact: Path) -> Package:
-    """The bento of a version's artefact."""
-    return package.build(
-        artefact,
-        name=project.problem.name,
-        version=version.number,
-        store=project.settings.home / "bentos",
-        checkout=project.settings.checkout,
-    )
 
 
 @flow(

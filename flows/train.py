@@ -66,7 +66,8 @@ def run_train(
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
     tuning = Tuning(project.settings.home / "tune", report=progress("tuning", "Trials of a study"))
-    trained = step(fit, project.problem, project.partitions, project.params, moment, tuning)
+    given = (project.problem, project.partitions, project.params, moment, tuning)
+    trained = step(fit, *given, project.settings.dask)
     labels = total(project.partitions, trained.windows.periods, moment)
     print(f"labels as of {chosen}: {labels.say()}")
     with tempfile.TemporaryDirectory() as folder:

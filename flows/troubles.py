@@ -118,8 +118,9 @@ def crashed(settings: Settings, name: str, flow: str, at: datetime) -> What | No
 
 def completed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
     """A hook of flows: an earlier failure of the same flow is over."""
-    settings = Settings.read(os.environ)
-    _of_settings(settings).resolve(RUN + flow.name, datetime.now(UTC), f"{flow_run.name} completed")
+    settings, key = Settings.read(os.environ), RUN + flow.name
+    if key in Desk.of(settings, "", Alerts()).open():  # rarely: only then is the project opened
+        _of_settings(settings).resolve(key, datetime.now(UTC), f"{flow_run.name} completed")
 
 
 # What every flow that does something is given.

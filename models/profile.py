@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
@@ -29,7 +30,10 @@ def profile(
     """
     names = [feature.name for feature in fitted]
     task = past.problem.task.scaled(seen.label)
-    found = reference.build(names, seen.values, scores, seen.period, bins, task)
+    columns = chain(
+        zip(names, seen.columns(), strict=True), task.put(reference.SCORE, scores).items()
+    )
+    found = reference.of_columns(columns, seen.periods, bins)
     problem, tallies, areas, days = past.problem, [], [], []
     parts = windows.stream(past.partitions, problem, past.periods, past.as_of)
     start = 0

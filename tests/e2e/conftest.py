@@ -3,10 +3,12 @@
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.warm import Warm
 from tests.e2e.world import World, make_world, processes_of
 
 
@@ -14,7 +16,9 @@ from tests.e2e.world import World, make_world, processes_of
 def world() -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="evergreen-"))
     made = make_world(folder)
-    yield made
+    warm = Warm(folder)
+    yield replace(made, warm=warm)
+    warm.close()
     made.run("down")
     for process in processes_of(made):
         process.kill()

@@ -18,6 +18,7 @@ from scipy.special import logit
 from bento import predictions
 from data.contracts import to_columns
 from data.digests import sha256_file
+from data.git import git
 from data.partitions import Partitions
 from data.periods import Period
 from models import artifact
@@ -99,6 +100,22 @@ def test_dvc_repro_needs_no_server(world: World) -> None:
     assert "Data and pipelines are up to date" in again.stdout
     metrics = json.loads((world.home / "repro" / "evaluation" / "metrics.json").read_text())
     assert metrics["xgboost"]["roc_auc"] > 0.7 > metrics["logistic"]["roc_auc"]
+
+
+def test_a_change_is_held_against_its_base(world: World) -> None:
+    """As a pull request has it: what it changes, and the gates that refuse it."""
+    path = world.checkout / "params.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("  size_budget: 12.0", "  size_budget: 0.001"))
+    assert path.read_text() != before
+    done = world.python("flows.proposal", "--base", "main")
+    path.write_text(before)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "**the same model**, to the bit" in done.stdout and "> size: " in done.stdout
+    assert "+  size_budget: 0.001" in done.stdout
+    written = {path.name for path in (world.home / "ci").iterdir()}
+    assert {"report.md", "gates.html", "roc.png", "calibration.png"} <= written
+    assert len(git(world.checkout, "worktree", "list").splitlines()) == 1
 
 
 def test_a_taken_port_is_named_and_nothing_starts(world: World) -> None:

@@ -29,7 +29,7 @@ from data.digests import sha256_file
 from data.errors import EvergreenError
 from data.params import load_params
 from data.periods import Period
-from flows import ab, back, release
+from flows import ab, back, release, shelf
 from flows.approval import NotPromotedError
 from flows.image import run_image
 from flows.overview import Overview, gather
@@ -120,7 +120,7 @@ def life() -> Iterator[Life]:
         rows = partitions.rows(Period.parse("2024-W08"))
         bodies = to_requests(to_columns(rows, planted.FIELDS), planted.FIELDS)
         made = Life(world, project, world.home / "fault", bodies)
-        patch.setattr(release, "build", _with_faults(release.build, made.flag))
+        patch.setattr(shelf, "build", _with_faults(shelf.build, made.flag))
         with running_at(settings.serving, settings.runtime, world.checkout):
             run_train(project, "2024-W07", "a test")
             release.run_release(project, "1")
