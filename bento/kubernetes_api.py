@@ -131,7 +131,14 @@ def _kubeconfig(path: Path) -> dict[str, Any]:
             "authority": _pem(path, cluster, "certificate-authority"),
             "certificate": own if all(own) else None,
         }
-    except (OSError, KeyError, TypeError, StopIteration, yaml.YAMLError) as error:
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+        yaml.YAMLError,
+    ) as error:
         raise EvergreenError(
             f"{path} leads to no Kubernetes API ({error!r}): set KUBECONFIG, or {OTHERWISE}"
         ) from error

@@ -44,12 +44,14 @@ class Cluster:
         namespace: of the slots and of the route.
         front: the gateway, as clients see it.
         slots: of a slot's Service, with `{slot}`; pods: of one of its pods, with `{ip}`.
+        prefect: its server.
         api: the Kubernetes API behind `kubectl proxy`; None: as the pod or the kubeconfig says.
     """
 
     namespace: str
     front: str
     slots: str
+    prefect: str = ""
     api: str | None = None
     pods: str = "http://{ip}:3000"
 

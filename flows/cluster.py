@@ -37,4 +37,6 @@ def read(environment: Mapping[str, str]) -> Cluster | None:
             f"{TARGET}=kubernetes needs {FRONT}, the gateway's address as clients have it: what "
             "answers there is asked after every switch"
         )
-    return Cluster(namespace, front.rstrip("/"), slots, environment.get(API) or None)
+    prefect = environment.get("PREFECT_API_URL") or f"http://prefect.{namespace}.svc:4200"
+    api = environment.get(API) or None
+    return Cluster(namespace, front.rstrip("/"), slots, prefect.removesuffix("/api"), api)

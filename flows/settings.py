@@ -139,6 +139,8 @@ class Settings:
     def url(self, service: str) -> str:
         if service == "gateway":
             return self.serving.url
+        if service == "prefect" and self.cluster is not None:
+            return self.cluster.prefect
         return f"http://{HOST}:{self.ports[service]}"
 
     @property
@@ -181,7 +183,16 @@ class Settings:
         )
 
     def child_environment(self) -> dict[str, str]:
-        """What every child process is told: paths, addresses, and no telemetry."""
+        """What every child process is told: paths, addresses, and no telemetry.
+
+        In a cluster Prefect is not ours, and its own settings stand.
+        """
+        told = self._told()
+        if self.cluster is None:
+            return told
+        return {name: said for name, said in told.items() if not name.startswith("PREFECT_")}
+
+    def _told(self) -> dict[str, str]:
         ports = {f"EVERGREEN_{s.upper()}_PORT": str(port) for s, port in self.ports.items()}
         return {
             **ports,

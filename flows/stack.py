@@ -119,6 +119,12 @@ def _pidfile(settings: Settings) -> Path:
     return settings.home / "run" / "supervisord.pid"
 
 
+def prepare(settings: Settings) -> None:
+    """Folders, DVC's configuration and MLflow's database, for flows without a stack."""
+    _prepare(settings)
+    _upgrade_mlflow(settings)
+
+
 def _prepare(settings: Settings) -> None:
     """Folders, the gateway's configuration, supervisord's, and MLflow's database."""
     for folder in ("run", "logs", "mlflow", "serving"):

@@ -53,8 +53,8 @@ def running(images: Sequence[tuple[Image, Path]], folder: Path) -> Iterator[tupl
     KubernetesTarget.pause, KubernetesTarget.patience = 0.02, 3.0
     try:
         with fake_kubernetes.running(made) as (api, network):
-            addresses = (network, f"{network}/{{slot}}", api, f"http://{{ip}}:{port}")
-            yield made, Where("evergreen", *addresses)
+            pods = f"http://{{ip}}:{port}"
+            yield made, Where("evergreen", network, f"{network}/{{slot}}", "", api, pods)
     finally:
         KubernetesTarget.pause, KubernetesTarget.patience = before
 

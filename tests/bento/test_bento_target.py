@@ -1,13 +1,17 @@
 """Rollouts in a cluster: what they promise on one machine, and what only an API can do wrong."""
 
+import base64
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import requests
 
 from bento import experiment, observe, rollout, target
+from bento.kubernetes_api import Api
 from bento.slots import Serving
 from bento.target import Packed
 from data.errors import EvergreenError
@@ -200,3 +204,45 @@ def test_a_canary_reads_what_all_pods_did(serves):
     fewer = observe.read(serving, datetime.now(UTC), ["blue"])
     with pytest.raises(EvergreenError, match="a pod went while it was watched"):
         observe.arm(after.slots["blue"], fewer.slots["blue"], [], {}, contract)
+
+
+def kubeconfig(path: Path, user: dict, **cluster: str) -> dict[str, str]:
+    said = {"server": "https://api.example.org:6443/", **cluster}
+    content = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],
+        "clusters": [{"name": "c", "cluster": said}],
+        "users": [{"name": "u", "user": user}],
+    }
+    path.write_text(json.dumps(content))
+    return {"KUBECONFIG": str(path)}
+
+
+def test_the_api_is_found_as_kubectl_finds_it(tmp_path):
+    path, pem = tmp_path / "config", base64.b64encode(b"a certificate").decode()
+    said = {"client-certificate-data": pem, "client-key": "key.pem"}
+    found = Api.find(None, kubeconfig(path, said, **{"certificate-authority": "ca.pem"}))
+    assert (found.url, found.token) == ("https://api.example.org:6443", None)
+    certificate, key = found.certificate
+    assert certificate.read_bytes() == b"a certificate"
+    assert certificate.parent.stat().st_mode & 0o077 == 0
+    assert (key, found.authority) == (tmp_path / "key.pem", tmp_path / "ca.pem")
+    assert Api.find(None, kubeconfig(path, {"token": "t"})).token == "t"
+    pod = Api.find(None, {"KUBERNETES_SERVICE_HOST": "fd00::1"})
+    assert pod.url == "https://[fd00::1]:443" and pod.authority.name == "ca.crt"
+    assert "secret" not in repr(Api("https://x", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("user", "cluster", "said"),
+    [
+        ({"exec": {"command": "x"}}, {}, "logs in by a program of its own: run `kubectl proxy`"),
+        ({}, {"insecure-skip-tls-verify": "true"}, "does not check the server's certificate"),
+        ({}, {"server": None}, "leads to no Kubernetes API"),
+    ],
+)
+def test_a_kubeconfig_that_cannot_be_used_says_what_can(tmp_path, user, cluster, said):
+    with pytest.raises(EvergreenError, match=said):
+        Api.find(None, kubeconfig(tmp_path / "config", user, **cluster))
+    with pytest.raises(EvergreenError, match=r"leads to no Kubernetes API .*: set KUBECONFIG, or"):
+        Api.find(None, {"KUBECONFIG": str(tmp_path / "none")})
