@@ -43,22 +43,41 @@ def opened(address: str) -> "Iterator[Client]":
     """A client of the scheduler at `address`, or of processes of this machine, one a core.
 
     Raises:
-        EvergreenError: if none answers there, or its workers run other code.
+        EvergreenError: if none answers there, its workers run other code, or one task after the
+            other kills them.
     """
+    from distributed import KilledWorker
+
+    try:
+        with _local() if not address else _remote(address) as client:
+            yield client
+    except KilledWorker as error:
+        raise EvergreenError(
+            f"Dask's workers were lost again and again: {error} Most often their memory is used "
+            "up: give them more, or make periods shorter"
+        ) from error
+
+
+@contextmanager
+def _local() -> "Iterator[Client]":
     from distributed import Client, LocalCluster
 
-    if not address:
-        with (
-            LocalCluster(  # type: ignore[no-untyped-call]
-                threads_per_worker=1,
-                host="127.0.0.1",
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster) as client,  # type: ignore[no-untyped-call]
-        ):
-            yield client
-        return
+    with (
+        LocalCluster(  # type: ignore[no-untyped-call]
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address=None,
+            silence_logs=logging.CRITICAL,
+        ) as cluster,
+        Client(cluster) as client,  # type: ignore[no-untyped-call]
+    ):
+        yield client
+
+
+@contextmanager
+def _remote(address: str) -> "Iterator[Client]":
+    from distributed import Client
+
     try:
         client = Client(address, timeout=LIMIT)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
@@ -114,8 +133,8 @@ def count(
     ]
 
     def found() -> Iterator[tuple[Period, features.Counts, int]]:
-        for period, future in zip(chosen, made, strict=True):
-            counts, missing, labels[period] = future.result()
+        for period in chosen:
+            counts, missing, labels[period] = made.pop(0).result()
             yield period, counts, missing
 
     return matrix.gathered(problem, partitions, as_of, found()), labels
@@ -155,10 +174,8 @@ class Spread:
         return self.past.assembled(self.periods, parts, len(self.features))
 
     def sums(self) -> list[str]:
-        known = {
-            "features": features.to_json(self.features),
-            "periods": list(map(str, self.periods)),
-        }
+        names = [period.name for period in self.periods]
+        known = {"features": features.to_json(self.features), "periods": names}
         return [digest_of(known), sha256(self.label.data).hexdigest()]
 
     def placed(self) -> "dict[str, list[Future]]":

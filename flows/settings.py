@@ -207,6 +207,7 @@ class Settings:
             "EVERGREEN_HOST": self.bind,
             "EVERGREEN_TLS_CERTIFICATE": str(self.certificate or ""),
             "EVERGREEN_RATE_LIMIT": str(self.rate_limit),
+            "EVERGREEN_DASK": self.dask,
             "PYTHONPATH": str(self.checkout),
             "DO_NOT_TRACK": "1",
             "BENTOML_DO_NOT_TRACK": "true",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 from threading import Lock
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 ATTEMPTS = 3
+POLLS = 6
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Cluster:
                 try:
                     return _boost(self.client, task, seen, settings, seed)
                 except Exception as error:
-                    lost = sorted(before - set(spread.workers(self.client)))
+                    lost = self._lost(before)
                     if not lost:
                         raise
                     print(f"training lost the worker {', '.join(lost)}: attempt {attempt}")
@@ -82,6 +84,14 @@ class Cluster:
             f"training lost a Dask worker {ATTEMPTS} times, the last was {', '.join(lost)}: look "
             "at its log; most often its memory is used up: give the cluster more workers"
         ) from last
+
+    def _lost(self, before: set[str]) -> list[str]:
+        """Which of these workers are gone; the others' errors may come before the news of it."""
+        for _ in range(POLLS):
+            if lost := before - set(spread.workers(self.client)):
+                return sorted(lost)
+            sleep(0.5)
+        return []
 
     def predict(
         self, model: Fitted, calibration: Calibration, rows: Spread, task: Task
@@ -113,10 +123,9 @@ def _arrays(client: "Client", seen: Spread, missing: np.ndarray) -> tuple[Any, A
     """Features, labels and weights as Dask's arrays, each part where it was placed."""
     from dask import array
 
-    given, width = len(missing) > 0, len(seen.features)
-    columns: tuple[list[Any], ...] = ([], [], [])
+    width, columns = len(seen.features), tuple[list[Any], ...]([] for _ in range(3))
     lengths = iter([len(seen.labels[period]) for period in seen.periods])
-    kinds = ((width,), np.float32), ((), seen.label.dtype), ((), np.float64)
+    kinds = [((width,), np.float32), ((), seen.label.dtype), ((), np.float64)]
     parts = [(place, part) for place, own in seen.placed().items() for part in own]
     for turn, (place, part) in enumerate(parts):
         here = {"workers": [place], "allow_other_workers": True, "pure": False}
@@ -132,7 +141,7 @@ def _arrays(client: "Client", seen: Spread, missing: np.ndarray) -> tuple[Any, A
         array.concatenate(each)  # type: ignore[no-untyped-call]
         for each in columns
     )
-    return values, label, weight if given else None
+    return values, label, weight if len(missing) else None
 
 
 def _weighted(part: Part, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
