@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from bento import auth, rollout
+from bento import rollout
 from data.errors import EvergreenError
 from data.git import git
 from data.params import load_params
@@ -94,8 +94,8 @@ def state(root: Path) -> Iterator[Path]:
 
 
 def private(path: Path) -> bool:
-    """Whether a file below the root is the private half of a signing key."""
-    return _within(path)[0] == "keys" and path.suffix != ".pub"
+    """Whether a file below the root is a private key: of signing, or a certificate's."""
+    return path.suffix == ".pem"
 
 
 def _within(path: Path) -> tuple[str, ...]:
@@ -109,8 +109,10 @@ def _passes(path: Path) -> bool:
     parts = _within(path)
     if parts[0] in LEFT_OUT or path.name.endswith(PASSING):
         return True
+    if path.suffix == ".key":  # an installation's own secret, made anew at every start
+        return True
     if parts[0] == "serving":
-        return parts[1:] == Path(auth.INSTALLATION).parts or path.name == "pid"
+        return path.name == "pid"
     scratch = parts[0] == "dvc" and parts[1:2] not in ((), ("cache",), ("remote",))
     return scratch or parts[:2] == ("bentos", "tmp")
 

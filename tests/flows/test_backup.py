@@ -57,6 +57,7 @@ def lived(tmp_path) -> Iterator[Settings]:
         "mlflow/artifacts/run/model.onnx": "the model",
         "serving/slots/blue/bento/model.onnx": "the model",
         "serving/log/blue/predictions.jsonl": '{"a": 1}\n',
+        "keys/users.json": "hashes of tokens",
         "serving/keys/installation.key": "secret of a running gateway",
         "dvc/cache/files/md5/ab/cd": "rows",
         "dvc/tmp/lock": "passes",
@@ -100,7 +101,7 @@ def test_what_was_kept_is_back_in_another_place(lived, empty, tmp_path) -> None:
     assert restored.files == done.files and restored.created == "2024-06-01T00:00:00+00:00"
     before, after = files(lived), files(empty)
     kept = {name for name in before if not name.endswith(("mlflow.db", ".pem"))}
-    assert len(kept) == 7 and {name: before[name] for name in kept} == {
+    assert len(kept) == 8 and {name: before[name] for name in kept} == {
         name: after[name] for name in after if name != "mlflow/mlflow.db"
     }
     assert Ledger(empty.home / "ledger.jsonl").read()[0].by == "Ann"
