@@ -7,7 +7,7 @@ locks of releases and promotions; then partitions, snapshots, artefacts and logs
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from datetime import datetime
@@ -24,9 +24,9 @@ from data.snapshots import writing
 from flows import archive
 from flows.archive import Written
 from flows.settings import Settings
+from flows.team import DATABASE
 
 HOME, RAW, CHECKOUT, KEY = "home", "raw", "checkout", "key"
-SHARED = "EVERGREEN_DATABASE_URL"
 BUNDLE = "git/repository.bundle"
 PATIENCE = 120  # seconds, for a release or a promotion to end
 # Made again by whoever needs it, or of this machine and moment only.
@@ -48,6 +48,7 @@ def run_backup(settings: Settings, path: Path, when: datetime, *, secrets: bool 
         EvergreenError: if there is nothing to back up, a release does not end, or a file cannot be
             read or written; no file is left then.
     """
+    refuse_shared(settings)
     if not any(state(settings.root)):
         raise EvergreenError(f"{settings.root} holds no state: there is nothing to back up")
     if path.absolute().is_relative_to(settings.root):
@@ -71,15 +72,15 @@ def run_backup(settings: Settings, path: Path, when: datetime, *, secrets: bool 
         shutil.rmtree(scratch)
 
 
-def refuse_shared(environment: Mapping[str, str]) -> None:
+def refuse_shared(settings: Settings) -> None:
     """A team's stores are elsewhere, and hosts write to them that this one does not stop.
 
     Raises:
         EvergreenError: if there are such.
     """
-    if environment.get(SHARED):
+    if settings.team is not None:
         raise EvergreenError(
-            f"{SHARED} is set: the state is in PostgreSQL and S3, which have backups of their own "
+            f"{DATABASE} is set: the state is in PostgreSQL and S3, which have backups of their own "
             "(`pg_dump` of the three databases first, then a copy of the bucket); this command is "
             "for the home of one machine"
         )

@@ -92,9 +92,8 @@ def backup(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Write everything that is state into one file; the stack may be running."""
-    from flows.backup import refuse_shared, run_backup
+    from flows.backup import run_backup
 
-    refuse_shared(os.environ)
     settings = Settings.read(os.environ)
     done = run_backup(settings, path.absolute(), datetime.now(UTC), secrets=with_secrets)
     if as_json:
@@ -116,10 +115,8 @@ def restore(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Verify a backup and put all of it in place, on this machine or an empty one."""
-    from flows.backup import refuse_shared
     from flows.restore import run_restore
 
-    refuse_shared(os.environ)
     done = run_restore(Settings.read(os.environ), path.absolute(), replaces=replaces)
     if as_json:
         print(json.dumps(asdict(done)))

@@ -13,7 +13,7 @@ from data.errors import EvergreenError
 from data.git import git
 from flows import archive, stack, stores
 from flows.archive import Kept
-from flows.backup import BUNDLE, CHECKOUT, HOME, KEY, RAW, state
+from flows.backup import BUNDLE, CHECKOUT, HOME, KEY, RAW, refuse_shared, state
 from flows.settings import Settings
 
 STAGE, REPLACED, BESIDE = ".restore", "replaced", "restored"
@@ -52,6 +52,7 @@ def run_restore(settings: Settings, path: Path, *, replaces: bool = False) -> Re
             here is as it was then.
     """
     start = time.monotonic()
+    refuse_shared(settings)
     if not path.is_file():
         raise EvergreenError(f"{path} is not there: name a file that `evergreen backup` wrote")
     _refuse_running(settings)

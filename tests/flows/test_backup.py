@@ -23,9 +23,10 @@ from hypothesis import strategies as st
 from data.errors import EvergreenError
 from flows import archive, backup
 from flows.archive import HEADER
-from flows.backup import refuse_shared, run_backup
+from flows.backup import run_backup
 from flows.restore import run_restore
 from flows.settings import PORTS, Settings
+from flows.team import Team
 from models.ledger import Act, Kind, Ledger
 from models.signing import Keys
 from tests.e2e.world import GIT
@@ -226,10 +227,13 @@ def test_a_backup_that_fails_leaves_no_file(lived, tmp_path, monkeypatch) -> Non
     assert [path.name for path in place.iterdir()] == ["b.tar"]
 
 
-def test_shared_stores_are_refused_with_what_to_do() -> None:
-    refuse_shared({})
+def test_shared_stores_are_refused_with_what_to_do(lived, tmp_path) -> None:
+    told = {"EVERGREEN_DATABASE_URL": "postgresql://u@h/evergreen", "EVERGREEN_S3_URL": "s3://b"}
+    shared = replace(lived, team=Team.read(told))
     with pytest.raises(EvergreenError, match=r"pg_dump.* first, then a copy of the bucket"):
-        refuse_shared({"EVERGREEN_DATABASE_URL": "postgresql://u@h/evergreen"})
+        run_backup(shared, tmp_path / "b.tar", WHEN)
+    with pytest.raises(EvergreenError, match=r"pg_dump.* first, then a copy of the bucket"):
+        run_restore(shared, tmp_path / "b.tar")
 
 
 def test_a_file_that_grows_is_kept_as_it_was_and_twice_the_same_is_kept_once(tmp_path) -> None:
