@@ -18,6 +18,7 @@ from bento.metrics import Metrics
 from data.task import BINARY
 from flows import cluster
 from flows.image import REFERENCE
+from flows.settings import Settings
 from tests.fake_kubernetes import ROOT, fault
 from tests.kustomized import render, sorted_text
 
@@ -198,7 +199,10 @@ def test_the_autoscaler_looks_at_what_the_service_shows(objects):
 
 
 def test_the_settings_lead_to_this_cluster(objects):
-    said = cluster.read(of(objects, "ConfigMap")["evergreen-settings"]["data"])
+    data = of(objects, "ConfigMap")["evergreen-settings"]["data"]
+    said = cluster.read(data)
     assert said is not None and said.namespace == "evergreen"
     assert said.slots.format(slot="blue") == "http://evergreen-blue.evergreen.svc:3000"
-    assert said.slots.format(slot="blue").rpartition(":")[2] == "3000"
+    stack = Settings.read({}).child_environment()
+    same = {name for name in stack if name.startswith(("PREFECT_SERVER_", "PREFECT_FLOWS_"))}
+    assert same and {name: data.get(name) for name in same} == {name: stack[name] for name in same}
