@@ -10,12 +10,13 @@ from sklearn.isotonic import IsotonicRegression
 from data import field_history, reference, windows
 from data.contracts import to_columns
 from data.features import Columns, Feature
-from data.matrix import Matrix, Past
+from data.matrix import Matrix, Past, stride
 from data.reference import Reference
 from data.task import Task
 from models import slices, tally
 from models.quality import CALIBRATION_BINS, measure
 
+STEP_ROWS = 1_000_000  # a curve of one variable needs no more; they are sorted in memory
 Steps = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -43,12 +44,13 @@ def profile(
         tallies.append(tally.tally(part.label, own, values, task))
         areas.append(measure(part.label, own, task).roc_auc)
         days.append(tally.residuals(part.label, own, part.day, task))
+    every = slice(None, None, stride(len(seen), STEP_ROWS))
     return replace(
         found,
         fields=field_history.build(problem.fields, _raw(past)),
         slices=tally.history(tallies, areas),
         daily=tally.joined(days),
-        steps=steps(seen.label, scores, task),
+        steps=steps(seen.label[every], scores[every], task),
     )
 
 
