@@ -202,20 +202,11 @@ def refused(project, version: Version) -> None:
 
 
 @pytest.mark.usefixtures("tidy")
-def test_uncommitted_parameters_are_kept_with_the_run(world, project, first):
-    """Rejected all the same, but what it was can still be shown."""
-    path = world.checkout / "params.yaml"
-    assert "n_estimators: 60" in path.read_text()
-    path.write_text(path.read_text().replace("n_estimators: 60", "n_estimators: 40"))
-    judged = train(world.checkout, "2024-W06")
-    assert not judged.passed and judged.version.tags["git_changed"] == "params.yaml"
-    git(world.checkout, "checkout", "-q", "params.yaml")
-    assert run_reproduce(project, judged.version.number).equal
+def test_a_tuned_version_of_uncommitted_parameters_is_made_again(world, project, first):
+    """From its record: the studies are gone by then, and a new one might stop elsewhere.
 
-
-@pytest.mark.usefixtures("tidy")
-def test_a_tuned_version_is_made_again_from_its_recorded_study(world, project, first):
-    """The studies are gone by then, and a new one might stop elsewhere."""
+    It is rejected for the parameters that no commit holds, but what it was can still be shown.
+    """
     path = world.checkout / "params.yaml"
     content = yaml.safe_load(path.read_text())
     content["tune"] |= {"enabled": True, "trials": 3}
@@ -223,6 +214,7 @@ def test_a_tuned_version_is_made_again_from_its_recorded_study(world, project, f
     content["calibration"]["periods"] = 2
     path.write_text(yaml.safe_dump(content))
     judged = train(world.checkout, "2024-W06")
+    assert not judged.passed and judged.version.tags["git_changed"] == "params.yaml"
     git(world.checkout, "checkout", "-q", "params.yaml")
     shutil.rmtree(world.home / "tune")
     study = json.loads(project.registry.text(judged.version, "study.json"))
