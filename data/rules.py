@@ -84,7 +84,7 @@ def duplicated(batch: Batch) -> Finding | None:
 def delivered_before(batch: Batch) -> Finding | None:
     """The events, or the contents, of another period under this one's name.
 
-    Where rows of a batch are often alike, as those of few fields are, so are those of two periods.
+    Where rows of a batch are often alike, as those of few fields are, those of two are, too.
     """
     mine, found = batch.profile, dict[str, str]()
     telling = len(mine.contents) >= TELLING * mine.rows

@@ -33,7 +33,8 @@ def clean(settings: Settings, say: Callable[[str], None] = print) -> None:
         command = ["git", "-C", str(checkout), "tag", "--delete", *names]
         subprocess.run(command, check=True, capture_output=True)
     others = _others(settings)
-    kept = {settings.root / "problems", settings.root / "dvc"} if others else set()
+    shared = ("problems", "dvc", "keys") if settings.sign_in else ("problems", "dvc")
+    kept = {settings.root / name for name in shared} if others else set()
     for path in (*_inside(settings.home, kept), settings.runtime, settings.raw):
         if path.is_file():
             path.unlink()

@@ -26,18 +26,22 @@ from flows import (
     quarantine,
     release_commands,
     replay_commands,
+    user_commands,
 )
 from flows.data_commands import app as data_app
+from flows.guard import Guarded
 from flows.settings import PROBLEM, Settings
 from flows.starting import start
 
 app = typer.Typer(
+    cls=Guarded,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
 for name, part in {"data": data_app, "quarantine": quarantine.app, "keys": key_commands.app,
-                   "ab": ab_commands.app, "alerts": alert_commands.app}.items():  # fmt: skip
+                   "ab": ab_commands.app, "alerts": alert_commands.app,
+                   "users": user_commands.app}.items():  # fmt: skip
     app.add_typer(part, name=name)
 for part in (
     release_commands.app,
@@ -77,11 +81,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command()
-def up() -> None:
+def up(
+    team: Annotated[bool, typer.Option("--team", help="Refuse if no team is named.")] = False,
+) -> None:
     """Start Prefect, MLflow, the board, the gateway and the slots on loopback."""
     from flows import stack
 
     settings = _settings()
+    if team and settings.team is None:
+        raise EvergreenError("no team is named: docs/team.md says which variables do that")
     stack.up(settings, console.print)
     _finish(settings)
     _print_addresses(settings)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bento import gateway
+from bento import target
 from data.alert_params import Alerts
 from data.errors import EvergreenError
 from data.verdicts import Finding, Verdict
@@ -140,7 +140,7 @@ def _of_settings(settings: Settings) -> Desk:
 def _serving(settings: Settings) -> str:
     """What answers meanwhile, from the gateway's own state."""
     try:
-        state = gateway.load(settings.serving)
+        state = target.load(settings.serving)
     except (OSError, EvergreenError):
         return "what serves is not known: `evergreen status`"
     release = state.slots[state.active] if state.active else None

@@ -21,10 +21,12 @@ from scipy.special import logit
 from bento import predictions
 from data.contracts import to_columns
 from data.digests import sha256_file
+from data.git import git
 from data.partitions import Partitions
 from data.periods import Period
 from models import artifact
 from tests import planted
+from tests.e2e.conftest import TEAM
 from tests.e2e.world import World, processes_of
 from tests.pickles import pickles
 from tests.serving_stack import Load
@@ -103,7 +105,8 @@ def _artefact(world: World, number: str) -> artifact.Artifact:
     release = next(
         slot for slot in _status(world)["slots"].values() if slot and slot["version"] == number
     )
-    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact"):
+    kept = (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact")
+    for folder in [*kept, *(world.home / "cache" / "versions").glob("*/artefact")]:
         model = artifact.load(folder)
         if model.digest == release["digest"]:
             return model
@@ -117,6 +120,22 @@ def test_dvc_repro_needs_no_server(world: World) -> None:
     assert "Data and pipelines are up to date" in again.stdout
     metrics = json.loads((world.home / "repro" / "evaluation" / "metrics.json").read_text())
     assert metrics["xgboost"]["roc_auc"] > 0.7 > metrics["logistic"]["roc_auc"]
+
+
+def test_a_change_is_held_against_its_base(world: World) -> None:
+    """As a pull request has it: what it changes, and the gates that refuse it."""
+    path = world.checkout / "params.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("  size_budget: 12.0", "  size_budget: 0.001"))
+    assert path.read_text() != before
+    done = world.python("flows.proposal", "--base", "main")
+    path.write_text(before)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "**the same model**, to the bit" in done.stdout and "> size: " in done.stdout
+    assert "+  size_budget: 0.001" in done.stdout
+    written = {path.name for path in (world.home / "ci").iterdir()}
+    assert {"report.md", "gates.html", "roc.png", "calibration.png"} <= written
+    assert len(git(world.checkout, "worktree", "list").splitlines()) == 1
 
 
 def test_a_taken_port_is_named_and_nothing_starts(world: World) -> None:
@@ -274,7 +293,10 @@ def test_an_answer_is_explained_alike_by_server_and_command(world: World) -> Non
     assert refused.returncode == 1 and "no request id" in refused.stderr
 
 
-@pytest.mark.parametrize("store", ["mlflow/artifacts", "bentos/packages", "serving/slots"])
+@pytest.mark.parametrize(
+    "store",
+    ["cache/versions" if TEAM else "mlflow/artifacts", "bentos/packages", "serving/slots"],
+)
 def test_no_store_of_models_holds_a_pickle(world: World, store: str) -> None:
     assert list((world.home / store).rglob("*"))
     assert pickles(world.home / store) == []
