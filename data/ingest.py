@@ -159,9 +159,11 @@ def ingest(
         chosen = Terms(contract or Contract(), frozenset(despite))
         return _add(problem, partitions, quarantine, delivered, chosen, origin, labels)
     except RefusedError as error:
-        if len(batch):
-            quarantine.refuse(period, batch, origin(), str(error))
-        raise
+        if not len(batch):
+            raise
+        quarantine.refuse(period, batch, origin(), str(error))
+        waits = f"it waits in quarantine: `evergreen quarantine show {period}`"
+        raise RefusedError(f"{error}; {waits}") from error
 
 
 def _examine(

@@ -14,6 +14,7 @@ from data.profiles import ColumnProfile, Usual
 from data.units import Conversion, conversions
 
 VOLUME_FLOOR = 0.1  # natural logarithm of a ratio: 10 % more or fewer rows are never unusual
+SURE = 3.0  # standard deviations of a count of rows or days
 SHARE_FLOOR = 0.05  # of the rows: so much more or less of anything is never unusual
 UNSEEN_FLOOR = 0.01
 DROPPED = 0.02  # a category with at least this share in every period is expected in the next
@@ -32,9 +33,10 @@ def volume(batch: Batch) -> Finding | None:
     """Far more or fewer rows than the reference's periods have, or a day without any."""
     counts = np.log([max(other.rows, 1) for other in batch.reference])
     middle = float(np.median(counts))
-    limit = max(float(np.median(np.abs(counts - middle))) * 3, VOLUME_FLOOR)
-    limit *= batch.contract.tolerance
     usual, mine = float(np.exp(middle)), batch.profile
+    chance = SURE / np.sqrt(usual)
+    limit = max(float(np.median(np.abs(counts - middle))) * 3, VOLUME_FLOOR, chance)
+    limit *= batch.contract.tolerance
     absent = _absent_days(mine.name, mine.days)
     usually = sorted(_absent_days(other.name, other.days) for other in batch.reference)[-2]
     if abs(np.log(mine.rows) - middle) > limit:
@@ -42,14 +44,25 @@ def volume(batch: Batch) -> Finding | None:
         part = np.log(mine.rows / (per_day * max(mine.days, 1)))
         if abs(part) > limit or not batch.edge():
             return Finding("volume", f"{mine.rows} rows, where a period has about {usual:.0f}")
-    elif absent > usually and not batch.edge():
+    elif absent > max(usually, _by_chance(mine.name, mine.rows)) and not batch.edge():
         return Finding("volume", f"{absent} days of {mine.name} have no rows, usually {usually}")
     return None
 
 
 def _absent_days(period: str, days: int) -> int:
+    return _days(period) - days
+
+
+def _by_chance(period: str, rows: int) -> float:
+    """So many days may have no row if the rows fall on any day: few rows leave many out."""
+    days = _days(period)
+    alone = np.exp(-rows / days)  # the chance of a day to be left out
+    return float(days * alone + SURE * np.sqrt(days * alone * (1 - alone)))
+
+
+def _days(period: str) -> int:
     whole = Period.parse(period)
-    return (whole.end - whole.start).days - days
+    return (whole.end - whole.start).days
 
 
 def nulls(batch: Batch) -> Finding | None:

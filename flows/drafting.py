@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-import click
 import typer
 from rich.console import Console
 from rich.table import Table as Grid
@@ -152,8 +151,10 @@ def _questions(asked: Asked, columns: dict[str, Described]) -> Asked:
 def _length() -> Frequency | None:
     """How long a period is; None for what the rows suggest."""
     lengths: dict[str, Frequency] = {"day": "day", "week": "week", "month": "month"}
-    choice = click.Choice([*lengths, SUGGESTED])
-    return lengths.get(typer.prompt("How long is a period", SUGGESTED, type=choice))
+    while True:
+        said = str(typer.prompt("How long is a period (day, week, month)", SUGGESTED))
+        if said in (*lengths, SUGGESTED):
+            return lengths.get(said)
 
 
 def _names(question: str) -> tuple[str, ...]:

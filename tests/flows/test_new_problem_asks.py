@@ -1,0 +1,167 @@
+"""What a stranger meets: questions on a terminal only, guesses that hold, a pipeline of now."""
+
+import os
+import pty
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import data
+from data.draft import draft
+from data.errors import EvergreenError
+from data.ingest import ingest
+from data.new_problem import stale, write
+from data.partitions import Partitions
+from data.periods import Period
+from data.roles import Asked
+from flows import doctor_home
+from flows.cli import app
+from tests.flows.test_new_problem import checkout, customers, flowers
+
+__all__ = ["checkout"]  # a fixture
+RANDOM = np.random.default_rng(11)
+
+
+@pytest.fixture
+def table(checkout, tmp_path, monkeypatch) -> Path:
+    """The table of customers; what is written goes to a checkout of its own."""
+    monkeypatch.setattr(data, "__file__", str(checkout / "data" / "__init__.py"))
+    customers().to_csv(tmp_path / "customers.csv", index=False)
+    return tmp_path / "customers.csv"
+
+
+@pytest.fixture
+def terminal(monkeypatch) -> Iterator[int]:
+    """The end of a pseudo-terminal at which a person types."""
+    person, program = pty.openpty()
+    with os.fdopen(program, "r") as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        yield person
+    os.close(person)
+
+
+def typed(terminal: int, table: Path, *answers: str) -> None:
+    """Answer in turn; every answer that is left over, or missing, ends in an error."""
+    os.write(terminal, "".join(f"{answer}\n" for answer in answers).encode() + b"\x04")
+    app(["new-problem", "churn", "--from", str(table)], standalone_mode=False)
+
+
+def test_a_terminal_is_asked_and_its_answers_are_what_is_written(terminal, table, checkout, capsys):
+    typed(terminal, table, "Churned?", "", "week", "2d", "Customer ID", "key", "region", "y")
+    problem = runpy.run_path(str(checkout / "data" / "churn.py"))["PROBLEM"]
+    fields = {field.name: field for field in problem.fields}
+    assert (problem.target, problem.event_time) == ("churned", "signed_up_local")
+    assert problem.label_delay.days == 2 and problem.frequency == "week"
+    assert "region" not in fields and fields["key_of_row"].kind == "text"
+    assert problem.read(Period.parse("2024-W01"))["key"].iloc[0] == "000000"
+    said = capsys.readouterr().out
+    for question in ("is to be predicted", "when the decision is due [Signed Up (local)]",
+                     "How long is a period", "After how long is it known [0d]", "name a row",
+                     "codes, not amounts: support calls, key", "are no fields",
+                     "Write it"):  # fmt: skip
+        assert question in said
+
+
+def test_nothing_is_written_if_the_person_says_no(terminal, table, checkout):
+    typed(terminal, table, "Churned?", "", "auto", "", "", "", "", "n")
+    assert not (checkout / "data" / "churn.py").exists()
+
+
+def test_without_a_terminal_nothing_is_asked(table, checkout):
+    told = ["new-problem", "churn", "--from", str(table)]
+    lost = CliRunner().invoke(app, told, input="Churned?\n" * 9)
+    assert isinstance(lost.exception, EvergreenError) and "--target" in str(lost.exception)
+    done = CliRunner().invoke(app, [*told, "--target", "Churned?"], input="n\n" * 9)
+    assert done.exit_code == 0 and (checkout / "data" / "churn.py").exists()
+
+
+def test_a_pipeline_that_the_checkout_has_left_behind_is_named_and_made_anew(table, checkout):
+    told = ["new-problem", "churn", "--from", str(table), "--target", "Churned?"]
+    assert CliRunner().invoke(app, told).exit_code == 0
+    assert doctor_home.pipelines(checkout).level == "ok" and stale(checkout) == {}
+    whole = (checkout / "dvc.yaml").read_text()
+    (checkout / "dvc.yaml").write_text(whole.replace("data/errors.py", "data/errors.py, data/x.py"))
+    found = doctor_home.pipelines(checkout)
+    assert found.level == "warn" and "churn" in found.found
+    assert "evergreen new-problem churn --refresh" in found.fix
+    assert CliRunner().invoke(app, ["new-problem", "churn", "--refresh"]).exit_code == 0
+    assert stale(checkout) == {}
+    assert "data/x.py" in (checkout / "problems" / "churn" / "dvc.yaml").read_text()
+    none = CliRunner().invoke(app, ["new-problem", "chum", "--refresh"]).exception
+    assert "there is no" in str(none)
+
+
+def written(table: pd.DataFrame, path: Path, **asked: object):
+    table.to_csv(path, index=False)
+    return draft("strange", Asked(str(path), "what", **asked))
+
+
+def test_a_field_may_tell_one_class_of_several(tmp_path):
+    """A pixel knows a zero; what knows all of them is of afterwards."""
+    rows = 3000
+    what = RANDOM.choice(list("abcd"), rows)
+    table = pd.DataFrame({
+        "when": pd.date_range("2024-01-01", periods=rows, freq="1h"),
+        "pixel": (what == "a") * 2.0 + RANDOM.normal(size=rows),
+        "result": pd.Series(what).map(dict(zip("abcd", (3, 1, 4, 2), strict=True))),
+        "other": RANDOM.normal(size=rows),
+        "what": what,
+    })  # fmt: skip
+    found = written(table, tmp_path / "t.csv")
+    assert {field.name for field in found.table.fields} == {"when", "pixel", "other"}
+    assert found.alone > 0.9
+    (said,) = (text for text in found.said if "afterwards" in text)
+    assert "'result'" in said and "'pixel'" not in said
+
+
+def test_few_rows_make_long_periods_and_it_is_said(tmp_path):
+    when = pd.date_range("2024-01-01", "2024-12-31", periods=400)
+    what = RANDOM.choice(["yes", "no"], 400)
+    found = written(
+        pd.DataFrame({"when": when, "size": RANDOM.normal(size=400), "what": what}),
+        tmp_path / "t.csv",
+    )
+    assert found.timing.frequency == "month"
+    assert any("rows in a month are few" in text for text in found.said)
+
+
+def test_seconds_since_1970_are_named_with_the_way_to_read_them(tmp_path):
+    rows = 2000
+    seconds = 1_700_000_000 + 3600 * np.arange(rows)
+    table = pd.DataFrame({"ts": seconds, "size": RANDOM.normal(size=rows),
+                          "what": RANDOM.choice(["yes", "no"], rows)})  # fmt: skip
+    with pytest.raises(EvergreenError, match="--time 'ts' --time-format 'epoch seconds'"):
+        written(table, tmp_path / "t.csv")
+    found = written(table, tmp_path / "t.csv", time="ts", time_format="epoch seconds")
+    assert found.timing.first == "2023-W46"
+
+
+def test_rows_of_few_fields_are_often_alike_and_no_batch_is_an_old_one(tmp_path, checkout):
+    rows = 4000
+    table = pd.DataFrame({
+        "when": pd.date_range("2024-01-01", periods=rows, freq="25min"),
+        "size": RANDOM.choice(["s", "m", "l"], rows),
+        "count": RANDOM.integers(0, 4, rows),
+        "what": RANDOM.choice(["yes", "no"], rows),
+    })  # fmt: skip
+    files = write(written(table, tmp_path / "t.csv"), checkout)
+    problem = runpy.run_path(str(files.problem))["PROBLEM"]
+    partitions = Partitions(tmp_path / "raw")
+    for name in ("2024-W02", "2024-W03", "2024-W04", "2024-W05", "2024-W06", "2024-W07"):
+        period = Period.parse(name)
+        ingest(problem, partitions, period, problem.read(period))
+    assert len(partitions.periods()) == 6
+
+
+def test_a_table_of_other_lines_is_read_alike(tmp_path):
+    """Semicolons and decimal commas, as the flowers have them, and a code among the numbers."""
+    flowers().assign(shelf=RANDOM.integers(1, 5, 2400)).to_csv(tmp_path / "f.csv", sep=";")
+    asked = Asked(str(tmp_path / "f.csv"), "class", order=True, text=("shelf",))
+    kinds = {field.name: field.kind for field in draft("flowers", asked).table.fields}
+    assert kinds["shelf"] == "text" and kinds["petal_size_cm"] == "number"
