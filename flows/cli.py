@@ -7,7 +7,6 @@ was refused by its gates, and the champion keeps serving; or a reproduced model 
 import json
 import os
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -27,18 +26,22 @@ from flows import (
     quarantine,
     release_commands,
     replay_commands,
+    user_commands,
 )
 from flows.data_commands import app as data_app
+from flows.guard import Guarded
 from flows.settings import PROBLEM, Settings
 from flows.starting import start
 
 app = typer.Typer(
+    cls=Guarded,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="An end-to-end MLOps loop: data arrives, a model is trained, judged, served and watched.",
 )
 for name, part in {"data": data_app, "quarantine": quarantine.app, "keys": key_commands.app,
-                   "ab": ab_commands.app, "alerts": alert_commands.app}.items():  # fmt: skip
+                   "ab": ab_commands.app, "alerts": alert_commands.app,
+                   "users": user_commands.app}.items():  # fmt: skip
     app.add_typer(part, name=name)
 for part in (
     release_commands.app,
@@ -229,38 +232,26 @@ def reproduce(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    check: Annotated[
+        Path | None, typer.Option(help="A page, README.md: are the figures it shows those?")
+    ] = None,
+) -> None:
     """Live a model's whole life on the problem's own data; run again, it goes on or shows it."""
     from flows.demo import run_demo
 
-    run_demo(_settings(), console)
+    run_demo(_settings(), console, check)
 
 
 @app.command()
-def migrate(
-    to: Annotated[str, typer.Option(help="team or laptop.")], as_json: Json = False
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Of every problem.")] = False,
 ) -> None:
-    """Bring a laptop's runs, versions, snapshots and ledger to the team's stores, or back."""
-    from flows.migrate import run_migrate
-
-    done = run_migrate(_settings(), to, lambda said: console.print(said, highlight=False))
-    if as_json:
-        print(json.dumps(asdict(done)))
-    else:
-        console.print(
-            f"moved to the {done.to}, and verified: {done.runs} runs, {done.versions} versions, "
-            f"{done.lines} lines of the ledger, {done.snapshots} snapshots, {done.files} files "
-            f"(digest of MLflow's rows {done.digest[:16]})",
-            highlight=False,
-        )
-
-
-@app.command()
-def clean() -> None:
-    """Stop the stack and delete all state: var/, data/raw and the snapshots' tags."""
+    """Stop the stack and delete all state of the problem: var/, data/raw, the snapshots' tags."""
     from flows.clean import clean as wipe
+    from flows.clean import clean_all
 
-    wipe(_settings(), console.print)
+    (clean_all if everything else wipe)(_settings(), console.print)
 
 
 def _settings() -> Settings:

@@ -47,6 +47,7 @@ def examine(user: Mapping[str, str]) -> list[Finding]:
         "work tree": lambda: doctor_home.tree(checkout, params),
         "params.yaml": lambda: doctor_home.parameters(params),
         "problem": lambda: doctor_home.problem(started),
+        "pipelines": lambda: doctor_home.pipelines(checkout),
         "disk of data/raw": lambda: doctor_host.disk("disk of data/raw", raw),
         "dvc lock": lambda: doctor_home.dvc_lock(checkout / ".dvc" / "tmp" / "rwlock"),
     }

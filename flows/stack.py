@@ -15,7 +15,7 @@ import psutil
 from bento import client, gateway, rollout, slots, supervisor, tls
 from data.digests import write_atomically
 from data.errors import EvergreenError
-from flows import stores
+from flows import service, stores
 from flows.leftovers import STACK, check_ports, end_orphans
 from flows.settings import HOST, Settings
 
@@ -41,6 +41,11 @@ def up(settings: Settings, say: Callable[[str], None] = print) -> None:
         EvergreenError: if it is up already, a port is taken, the gateway may not listen where it is
             meant to, its certificate cannot be used, or a part does not come up.
     """
+    if settings.cluster is not None:
+        raise EvergreenError(
+            "EVERGREEN_TARGET=kubernetes: the cluster runs what `deploy/k8s` says; unset it to run "
+            "a stack of this machine"
+        )
     if is_up(settings):
         raise EvergreenError(
             "the stack is up already: `evergreen status` shows it, `evergreen down` stops it"
@@ -114,11 +119,18 @@ def _pidfile(settings: Settings) -> Path:
     return settings.home / "run" / "supervisord.pid"
 
 
+def prepare(settings: Settings) -> None:
+    """Folders, DVC's configuration and MLflow's database, for flows without a stack."""
+    _prepare(settings)
+    _upgrade_mlflow(settings)
+
+
 def _prepare(settings: Settings) -> None:
     """Folders, the gateway's configuration, supervisord's, and MLflow's database."""
     for folder in ("run", "logs", "mlflow", "serving"):
         (settings.home / folder).mkdir(parents=True, exist_ok=True)
     (settings.root / "dvc" / "remote").mkdir(parents=True, exist_ok=True)
+    service.make(settings)
     settings.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(settings.home / "run" / "supervisord.conf", _configuration(settings))
     stores.configure_dvc(settings)
@@ -146,9 +158,9 @@ def _configuration(settings: Settings) -> str:
     board = ["--factory", "flows.board:served", "--host", HOST, "--port", str(ports["board"])]
     board += ["--log-level", "warning", "--no-server-header"]
     programs = [
-        _section(settings, "prefect", ["-m", "prefect", *prefect], True),
-        _section(settings, "worker", ["-m", "prefect", *worker], False),
-        _section(settings, "mlflow", ["-m", "mlflow", *mlflow], False),
+        _section(settings, "prefect", service.prefect_server(settings, prefect), True),
+        _section(settings, "worker", service.launched(settings, ["-m", "prefect", *worker]), False),
+        _section(settings, "mlflow", service.mlflow_server(settings, mlflow), False),
         _section(settings, "board", ["-m", "uvicorn", *board], True),
     ]
     return "\n".join([head, *programs, slots.programs(serving, settings.checkout)])
@@ -169,7 +181,8 @@ def _launch(settings: Settings) -> None:
     """supervisord, and MLflow once its database is there: its first start races with clients."""
     configuration = str(settings.home / "run" / "supervisord.conf")
     command = [sys.executable, "-m", "supervisor.supervisord", "-c", configuration]
-    done = subprocess.run(command, capture_output=True, text=True, env=_environment(settings))
+    told = service.without(_environment(settings))
+    done = subprocess.run(command, capture_output=True, text=True, env=told)
     if done.returncode:
         raise EvergreenError(f"supervisord does not start: {done.stderr.strip()}")
     _wait(lambda: None if is_up(settings) else "supervisord does not answer", 15)
