@@ -86,5 +86,6 @@ def admit(path: str, by: str | None = None, keep_token: bool = False) -> None:
 def _act_as(settings: Settings, user: User) -> None:
     """What is done from here on is done in this person's name."""
     os.environ["EVERGREEN_USER"] = user.name
-    if user.role.includes(Role.OPERATOR) and service.known(settings):
-        service.tell(settings, "prefect")
+    if user.role.includes(Role.OPERATOR):
+        service.have_secret(settings)
+        service.tell(settings, "prefect")  # before Prefect is imported, which reads it then

@@ -1,7 +1,7 @@
 """The installation's own secret, by which its parts trust each other; people never get it.
 
-It is EVERGREEN_SERVICE_SECRET, or made at the first `up` in a file that only its owner reads. What
-a part is told is derived from it, so that none can be used in the place of another.
+It is EVERGREEN_SERVICE_SECRET, or made when first needed, in a file that only its owner reads.
+What a part is told is derived from it, so that none can be used in the place of another.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from data.digests import write_atomically
 from data.errors import EvergreenError, stop_on_error
+from flows import users
 from flows.settings import Settings
 
 SECRET, VARIABLE = "keys/service.key", "EVERGREEN_SERVICE_SECRET"
@@ -23,12 +24,20 @@ MLFLOW_CONFIGURATION = "mlflow/sign-in.ini"
 MLFLOW_USERS = "mlflow/users.db"
 
 
+def have_secret(settings: Settings) -> None:
+    """Make the secret where there is none."""
+    if known(settings):
+        return
+    with users.one_writer(settings.root):
+        if not known(settings):
+            write_atomically(settings.root / SECRET, secrets.token_urlsafe(32), mode=0o600)
+
+
 def make(settings: Settings) -> None:
-    """Where people sign in, have a secret, tell it this process, and MLflow who lets them in."""
+    """Where people sign in, have a secret, and tell MLflow who lets them in."""
     if not settings.sign_in:
         return
-    if not known(settings):
-        write_atomically(settings.root / SECRET, secrets.token_urlsafe(32), mode=0o600)
+    have_secret(settings)
     (settings.home / MLFLOW_USERS).parent.mkdir(parents=True, exist_ok=True)
     (settings.home / MLFLOW_USERS).touch(mode=0o600)
     write_atomically(
@@ -39,7 +48,6 @@ def make(settings: Settings) -> None:
         "authorization_function = flows.door_mlflow:authorize\n",
         mode=0o600,
     )
-    tell(settings, "prefect")
 
 
 def without(environment: dict[str, str]) -> dict[str, str]:
@@ -48,7 +56,7 @@ def without(environment: dict[str, str]) -> dict[str, str]:
 
 
 def known(settings: Settings) -> bool:
-    """Whether there is a secret: before the first `up` there is nothing that would ask for it."""
+    """Whether there is a secret: as long as not, there is nothing that would ask for it."""
     return bool(os.environ.get(VARIABLE)) or (settings.root / SECRET).exists()
 
 

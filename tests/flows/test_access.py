@@ -1,6 +1,7 @@
 """Every command and deployment has a role; a token opens what its role may do, and nothing more."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,10 +13,11 @@ from typer.testing import CliRunner
 
 from data.errors import EvergreenError
 from data.params import load_params
-from flows import door_mlflow, door_rules, guard, users
+from flows import doctor_home, door_mlflow, door_rules, guard, service, users
 from flows.access import COMMANDS, DEPLOYMENTS, Role
 from flows.approval import Decision, decide
 from flows.cli import app
+from flows.finding import Level
 from flows.project import Project
 from flows.settings import PORTS, Settings
 from models.version import Version
@@ -30,7 +32,8 @@ PEOPLE = {"ann": Role.APPROVER, "oli": Role.OPERATOR, "vic": Role.VIEWER}
 
 @pytest.fixture
 def tokens(tmp_path, monkeypatch) -> dict[str, str]:
-    """By name; their home is that of this process."""
+    """By name; their home is that of this process, whose environment is as before afterwards."""
+    monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setenv("EVERGREEN_HOME", str(tmp_path))
     for name in ("EVERGREEN_TOKEN", "EVERGREEN_USER", "EVERGREEN_SIGN_IN", "EVERGREEN_PROBLEM"):
         monkeypatch.delenv(name, raising=False)
@@ -91,8 +94,6 @@ def test_a_revoked_token_opens_nothing_and_one_approver_stays(tmp_path, tokens, 
 
 
 def test_who_signed_in_acts_in_their_own_name(tokens, monkeypatch):
-    import os
-
     monkeypatch.setenv("EVERGREEN_TOKEN", tokens["oli"])
     monkeypatch.setenv("EVERGREEN_USER", "ann")
     with pytest.raises(
@@ -107,6 +108,8 @@ def test_who_signed_in_acts_in_their_own_name(tokens, monkeypatch):
     settings = Settings.read(os.environ)
     assert settings.user == "oli" and settings.identities and settings.sign_in
     assert "EVERGREEN_TOKEN" not in os.environ, "no child process has it"
+    assert os.environ["PREFECT_API_AUTH_STRING"] == service.prefect(settings)
+    assert (settings.root / service.SECRET).stat().st_mode & 0o077 == 0
 
 
 def test_on_the_command_line(tokens):
@@ -118,6 +121,10 @@ def test_on_the_command_line(tokens):
     env = {"EVERGREEN_TOKEN": tokens["ann"], "EVERGREEN_USER": ""}
     added = run.invoke(app, ["users", "add", "bob", "--role", "viewer"], env=env)
     assert added.output.splitlines()[-1].startswith(users.PREFIX)
+    found = doctor_home.sign_in(Settings.read(os.environ))
+    assert found.level is Level.OK and "vic (viewer)" in found.found
+    (Settings.read(os.environ).root / users.USERS).chmod(0o644)
+    assert doctor_home.sign_in(Settings.read(os.environ)).level is Level.FAIL
     listed = run.invoke(app, ["users", "list"], env=env).output
     assert "bob" in listed and users.PREFIX not in listed
     assert run.invoke(app, ["users", "revoke", "bob"], env=env).output == "bob is revoked\n"
