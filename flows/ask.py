@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from bento.client import Door
 from data.errors import EvergreenError
+from flows import service
 from flows.settings import Settings
 from models.version import Version
 
@@ -54,9 +55,9 @@ def registered(settings: Settings, name: str) -> Registered:
     Raises:
         EvergreenError: if MLflow does not answer as it should.
     """
-    url = settings.url("mlflow")
-    model = _mlflow(url, "registered-models/get", name=name).get("registered_model", {})
-    found = _mlflow(url, "model-versions/search", filter=f"name='{name}'", max_results="500")
+    mlflow = _door(settings, "mlflow")
+    model = _mlflow(mlflow, "registered-models/get", name=name).get("registered_model", {})
+    found = _mlflow(mlflow, "model-versions/search", filter=f"name='{name}'", max_results="500")
     versions = [_version(said) for said in found.get("model_versions", [])]
     aliases = {said["alias"]: str(said["version"]) for said in model.get("aliases", [])}
     return Registered(aliases, {version.number: version for version in versions})
@@ -76,13 +77,14 @@ def run_page(settings: Settings, run_id: str) -> str:
         EvergreenError: if MLflow does not answer as it should.
     """
     url = settings.url("mlflow")
-    return f"{url}/#/experiments/{_experiment(url, run_id)}/runs/{run_id}"
+    experiment = _experiment(_door(settings, "mlflow"), run_id)
+    return f"{url}/#/experiments/{experiment}/runs/{run_id}"
 
 
 @lru_cache(maxsize=64)
-def _experiment(url: str, run_id: str) -> str:
+def _experiment(door: Door, run_id: str) -> str:
     """A run never moves to another experiment."""
-    found = _mlflow(url, "runs/get", run_id=run_id)
+    found = _mlflow(door, "runs/get", run_id=run_id)
     return str(found["run"]["info"]["experiment_id"])
 
 
@@ -133,9 +135,12 @@ def _run(settings: Settings, said: Mapping[str, Any], names: Mapping[str, str]) 
     )
 
 
-def _mlflow(url: str, path: str, **query: str) -> Mapping[str, Any]:
+def _door(settings: Settings, server: str) -> Door:
+    return Door(settings.url(server), service.reading(settings))
+
+
+def _mlflow(door: Door, path: str, **query: str) -> Mapping[str, Any]:
     """A GET; nothing is registered yet where there is no such thing."""
-    door = Door(url)
     reply = door.call("GET", f"/api/2.0/mlflow/{path}?{urlencode(query)}", timeout=PATIENCE)
     if reply.status == ABSENT:
         return {}
@@ -144,7 +149,7 @@ def _mlflow(url: str, path: str, **query: str) -> Mapping[str, Any]:
 
 
 def _prefect(settings: Settings, what: str, body: Mapping[str, Any]) -> Any:
-    door = Door(settings.url("prefect"))
+    door = _door(settings, "prefect")
     reply = door.call("POST", f"/api/{what}/filter", dict(body), timeout=PATIENCE)
     return _checked(door, reply.status, reply.value, list)
 

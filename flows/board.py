@@ -23,6 +23,7 @@ from starlette.routing import Route
 
 from data.errors import EvergreenError
 from flows import board_view
+from flows.door import BoardDoor, Doorkeeper
 from flows.overview import PAGES, Overview, chart, gather, version_folder
 from flows.settings import HOST, Settings
 
@@ -135,4 +136,8 @@ def _missing() -> Response:
 
 def served() -> Starlette:
     """The board of this home, for uvicorn."""
-    return app(Board(Settings.read(os.environ)))
+    settings = Settings.read(os.environ)
+    made = app(Board(settings))
+    if settings.sign_in:
+        made.add_middleware(BoardDoor, keeper=Doorkeeper(settings))
+    return made

@@ -29,7 +29,9 @@ Policies = Annotated[
 Error = Annotated[
     float, typer.Option(min=0, help="What a wrongly positive decision, or a wrong class, costs.")
 ]
-Page = Annotated[Path | None, typer.Option(help="Write the page there, and the JSON beside it.")]
+Page = Annotated[
+    Path | None, typer.Option(help="Write the page there, JSON and year.svg beside it.")
+]
 
 
 @app.command()
@@ -54,6 +56,7 @@ def replay(
     Periods that data/raw lacks are ingested below replay/ in the home; data/raw stays as it is.
     Models are fitted once and kept there: stopped, the next run goes on.
     """
+    from flows import replay_picture
     from flows.project import Project
     from flows.replay import USUAL, Asked, keep, run_replay
     from flows.replay_view import advice, chart, tables
@@ -79,6 +82,7 @@ def replay(
     if page is not None:
         keep(content, page.parent, page.stem)
         _write(page, written(content))
+        replay_picture.draw(content, page.with_name(replay_picture.NAME))
     if as_json:
         print(json.dumps(content))
         return

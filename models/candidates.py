@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRegressor
 
@@ -140,11 +140,16 @@ def _fit_linear(model: LogisticRegression | Ridge, rows: Rows) -> Linear:
     impute = SimpleImputer(add_indicator=True, keep_empty_features=True)
     encode = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), categories),
-        (make_pipeline(impute, StandardScaler()), numbers),
+        (make_pipeline(impute, FunctionTransformer(_double), StandardScaler()), numbers),
     )
     pipeline = Pipeline([("encode", encode), ("model", model)])
     weight = {} if rows.weight is None else {"model__sample_weight": rows.weight}
     return Linear(rows.task, pipeline.fit(rows.matrix, rows.label, **weight))
+
+
+def _double(matrix: np.ndarray) -> np.ndarray:
+    """In the precision in which the model is served."""
+    return matrix.astype(np.float64)
 
 
 def _fit_hist(rows: Rows, settings: Settings, seed: int) -> HistTrees:
