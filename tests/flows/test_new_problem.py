@@ -18,10 +18,11 @@ from data.draft import draft
 from data.errors import EvergreenError, RefusedError
 from data.features import HistoricalRate
 from data.ingest import ingest, read_file
-from data.new_problem import pipeline, places, write
+from data.new_problem import places, write
 from data.params import load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
+from data.pipelines import pipeline
 from data.problem import Problem
 from data.roles import Asked
 from data.tables import PLACE
