@@ -22,7 +22,8 @@ def database(settings: Settings) -> Finding:
         return fail("database", str(error), "as said; what serves goes on without it")
     ledger, names, release = known
     if not ledger or not {team.mlflow, team.prefect(settings.problem)} <= set(names):
-        return warn("database", f"{team.database} answers, but is empty", "`evergreen up`")
+        said = f"PostgreSQL {release} at {team.database}: not all is made yet"
+        return warn("database", said, "`evergreen up` makes it")
     return ok("database", f"PostgreSQL {release} at {team.database}")
 
 
