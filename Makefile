@@ -6,7 +6,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock clean bench-serving bench-rollout bench-hostile bench-monitors
+.PHONY: help setup demo test check lock clean image image-context sbom provenance audit \
+	ci-model bench-serving bench-rollout bench-hostile bench-monitors bench-engines
 
 help: ## list the words
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,9 +38,43 @@ bench-hostile: $(READY) ## 20,000 hostile requests through the gateway: no 5xx, 
 bench-monitors: $(READY) ## faults put into resampled weeks: found, by what, and false alarms
 	@$(BIN)/python -m tests.bench.bench_monitors
 
+bench-engines: $(READY) ## training on 1 to 100 years in memory, from files and by Dask, beside pandas
+	@$(BIN)/python -m tests.bench.bench_engines
+
 lock: $(READY) ## requirements.lock from pyproject.toml
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --quiet --upgrade -o requirements.lock
+	@$(BIN)/python -c "from bento.package import REQUIREMENTS as r; print(*r, 'uvloop; sys_platform != \"win32\"', sep='\n')" \
+		| $(BIN)/uv pip compile - -c requirements.lock --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet -o deploy/image/serving.lock
+
+BASE ?= main
+
+ci-model: $(READY) ## what a change does to the model, against BASE=main: var/ci/report.md; 3 if gates refuse
+	@$(BIN)/python -m flows.proposal --base "$(BASE)" --out var/ci
+
+CONTEXT ?= var/image
+IMAGE ?= evergreen-service
+
+image: image-context ## one packed version as an image: BENTO=var/bentos/packages/NAME.bento (docker is needed)
+	@docker build --file deploy/image/service.Dockerfile --tag $(IMAGE) $(CONTEXT)
+
+image-context:
+	@if [ ! -f "$(BENTO)" ]; then \
+		echo "error: name what is packed: make image BENTO=var/bentos/packages/NAME.bento" >&2; exit 1; fi
+	@rm -rf "$(CONTEXT)/bento" && mkdir -p "$(CONTEXT)/bento"
+	@tar -xf "$(BENTO)" -C "$(CONTEXT)/bento" && cp deploy/image/serving.lock "$(CONTEXT)/"
+
+sbom: $(READY) ## CycloneDX lists of all packages and of the image's, in var/supply
+	@$(BIN)/python deploy/image/supply.py sbom requirements.lock var/supply/evergreen.cdx.json
+	@$(BIN)/python deploy/image/supply.py sbom deploy/image/serving.lock var/supply/service.cdx.json
+
+provenance: $(READY) ## which bytes of var/supply come from which commit, as an in-toto statement
+	@$(BIN)/python deploy/image/supply.py provenance var/supply/provenance.json \
+		$$(find var/supply -type f ! -name provenance.json | sort)
+
+audit: $(READY) ## known flaws of every locked package; fails, too, if one could not be asked for
+	@$(BIN)/python deploy/image/supply.py audit requirements.lock
 
 clean: $(READY) ## stop the stack, delete all state and data; .venv stays
 	@$(BIN)/evergreen clean

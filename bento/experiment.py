@@ -12,10 +12,10 @@ from typing import Literal
 
 import psutil
 
-from bento import gateway
-from bento.gateway import Experiment, State
+from bento import target
 from bento.rollout import FULL_WEIGHT, must_answer, only_one
 from bento.slots import SLOTS, Serving, Slot
+from bento.target import Experiment, State
 from data.errors import EvergreenError
 
 PATIENCE = 5.0  # seconds; whoever changes the weights holds the lock for milliseconds
@@ -28,10 +28,15 @@ def begin(serving: Serving, kind: Literal["canary", "ab"], slot: Slot, percent: 
         EvergreenError: if the slot is the active one, is empty or does not answer, or another
             experiment is on.
     """
+    if kind == "ab" and serving.cluster is not None:
+        raise EvergreenError(
+            "an A/B test needs clients who stay with their version, which the standard HTTPRoute "
+            "does not have: use a canary, or EVERGREEN_TARGET=haproxy"
+        )
     at = datetime.now(UTC).isoformat()
     made = Experiment(kind, slot, percent, at, os.getpid())
     with only_one(serving, PATIENCE):
-        state = gateway.load(serving)
+        state = target.load(serving)
         if state.experiment is not None:
             raise EvergreenError(f"slot {slot} gets no share: {describe(state)}; end that first")
         _apply(serving, state, made)
@@ -45,7 +50,7 @@ def change(serving: Serving, running: Experiment, percent: int) -> Experiment:
         EvergreenError: if it was ended meanwhile, or the slot does not answer.
     """
     with only_one(serving, PATIENCE):
-        state = gateway.load(serving)
+        state = target.load(serving)
         if not is_on(state, running):
             raise EvergreenError(f"the {running.kind} in slot {running.slot} was ended by others")
         made = replace(running, percent=percent)
@@ -60,22 +65,22 @@ def end(serving: Serving, running: Experiment | None = None) -> State | None:
         running: only this one; without it whatever is on, and a share that nobody answers for.
     """
     with only_one(serving, PATIENCE):
-        state = gateway.load(serving)
+        state = target.load(serving)
         on = is_on(state, running) if running else state.experiment or left_over(state)
         if not on or state.active is None:
             return None
         weights = {slot: FULL_WEIGHT if slot == state.active else 0 for slot in SLOTS}
-        gateway.apply(serving, replace(state, weights=weights, experiment=None))
+        target.of(serving).apply(replace(state, weights=weights, experiment=None))
         return state
 
 
 def close(serving: Serving, running: Experiment) -> bool:
     """The experiment is over, its share stays until the switch; False if others ended it."""
     with only_one(serving, PATIENCE):
-        state = gateway.load(serving)
+        state = target.load(serving)
         if not is_on(state, running):
             return False
-        gateway.apply(serving, replace(state, experiment=None))
+        target.of(serving).apply(replace(state, experiment=None))
         return True
 
 
@@ -117,4 +122,4 @@ def _apply(serving: Serving, state: State, made: Experiment) -> None:
         )
     must_answer(serving, state, slot)
     weights = {slot: percent, state.active: FULL_WEIGHT - percent}
-    gateway.apply(serving, replace(state, weights=weights, experiment=made))
+    target.of(serving).apply(replace(state, weights=weights, experiment=made))

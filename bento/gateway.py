@@ -10,15 +10,14 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, Self
 
 from bento import auth, haproxy, supervisor
 from bento.pidfile import hold, succeed
-from bento.slots import GATEWAY, SLOTS, Serving, Slot
+from bento.slots import GATEWAY, SLOTS, Serving
+from bento.target import Experiment, Release, State
 from data.digests import write_atomically
 from data.errors import EvergreenError, stop_on_error
 
@@ -32,56 +31,6 @@ SILENT = ("set ", "add ", "commit ")  # commands that say something only if they
 
 class GatewayDownError(EvergreenError):
     """No gateway listens for commands."""
-
-
-@dataclass(frozen=True)
-class Release:
-    """What a slot holds. `since` says when it first took all traffic; None if it never did."""
-
-    version: str
-    digest: str
-    tag: str
-    since: str | None = None
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """The idle slot has a share of the traffic for a while.
-
-    Attributes:
-        kind: a canary is watched by a release that is on its way; an A/B test is ended by a person.
-        percent: its share; since: when it began (UTC, ISO text), which tells one from another.
-        pid: the process that watches a canary.
-    """
-
-    kind: Literal["canary", "ab"]
-    slot: Slot
-    percent: int
-    since: str
-    pid: int
-
-
-@dataclass(frozen=True)
-class State:
-    """What each slot holds and how much of the traffic it takes (weights of 0 to 256)."""
-
-    slots: Mapping[Slot, Release | None] = field(default_factory=lambda: dict.fromkeys(SLOTS))
-    active: Slot | None = None
-    weights: Mapping[Slot, int] = field(default_factory=lambda: dict.fromkeys(SLOTS, 0))
-    experiment: Experiment | None = None
-
-    def with_slot(self, slot: Slot, release: Release | None) -> Self:
-        return replace(self, slots={**self.slots, slot: release})
-
-    def backs_up(self, slot: Slot) -> bool:
-        """Whether a slot may stand in: only a release that has served before."""
-        release = self.slots[slot]
-        return release is not None and release.since is not None
-
-    @property
-    def idle(self) -> Slot:
-        """The slot that a new release goes to."""
-        return "green" if self.active == "blue" else "blue"
 
 
 def load(serving: Serving) -> State:

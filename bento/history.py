@@ -5,7 +5,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bento.gateway import Release
+from bento.target import Release
 from data.digests import canonical_json
 
 FILE = "history.jsonl"

@@ -4,8 +4,7 @@ Errors and times come from counters, scores from the prediction log; what cannot
 error, for a canary without metrics is not watched.
 """
 
-import csv
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from bento import client, gateway, predictions
+from bento import predictions, target
 from bento import records as log
 from bento.canary import Arm
 from bento.contract import Contract
@@ -22,12 +21,10 @@ from bento.slots import SLOTS, Serving, Slot
 from data.errors import EvergreenError
 from data.task import Task
 
-LOST = ("econ", "eresp")  # connections and answers that the gateway did not get
-
 
 @dataclass(frozen=True)
 class Counters:
-    """A slot's counters at a moment; `started` tells one process from the next."""
+    """A slot's counters at a moment; `started` tells its (oldest) process from the next."""
 
     started: float
     statuses: Mapping[int, int]
@@ -50,8 +47,9 @@ def read(serving: Serving, at: datetime, slots: Collection[Slot] = SLOTS) -> Rea
     Raises:
         EvergreenError: if one's /metrics or the gateway does not answer.
     """
-    lost = _lost(gateway.command(serving, "show stat"))
-    return Reading(at, {slot: _counters(serving, slot, lost.get(slot, 0)) for slot in slots})
+    place = target.of(serving)
+    lost = place.lost()
+    return Reading(at, {s: _counters(s, place.pages(s), lost.get(s, 0)) for s in slots})
 
 
 def records(serving: Serving, since: datetime, until: datetime) -> list[dict[str, Any]]:
@@ -79,12 +77,17 @@ def arm(
     Args:
         labels: outcomes that are known already, by key.
         contract: the champion's, for both: it says where scores are compared.
+
+    Raises:
+        EvergreenError: if one of several processes went, and with it what it had counted.
     """
     restarted = after.started != before.started
     base = Counters(after.started, {}, 0, {}, after.lost) if restarted else before
     statuses = {s: n - base.statuses.get(s, 0) for s, n in after.statuses.items()}
     lost = max(after.lost - base.lost, 0)
     answered = after.answered - base.answered
+    if answered < 0 or any(n < 0 for n in statuses.values()):
+        raise EvergreenError("a pod went while it was watched, and what it had counted is lost")
     requests = defaultdict(list)
     for record in logged:
         requests[record["request_id"].partition("-")[0]].append(record)
@@ -134,33 +137,24 @@ def _losses(requests: Iterable[Records], labels: Mapping[str, float], task: Task
     return np.array(found)
 
 
-def _counters(serving: Serving, slot: Slot, lost: int) -> Counters:
-    url = f"{serving.slot_url(slot)}/metrics"
-    started, answered = 0.0, 0
-    statuses: dict[int, int] = {}
-    at_most: dict[float, int] = {}
-    for family in text_string_to_metric_families(client.Door(url).text()):
-        for sample in family.samples:
-            if sample.name == "process_start_time_seconds":
-                started = sample.value
-            elif sample.name == "evergreen_requests_total":
-                statuses[int(sample.labels["status"])] = int(sample.value)
-            elif sample.name == "evergreen_request_seconds_count":
-                answered = int(sample.value)
-            elif (
-                sample.name == "evergreen_request_seconds_bucket" and sample.labels["le"] != "+Inf"
-            ):
-                at_most[float(sample.labels["le"])] = int(sample.value)
+def _counters(slot: Slot, pages: Sequence[str], lost: int) -> Counters:
+    """The sums over a slot's processes; the oldest of them says when it was started."""
+    started: list[float] = []
+    totals: Counter[str] = Counter()
+    statuses: Counter[int] = Counter()
+    at_most: Counter[float] = Counter()
+    for page in pages:
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                name, value = sample.name, sample.value
+                if name == "process_start_time_seconds":
+                    started.append(value)
+                elif name == "evergreen_requests_total":
+                    statuses[int(sample.labels["status"])] += int(value)
+                elif name == "evergreen_request_seconds_count":
+                    totals["answered"] += int(value)
+                elif name == "evergreen_request_seconds_bucket" and sample.labels["le"] != "+Inf":
+                    at_most[float(sample.labels["le"])] += int(value)
     if not started or not at_most:
-        raise EvergreenError(f"{url} shows no counters of the prediction path")
-    return Counters(started, statuses, answered, at_most, lost)
-
-
-def _lost(stat: str) -> dict[str, int]:
-    """By slot, what the gateway's CSV has as lost."""
-    rows = csv.DictReader(stat.removeprefix("# ").splitlines())
-    return {
-        row["svname"]: sum(int(row[name] or 0) for name in LOST)
-        for row in rows
-        if row["pxname"] == "serving"
-    }
+        raise EvergreenError(f"slot {slot} shows no counters of the prediction path")
+    return Counters(min(started), statuses, totals["answered"], at_most, lost)

@@ -125,7 +125,7 @@ def build(artefact: Path, *, name: str, version: str, store: Path, checkout: Pat
     Raises:
         EvergreenError: if the artefact is not whole, a name does not fit, or the build fails.
     """
-    order = _order(artefact, name, version, checkout)
+    order = ordered(artefact, name, version, checkout)
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / "build.lock"):
         if package := _stored(store, order.tag):
@@ -133,8 +133,13 @@ def build(artefact: Path, *, name: str, version: str, store: Path, checkout: Pat
         _clean(store)
         archive = _run(order, store)
         package = Package(order.tag, order.digest, version, archive, sha256_file(archive))
-        write_atomically(_record(store, order.tag), canonical_json(_to_json(package)))
+        keep(store, package)
     return package
+
+
+def keep(store: Path, package: Package) -> None:
+    """Note a package whose archive lies in the store: it is not built again."""
+    write_atomically(_record(store, package.tag), canonical_json(_to_json(package)))
 
 
 def check(package: Package) -> None:
@@ -149,7 +154,8 @@ def check(package: Package) -> None:
         raise EvergreenError(f"{package.path} differs from what was built: delete it and release")
 
 
-def _order(artefact: Path, name: str, version: str, checkout: Path) -> Order:
+def ordered(artefact: Path, name: str, version: str, checkout: Path) -> Order:
+    """What would be built."""
     for what, value in (("name", name), ("version", version)):
         if not _SLUG.fullmatch(value):
             raise EvergreenError(
@@ -176,7 +182,8 @@ def _record(store: Path, tag: str) -> Path:
     return store / "packages" / f"{tag.replace(':', '-')}.json"
 
 
-def _archive(store: Path, tag: str) -> Path:
+def archive_of(store: Path, tag: str) -> Path:
+    """Where a package lies in a store."""
     return store / "packages" / f"{tag.replace(':', '-')}.bento"
 
 
@@ -204,7 +211,7 @@ def _clean(store: Path) -> None:
 
 def _run(order: Order, store: Path) -> Path:
     """Build in a fresh process: a second build in one records the first one's model."""
-    target = _archive(store.resolve(), order.tag)
+    target = archive_of(store.resolve(), order.tag)
     target.parent.mkdir(parents=True, exist_ok=True)
     quiet = {"BENTOML_DO_NOT_TRACK": "true", "DO_NOT_TRACK": "1"}
     environment = {**os.environ, "BENTOML_HOME": str(store.resolve()), **quiet}

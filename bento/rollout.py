@@ -5,25 +5,20 @@ endpoint serves exactly the artefact that was meant, and answers as it did in tr
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from bento import gateway, history, supervisor
+from bento import history, target
 from bento.client import Door
 from bento.contract import Contract
-from bento.gateway import Release, State
-from bento.package import Package
-from bento.pidfile import holder
-from bento.slots import SLOTS, Serving, Slot, install, restore, unpack
+from bento.slots import SLOTS, Serving, Slot
 from bento.smoke import Row, smoke_test
+from bento.target import Packed, Release, State, Target
 from data.errors import EvergreenError
 
-READY_TIMEOUT = 60.0
 GATEWAY_TIMEOUT = 10.0
 FULL_WEIGHT = 100
 
@@ -42,8 +37,7 @@ class Status:
     problem: str | None
 
 
-@contextmanager
-def one_release(serving: Serving, patience: float = 0) -> Iterator[None]:
+def one_release(serving: Serving, patience: float = 0) -> AbstractContextManager[None]:
     """Held from the idle slot's deployment to the last step of a release or a rollback.
 
     The idle slot has one owner then; what one release put there no other switches to.
@@ -51,28 +45,17 @@ def one_release(serving: Serving, patience: float = 0) -> Iterator[None]:
     Raises:
         EvergreenError: if another one is still on its way after `patience` seconds.
     """
-    with _lock(serving, "release.lock", patience, "another release or rollback"):
-        yield
-
-
-@contextmanager
-def _lock(serving: Serving, name: str, patience: float, other: str) -> Iterator[None]:
-    serving.folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(serving.folder / name, timeout=patience):
-            yield
-    except Timeout as error:
-        raise EvergreenError(f"{other} is on its way: wait until it is done") from error
+    return target.of(serving).lock("release", patience, "another release or rollback")
 
 
 def only_one(serving: Serving, patience: float = 0) -> AbstractContextManager[None]:
     """Held while the gateway's state changes."""
-    return _lock(serving, "rollout.lock", patience, "another rollout")
+    return target.of(serving).lock("rollout", patience, "another rollout")
 
 
 def deploy(
     serving: Serving,
-    package: Package,
+    package: Packed,
     contract: Contract,
     golden_rows: Sequence[Row],
     golden_scores: Sequence[Any],
@@ -100,22 +83,22 @@ def deploy(
     if not golden_rows[:smoke_rows]:
         raise EvergreenError(f"{package.tag} has no golden rows to be tested with: train it again")
     with only_one(serving):
-        before = gateway.load(serving)
+        place = target.of(serving)
+        before = place.load()
         slot = before.idle
         release = Release(package.version, package.digest, package.tag)
-        unpack(serving, slot, package)
+        place.stage(slot, package)
         emptied = replace(before.with_slot(slot, None), weights={**before.weights, slot: 0})
-        gateway.apply(serving, emptied)
-        supervisor.stop(serving.supervisor_socket, slot)
-        install(serving, slot)
+        emptied = place.apply(emptied)
         try:
-            _start(serving, slot, release)
+            place.install(slot, package)
+            _start(serving, place, slot, release)
             rows = golden_rows[:smoke_rows]
             smoke_test(serving, slot, release, contract, rows, golden_scores, tolerance)
         except Exception as error:
-            left = _put_back(serving, slot, before)
+            left = _put_back(serving, place, slot, before, emptied)
             raise EvergreenError(f"{package.tag} is not released: {error}{left}") from error
-        gateway.apply(serving, emptied.with_slot(slot, release))
+        place.apply(emptied.with_slot(slot, release))
         return slot
 
 
@@ -126,7 +109,7 @@ def switch(serving: Serving, slot: Slot) -> State:
         EvergreenError: if the slot is empty or does not answer as what it holds.
     """
     with only_one(serving):
-        return _switch(serving, gateway.load(serving), slot)
+        return _switch(serving, target.load(serving), slot)
 
 
 def slot_of(state: State, version: str, digest: str) -> Slot | None:
@@ -144,10 +127,11 @@ def confirm(serving: Serving, version: str, digest: str) -> None:
     Raises:
         EvergreenError: if it is not this version with this digest.
     """
-    state = gateway.load(serving)
+    state = target.load(serving)
     # While two versions share the traffic, the one that is meant is asked by its slot.
-    pinned = {"x-slot": str(state.active)} if state.experiment and state.active else None
-    reply = serving.door.get("/version", pinned)
+    slot = state.active if state.experiment else None
+    pinned = serving.pinned(slot).get("/version", {"x-slot": slot}) if slot else None
+    reply = pinned or serving.door.get("/version")
     said = reply.value if isinstance(reply.value, dict) else {}
     if (said.get("model_version"), said.get("digest")) != (version, digest):
         raise EvergreenError(
@@ -163,16 +147,17 @@ def resume(serving: Serving) -> State:
         EvergreenError: if a slot does not come up; the active one is started first.
     """
     with only_one(serving):
-        state = gateway.load(serving)
+        place = target.of(serving)
+        state = place.load()
         for slot in sorted(SLOTS, key=lambda slot: slot != state.active):
             if release := state.slots[slot]:
-                _start(serving, slot, release)
+                _start(serving, place, slot, release)
         return state
 
 
 def status(serving: Serving) -> Status:
     """What the state says and what the endpoint itself answers."""
-    state = gateway.load(serving)
+    state = target.load(serving)
     try:
         reply = serving.door.get("/version")
         endpoint = reply.value if reply.status == 200 else None
@@ -200,7 +185,7 @@ def _switch(serving: Serving, state: State, slot: Slot) -> State:
     state = state.with_slot(slot, replace(release, since=release.since or at))
     weights = {name: FULL_WEIGHT if name == slot else 0 for name in SLOTS}
     state = replace(state, active=slot, weights=weights, experiment=None)
-    gateway.apply(serving, state)
+    state = target.of(serving).apply(state)
     history.append(serving.folder, history.Switch.of(release, slot, at))
     _wait(lambda: _fault(serving.door, release), GATEWAY_TIMEOUT)
     return state
@@ -215,28 +200,28 @@ def must_answer(serving: Serving, state: State, slot: Slot) -> Release:
     if release is None:
         raise EvergreenError(f"slot {slot} is empty: deploy a version into it first")
     try:
-        _wait(lambda: _fault(serving.door, release, {"x-slot": slot}), GATEWAY_TIMEOUT)
+        _wait(lambda: _pinned_fault(serving, slot, release), GATEWAY_TIMEOUT)
     except EvergreenError as error:
         raise EvergreenError(f"slot {slot} takes no traffic: {error}") from error
     return release
 
 
-def _start(serving: Serving, slot: Slot, release: Release) -> None:
-    """Start a slot and wait until it answers, itself and behind the gateway."""
-    supervisor.start(serving.supervisor_socket, slot)
-    _wait(lambda: _slot_fault(serving, slot, release), READY_TIMEOUT)
-    _wait(lambda: _fault(serving.door, release, {"x-slot": slot}), GATEWAY_TIMEOUT)
+def _start(serving: Serving, place: Target, slot: Slot, release: Release) -> None:
+    """Start a slot and wait until it answers, itself and where clients are let in."""
+    place.start(slot)
+    _wait(lambda: _slot_fault(serving, place, slot, release), place.patience, place.pause)
+    _wait(lambda: _pinned_fault(serving, slot, release), GATEWAY_TIMEOUT)
 
 
-def _slot_fault(serving: Serving, slot: Slot, release: Release) -> str | None:
-    word, pid = supervisor.state(serving.supervisor_socket, slot)
-    ending = f"{serving.log(slot)} ends with\n{_tail(serving, slot)}"
-    if word in supervisor.FAILED:
-        raise EvergreenError(f"slot {slot} is {word}; {ending}")
-    if holder(serving.pidfile(slot)) != pid:  # a predecessor may still be the one that answers
-        return f"slot {slot} has not started; {ending}"
+def _slot_fault(serving: Serving, place: Target, slot: Slot, release: Release) -> str | None:
+    if (found := place.fault(slot)) is not None:
+        return found
     fault = _fault(Door(serving.slot_url(slot)), release)
-    return fault and f"{fault}; {ending}"
+    return fault and f"{fault}; {place.last_words(slot)}"
+
+
+def _pinned_fault(serving: Serving, slot: Slot, release: Release) -> str | None:
+    return _fault(serving.pinned(slot), release, {"x-slot": slot})
 
 
 def _fault(door: Door, release: Release, headers: dict[str, str] | None = None) -> str | None:
@@ -252,30 +237,23 @@ def _fault(door: Door, release: Release, headers: dict[str, str] | None = None) 
     return None
 
 
-def _wait(fault: Callable[[], str | None], seconds: float) -> None:
+def _wait(fault: Callable[[], str | None], seconds: float, pause: float = 0.05) -> None:
     end = time.monotonic() + seconds
     while (found := fault()) is not None:
         if time.monotonic() > end:
             raise EvergreenError(f"after {seconds:.0f} s {found}")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
-def _put_back(serving: Serving, slot: Slot, before: State) -> str:
+def _put_back(serving: Serving, place: Target, slot: Slot, before: State, emptied: State) -> str:
     """The slot as it was before a failed deploy; what to add to the error if that fails, too."""
-    supervisor.stop(serving.supervisor_socket, slot)
-    restore(serving, slot)
-    if release := before.slots[slot]:
-        try:
-            _start(serving, slot, release)
-        except EvergreenError as error:
-            return f"; slot {slot} is left empty, for {release.tag} does not start again ({error})"
-    gateway.apply(serving, before)
-    return ""
-
-
-def _tail(serving: Serving, slot: Slot, lines: int = 8) -> str:
     try:
-        text = serving.log(slot).read_text(errors="replace")
-    except OSError:
-        return "(nothing)"
-    return "\n".join(text.splitlines()[-lines:])
+        place.restore(slot)
+        if release := before.slots[slot]:
+            _start(serving, place, slot, release)
+    except EvergreenError as error:
+        held = before.slots[slot]
+        again = f", for {held.tag} does not start again" if held else ""
+        return f"; slot {slot} is left empty{again} ({error})"
+    place.apply(replace(emptied, slots=before.slots, weights=before.weights))
+    return ""

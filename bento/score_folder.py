@@ -35,14 +35,9 @@ def score_files(
     Raises:
         EvergreenError: as `score` does; before anything is written if a file's columns do not fit.
     """
-    if folder.exists() and not folder.is_dir():
-        raise EvergreenError(f"{folder} is a file: name a folder for the answers of a folder")
-    opened = [(source, open_rows(source)) for source in sources]
-    for source, file in opened:
-        table.check_schema(file.schema_arrow, scorer.contract, source)
-    rows = sum(file.metadata.num_rows for _, file in opened)
+    rows = checked(scorer, sources, folder)
     total = Scored(folder, Counts(), 0, 0)
-    for source, _ in opened:
+    for source in sources:
         found = score(
             scorer,
             source,
@@ -52,8 +47,20 @@ def score_files(
             workers=workers,
             progress=_from(total.counts.rows, rows, progress),
         )
-        total = _joined(total, found, source)
+        total = joined(total, found, source)
     return total
+
+
+def checked(scorer: Scorer, sources: Sequence[Path], folder: Path) -> int:
+    """How many rows all of `sources` have; raises as `score_files` does before it writes."""
+    if folder.exists() and not folder.is_dir():
+        raise EvergreenError(f"{folder} is a file: name a folder for the answers of a folder")
+    rows = 0
+    for source in sources:
+        file = open_rows(source)
+        table.check_schema(file.schema_arrow, scorer.contract, source)
+        rows += file.metadata.num_rows
+    return rows
 
 
 def _from(
@@ -63,7 +70,7 @@ def _from(
     return lambda done, _: progress(before + done, rows)
 
 
-def _joined(total: Scored, found: Scored, source: Path) -> Scored:
+def joined(total: Scored, found: Scored, source: Path) -> Scored:
     """With one more file; a fault names the file that it is in."""
     first = found.counts.first
     counts = found.counts

@@ -198,7 +198,7 @@ def _latency(both: Sequence[Pair], quantile: float, limits: Shadow) -> Verdict:
 def _ask(serving: Serving, slot: Slot, row: Mapping[str, Any], contract: Contract) -> Answer:
     start = time.perf_counter()
     try:
-        reply = serving.door.call("POST", "/predict", row, {"x-slot": slot})
+        reply = serving.pinned(slot).call("POST", "/predict", row, {"x-slot": slot})
     except EvergreenError:
         return Answer(None, None, False, time.perf_counter() - start, "no answer")
     seconds, value = time.perf_counter() - start, reply.value

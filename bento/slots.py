@@ -33,6 +33,27 @@ RATE_LIMIT = 10_000
 CURRENT, FRESH, PREVIOUS = "bento", "bento.new", "bento.previous"
 # AF_UNIX takes 107 bytes, and both daemons first bind a longer temporary name.
 SOCKET_LIMIT = 90
+WITHHELD = ("PGPASSWORD", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Where serving lives in Kubernetes.
+
+    Attributes:
+        namespace: of the slots and of the route.
+        front: the gateway, as clients see it.
+        slots: of a slot's Service, with `{slot}`; pods: of one of its pods, with `{ip}`.
+        prefect: its server.
+        api: the Kubernetes API behind `kubectl proxy`; None: as the pod or the kubeconfig says.
+    """
+
+    namespace: str
+    front: str
+    slots: str
+    prefect: str = ""
+    api: str | None = None
+    pods: str = "http://{ip}:3000"
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,7 @@ class Serving:
         bind: where the gateway listens.
         certificate: with chain and key; the gateway then speaks TLS.
         rate_limit: requests a second of one key, or of one address without keys; 0 for none.
+        cluster: where it lives instead, if that is not this machine.
     """
 
     folder: Path
@@ -55,6 +77,7 @@ class Serving:
     bind: str = "127.0.0.1"
     certificate: Path | None = None
     rate_limit: int = RATE_LIMIT
+    cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         if not self.host.startswith("127."):
@@ -88,6 +111,8 @@ class Serving:
     @property
     def url(self) -> str:
         """The gateway, as clients on this machine see it."""
+        if self.cluster is not None:
+            return self.cluster.front
         own = self.host if ip_address(self.bind).is_unspecified else self.bind
         host = f"[{own}]" if ":" in own else own
         return f"http{'s' if self.certificate else ''}://{host}:{self.gateway_port}"
@@ -99,11 +124,22 @@ class Serving:
 
         return Door(self.url, auth.installation(self.folder), self.certificate)
 
+    def pinned(self, slot: Slot) -> "Door":
+        """What takes a request with the header `x-slot` to this slot.
+
+        In a cluster that is the slot's own Service: the header means nothing at its gateway.
+        """
+        from bento.client import Door
+
+        return self.door if self.cluster is None else Door(self.slot_url(slot))
+
     def port(self, slot: Slot) -> int:
         return self.blue_port if slot == "blue" else self.green_port
 
     def slot_url(self, slot: Slot) -> str:
         """A slot without the gateway in front."""
+        if self.cluster is not None:
+            return self.cluster.slots.format(slot=slot)
         return f"http://{self.host}:{self.port(slot)}"
 
     def home(self, slot: Slot) -> Path:
@@ -197,6 +233,8 @@ def _section(
         "stdout_logfile": str(log),
         "stdout_logfile_maxbytes": "10MB",
         "stdout_logfile_backups": "2",
+        # What faces the network holds none of a team's secrets.
+        "environment": ",".join(f'{name}=""' for name in WITHHELD),
     }
     text = "".join(f"{key}={value}\n" for key, value in lines.items())
     return f"[program:{name}]\n{text.replace('%', '%%')}"

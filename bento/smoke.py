@@ -5,8 +5,8 @@ from typing import Any
 
 from bento import answers
 from bento.contract import Contract
-from bento.gateway import Release
 from bento.slots import Serving, Slot
+from bento.target import Release
 from data.errors import EvergreenError
 
 ROWS_PER_REQUEST = 100
@@ -32,7 +32,7 @@ def smoke_test(
     """
     for first in range(0, len(rows), ROWS_PER_REQUEST):
         part = list(rows[first : first + ROWS_PER_REQUEST])
-        reply = serving.door.call("POST", "/predict", part, {"x-slot": slot})
+        reply = serving.pinned(slot).call("POST", "/predict", part, {"x-slot": slot})
         if reply.status != 200 or not isinstance(reply.value, list):
             raise EvergreenError(f"golden rows are answered with {reply.status}: {reply.value}")
         for number, answer in enumerate(reply.value, start=first):

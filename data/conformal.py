@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import floor
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtri
 
 APART = 3.0  # times as far from the median as the second largest
 ENOUGH = 5  # with fewer periods none is odd
@@ -64,7 +64,7 @@ def limit(statistics: Sequence[float], rate: float, apart: int | None = None) ->
     place = max(1, floor(rate * (n + 1) + 1e-9))
     resolved, value = place / (n + 1), float(ordered[place - 1])
     if resolved > rate:
-        further = norm.isf(rate) / max(norm.isf(resolved), NARROW)
+        further = -ndtri(rate) / max(-ndtri(resolved), NARROW)
         value = middle + (value - middle) * float(further)
     return Limit(value, (place + (apart is not None)) / (n + 1 + (apart is not None)), apart)
 

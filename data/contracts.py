@@ -132,6 +132,8 @@ def _cells(column: pd.Series, kind: str) -> tuple[pd.Series, pd.Series]:
         return column.astype(DTYPES[kind]), pd.Series(False, column.index)
     if kind == "number" and column.dtype.kind in "iuf":
         return column.astype("float64"), pd.Series(False, column.index)
+    if kind == "text" and column.dtype == "str":
+        return column.astype(DTYPES[kind]), pd.Series(False, column.index)
     known, cells = column.notna(), column.astype(object)
     right = cells.map(lambda cell: _is(cell, kind)).astype(bool)
     cells = cells.where(right)

@@ -131,6 +131,11 @@ def describe(column: pd.Series, decimal: str = ".") -> Described:
     return _text(name, words)
 
 
+def described_text(column: pd.Series) -> Described:
+    """A column as text, whatever it looks like."""
+    return _text(str(column.name), cells.text(column))
+
+
 def _number(
     name: str, column: pd.Series, numbers: pd.Series, known: pd.Series, readable: float
 ) -> Described:

@@ -12,16 +12,18 @@ import pandas as pd
 
 from data import cells
 from data.declared import features_of, fields_of, names_of, slices_of
-from data.described import Described, describe, form_of, sample
+from data.described import Described, describe, described_text, form_of, sample
 from data.features import Feature
 from data.fields import Field
 from data.outcomes import Outcome, outcome
-from data.roles import LIKE_ID, Asked, alone_of, check_names, event_time, left_out
+from data.roles import LIKE_ID, Asked, alone_of, areas_of, check_names, event_time, left_out
 from data.table_files import Form, place
 from data.tables import Table
 from data.timing import Timing, timing
 
-LEAK = 0.9  # ROC-AUC of one column alone: what is known only afterwards
+LEAK = 0.9  # ROC-AUC of one column alone, in mean over classes: what is known only afterwards
+CERTAIN = 0.99  # the same for one class of several
+LEAKS = "alone tells the outcome"
 FEW = 6  # periods in which each field is looked at
 
 
@@ -76,16 +78,20 @@ def draft(name: str, asked: Asked) -> Draft:
     form = form_of(path)
     rows = sample(path, form)
     form = _with_decimal(form, rows)
-    described = {str(c): describe(rows[c], form.decimal) for c in rows.columns}
+    described = {
+        str(c): described_text(rows[c]) if c in asked.text else describe(rows[c], form.decimal)
+        for c in rows.columns
+    }
     check_names(asked, described, path)
     chosen = replace(asked, time=None if asked.order else event_time(asked, described, path))
     told = outcome(rows[asked.target], described[asked.target], asked.task, asked.positive, form)
     left = left_out(chosen, described)
-    alone = {c: alone_of(rows[c], described[c], told) for c in described if c not in left}
+    areas = {c: areas_of(rows[c], described[c], told) for c in described if c not in left}
+    alone = {c: max(found, default=0.5) for c, found in areas.items()}
     left |= {
-        c: f"alone tells the outcome (ROC-AUC {area:.3f}): known only afterwards?"
-        for c, area in alone.items()
-        if area > LEAK and c not in asked.keep and c != chosen.time
+        c: f"{LEAKS} (ROC-AUC {alone[c]:.3f}): known only afterwards?"
+        for c, found in areas.items()
+        if _leaks(found) and c not in asked.keep and c != chosen.time
     }
     names = names_of(chosen, [c for c in described if c not in left])
     fields = fields_of(chosen, described, names, left)
@@ -109,6 +115,11 @@ def draft(name: str, asked: Asked) -> Draft:
     return Draft(
         name, chosen, table, told, when, features, slices, found, within, tuple(said)
     )  # fmt: skip
+
+
+def _leaks(areas: Sequence[float]) -> bool:
+    """Whether one column tells nearly all; that it tells one class well is what fields are for."""
+    return bool(areas) and (float(np.mean(areas)) > LEAK or max(areas) > CERTAIN)
 
 
 def _with_decimal(form: Form, rows: pd.DataFrame) -> Form:
@@ -198,11 +209,14 @@ def _found(
 def _warnings(
     asked: Asked, described: Mapping[str, Described], left: Mapping[str, str]
 ) -> list[str]:
-    said = [
-        f"{column!r} {why} It is left out; `--keep` makes it a field all the same."
-        for column, why in left.items()
-        if "alone tells" in why
-    ]
+    leaks = [repr(column) for column, why in left.items() if why.startswith(LEAKS)]
+    said = []
+    if leaks:
+        many = f"{', '.join(leaks)}: each {LEAKS}, or one of its classes, nearly always"
+        said.append(
+            f"{many}. What is known only afterwards does so. They are left out; `--keep COLUMN` "
+            "makes one a field all the same."
+        )
     if asked.time and described[asked.time].unclear and not asked.time_format:
         said.append(
             f"{asked.time!r} may be day first or month first; it is read as "

@@ -17,13 +17,14 @@ def separates(values: pd.Series, label: np.ndarray) -> float:
 
 def _rates(values: pd.Series, label: np.ndarray) -> np.ndarray:
     """The label's rate of each value in the other half of the rows, so that no row tells itself."""
-    frame = pd.DataFrame({"value": values.to_numpy(), "label": label})
-    half = np.arange(len(frame)) % 2
-    rates = np.full(len(frame), label.mean())
+    codes, found = pd.factorize(values)  # -1: missing
+    half, rates = np.arange(len(codes)) % 2, np.full(len(codes), label.mean())
     for side in (0, 1):
-        known = frame[half != side].groupby("value")["label"].mean()
-        mine = frame["value"][half == side].map(known)
-        rates[half == side] = mine.fillna(label.mean())
+        other, mine = (half != side) & (codes >= 0), (half == side) & (codes >= 0)
+        seen = np.bincount(codes[other], minlength=len(found))
+        told = np.bincount(codes[other], label[other], minlength=len(found)) / np.maximum(seen, 1)
+        mine[mine] = seen[codes[mine]] > 0
+        rates[mine] = told[codes[mine]]
     return rates
 
 

@@ -83,6 +83,35 @@ def write(draft: Draft, checkout: Path, *, force: bool = False) -> Written:
     return files
 
 
+def stale(checkout: Path) -> dict[str, str]:
+    """What the pipeline of each problem ought to be, by name, where it is something else."""
+    default = (checkout / "dvc.yaml").read_text()
+    found = {}
+    for path in sorted((checkout / "problems").glob("*/dvc.yaml")):
+        name = path.parent.name
+        if path.read_text() != (text := pipeline(default, name)):
+            found[name] = text
+    return found
+
+
+def refresh(checkout: Path, name: str) -> Path | None:
+    """Write a problem's pipeline anew if it is another than the checkout's; where it is.
+
+    Raises:
+        EvergreenError: if there is no such problem.
+    """
+    path = checkout / "problems" / name / "dvc.yaml"
+    if not NAME.fullmatch(name) or not path.parent.is_dir():
+        raise EvergreenError(
+            f"there is no {path.parent}: `evergreen new-problem {name} --from TABLE`"
+        )
+    path.touch()
+    text = stale(checkout).get(name)
+    if text is not None:
+        write_atomically(path, text)
+    return path if text is not None else None
+
+
 def parameters(draft: Draft) -> dict[str, Any]:
     """What of params.yaml depends on the table, by its dotted key."""
     when = draft.timing

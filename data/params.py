@@ -15,6 +15,7 @@ from data.release_params import Release
 
 CandidateName = Literal["base_rate", "logistic", "ridge", "hist_gradient_boosting", "xgboost"]
 CalibrationMethod = Literal["none", "shift", "platt"]
+EngineName = Literal["memory", "external", "dask"]
 
 
 class Train(Section):
@@ -23,6 +24,9 @@ class Train(Section):
     Attributes:
         minimum_label_coverage: the smallest share of events whose label has matured, in each
             period; events that never get one do not count.
+        engine: where XGBoost has the training rows: in memory, in files, or with Dask's workers.
+        sample_rows: so many of them, evenly spaced, are for the other candidates, unless it is in
+            memory: these know no other way.
     """
 
     as_of: str
@@ -32,6 +36,8 @@ class Train(Section):
     minimum_label_coverage: Share = 0.9
     out_of_fold_blocks: Annotated[int, Field(ge=2)]
     seed: int
+    engine: EngineName = "memory"
+    sample_rows: Annotated[int, Field(ge=1000)] = 500_000
 
 
 class XGBoost(Section):

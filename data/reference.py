@@ -4,7 +4,7 @@ Plain JSON, so that it travels in the artefact. Every period of the reference ke
 histogram: how much they differ among themselves is the yardstick for a new one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -150,16 +150,31 @@ def build(
         period: the name of each row's period, shape (n,).
         bins: the most bins for a column; one with fewer distinct values has one bin for each.
     """
-    periods, place = np.unique(period, return_inverse=True)
-    rows_of = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
     columns = [*zip(names, matrix.T, strict=True), *task.put(SCORE, scores).items()]
+    return of_columns(columns, _rows_of(period), bins)
+
+
+def of_columns(
+    columns: Iterable[tuple[str, np.ndarray]], rows_of: Mapping[str, slice | np.ndarray], bins: int
+) -> Reference:
+    """The same of columns that come one at a time, each of shape (n,).
+
+    Args:
+        rows_of: period -> which rows are its own, in order.
+    """
     histograms = []
     for name, values in columns:
         empty = Histogram(name, bin_edges(values, bins), ())
-        counts = [empty.count(values[chosen]) for chosen in rows_of]
+        counts = [empty.count(values[chosen]) for chosen in rows_of.values()]
         rows = tuple(tuple(map(int, row)) for row in counts)
         histograms.append(Histogram(name, empty.edges, rows))
-    return Reference(tuple(map(str, periods)), tuple(histograms))
+    return Reference(tuple(rows_of), tuple(histograms))
+
+
+def _rows_of(period: np.ndarray) -> dict[str, np.ndarray]:
+    periods, place = np.unique(period, return_inverse=True)
+    rows_of = np.split(np.argsort(place, kind="stable"), np.bincount(place).cumsum()[:-1])
+    return dict(zip(map(str, periods), rows_of, strict=True))
 
 
 def bin_edges(values: np.ndarray, bins: int) -> tuple[float, ...]:

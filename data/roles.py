@@ -17,6 +17,7 @@ from data.periods import Frequency
 from data.task import Kind
 
 MINIMUM_EVENTS = 30
+SINCE, UNTIL = 631_152_000, 2_208_988_800  # 1990 and 2040, in seconds since 1970
 NAMED = ("id", "key", "uuid", "index", "number", "no", "nr", "code")
 SOME, EACH = 30, 20  # of more words than some, the rows that each needs
 LIKE_ID = "like an id: a value of its own in (nearly) every row"
@@ -31,6 +32,7 @@ class Asked:
         delay: from an event until its outcome is known.
         exclude, keep: columns that are no fields, or fields against all that speaks against them.
         time_format: as strptime has it, where it cannot be seen.
+        text: columns of numbers that are codes.
     """
 
     path: str
@@ -45,6 +47,7 @@ class Asked:
     exclude: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
     time_format: str | None = None
+    text: tuple[str, ...] = ()
 
 
 def check_names(asked: Asked, described: Mapping[str, Described], path: Path) -> None:
@@ -54,6 +57,7 @@ def check_names(asked: Asked, described: Mapping[str, Described], path: Path) ->
         ("key", asked.key),
         ("exclude", asked.exclude),
         ("keep", asked.keep),
+        ("text", asked.text),
     ):
         for name in names:
             if name not in described:
@@ -85,11 +89,23 @@ def event_time(asked: Asked, described: Mapping[str, Described], path: Path) -> 
             f"{path} has several columns with moments, {', '.join(map(repr, moments))}. {why}: "
             "name the one with --time"
         )
+    near = [hint for c, d in described.items() if (hint := _clock(c, d)) and c != asked.target]
     raise EvergreenError(
-        f"{path} has no column with moments. {why}. Name a column with --time (and how it is "
-        "written with --time-format, such as '%d.%m.%Y'), or use --order if the rows are in the "
-        "order in which they arrived: they are then cut into artificial weeks"
+        f"{path} has no column with moments{''.join(near)}. {why}. Name a column with --time (and "
+        "how it is written with --time-format, such as '%d.%m.%Y'), or use --order if the rows are "
+        "in the order in which they arrived: they are then cut into artificial weeks"
     )
+
+
+def _clock(column: str, d: Described) -> str:
+    """What to say of whole numbers that may be a moment."""
+    if d.kind != "integer" or d.minimum is None or d.maximum is None:
+        return ""
+    for form, unit in cells.EPOCHS.items():
+        since, until = SINCE * 1_000_000 / unit, UNTIL * 1_000_000 / unit
+        if since < d.minimum <= d.maximum < until and d.distinct > 1:
+            return f" ({column!r} may be {form}: --time {column!r} --time-format '{form}')"
+    return ""
 
 
 def left_out(asked: Asked, described: Mapping[str, Described]) -> dict[str, str]:
@@ -132,11 +148,18 @@ def _is_id(column: str, d: Described) -> bool:
 def alone_of(
     column: pd.Series, d: Described, told: Outcome, among: np.ndarray | None = None
 ) -> float:
-    """ROC-AUC of a column for the outcome, the worst of its contrasts.
+    """ROC-AUC of a column for the outcome; of several contrasts the worst.
 
     Args:
         among: the rows that are looked at, shape (n,); default: all.
     """
+    return max(areas_of(column, d, told, among), default=0.5)
+
+
+def areas_of(
+    column: pd.Series, d: Described, told: Outcome, among: np.ndarray | None = None
+) -> list[float]:
+    """ROC-AUC of a column for each contrast of the outcome that has rows enough."""
     known = told.known if among is None else told.known & among
     events = [event == 1 for event in told.task.events(told.codes[known]).values()]
     events = [e for e in events if min(e.sum(), (~e).sum()) >= MINIMUM_EVENTS]
@@ -147,4 +170,4 @@ def alone_of(
         values = cells.text(column) if d.kind == "text" else cells.numbers(column)
     if d.kind != "text":
         values = pd.to_numeric(values, errors="coerce").replace([np.inf, -np.inf], np.nan)
-    return max((separates(values[known], event) for event in events), default=0.5)
+    return [separates(values[known], event) for event in events]

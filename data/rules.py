@@ -22,6 +22,7 @@ from data.partitions import common_share, sketch
 from data.problem import Problem
 
 DELIVERED_BEFORE = 0.5  # share of rows whose content is in another period already
+TELLING = 0.75  # of the rows of a batch have contents of their own
 MINIMUM_EVENTS = 30
 MINIMUM_LABELS = 100
 
@@ -81,14 +82,18 @@ def duplicated(batch: Batch) -> Finding | None:
 
 
 def delivered_before(batch: Batch) -> Finding | None:
-    """The events, or the contents, of another period under this one's name."""
+    """The events, or the contents, of another period under this one's name.
+
+    Where rows of a batch are often alike, as those of few fields are, those of two are, too.
+    """
     mine, found = batch.profile, dict[str, str]()
+    telling = len(mine.contents) >= TELLING * mine.rows
     for other in batch.reference:
         keys = len(np.intersect1d(mine.keys, other.keys, assume_unique=True))
         same = len(np.intersect1d(mine.contents, other.contents, assume_unique=True))
-        if keys or same > DELIVERED_BEFORE * len(mine.contents):
+        if keys or (telling and same > DELIVERED_BEFORE * len(mine.contents)):
             found[other.name] = f"{keys} keys" if keys else f"{same / len(mine.contents):.0%}"
-    known = sketch(batch.rows) if batch.sketches else []
+    known = sketch(batch.rows) if batch.sketches and telling else []
     for name, theirs in batch.sketches.items():
         if name not in found and (share := common_share(known, theirs)) > DELIVERED_BEFORE:
             found[name] = f"about {share:.0%}"

@@ -18,8 +18,9 @@ from data.tables import ORIGIN, Table
 
 FREQUENCIES: tuple[Frequency, ...] = ("week", "month", "day")
 # Periods, and rows in the median one: good enough, and just enough.
-GOOD, ENOUGH = (12, 500), (6, 100)
 LEAST = 5  # periods
+GOOD, ENOUGH, FEW = (12, 500), (6, 100), (LEAST + 2, 0)
+MANY = 100  # rows of a period; with fewer one bad row, or one outcome, is a share of it
 WISHED = 12
 ROWS = 500  # of an artificial period
 WHOLE = 0.5  # of the median's rows; with fewer the first or last period is a part of one
@@ -195,8 +196,9 @@ def _artificial(flags: pd.DataFrame, per: int) -> pd.DataFrame:
 def _frequency(days: pd.DataFrame) -> Frequency:
     """Weeks if there are enough rows and no gaps, else months or days."""
     tables = {each: _by_period(days, each) for each in FREQUENCIES}
-    for number, rows in (GOOD, ENOUGH, (LEAST, 0)):
-        for each, by in tables.items():
+    for number, rows in (GOOD, ENOUGH, FEW):
+        order = FREQUENCIES if rows >= MANY else ("month", "week", "day")  # few rows: long periods
+        for each, by in ((name, tables[name]) for name in order):
             inner = by.iloc[1:-1]
             whole = len(by) >= number and not (inner["rows"] == 0).any() and not _one_sided(by)
             if whole and by["rows"].median() >= rows:
@@ -251,6 +253,12 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
             f"there are {number} {frequency}s to learn from (of {len(by)} with rows from "
             f"{by.index[0]} to {by.index[-1]}), and {LEAST} are needed: try a shorter --frequency "
             "(day, week, month), or bring more data"
+        )
+    if usual < MANY:
+        said.append(
+            f"{usual:.0f} rows in a {frequency} are few: chance alone moves what is measured of "
+            "one, so that gates and monitors can say little. A longer --frequency, or more data, "
+            "helps."
         )
     if number < WISHED:
         said.append(

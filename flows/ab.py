@@ -13,8 +13,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bento import experiment, gateway, haproxy, predictions, rollout
-from bento.gateway import Experiment, Release, State
+from bento import experiment, haproxy, predictions, rollout, target
+from bento.target import Experiment, Release, State
 from data.digests import write_atomically
 from data.errors import EvergreenError
 from data.task import BINARY, Task
@@ -41,7 +41,7 @@ def start(project: Project, number: str, share: int | None = None, by: str | Non
     percent = share or project.params.release.ab.share
     with rollout.one_release(serving):
         progressive.clear(project, by)
-        state = gateway.load(serving)
+        state = target.load(serving)
         if state.active is None:
             raise EvergreenError("nothing serves, so there is nothing to compare with")
         slot = rollout.slot_of(state, number, version.digest) or slot_for(project, version)
@@ -61,7 +61,7 @@ def report(project: Project) -> dict[str, Any]:
     Raises:
         EvergreenError: if there never was one.
     """
-    state = gateway.load(project.settings.serving)
+    state = target.load(project.settings.serving)
     tried = state.experiment
     if tried is not None and tried.kind == "ab":
         return {"running": True, **_compared(project, state, tried).to_json()}
@@ -80,7 +80,7 @@ def stop(project: Project, reason: str, by: str | None = None) -> dict[str, Any]
         EvergreenError: if no A/B test is on.
     """
     serving = project.settings.serving
-    state = gateway.load(serving)
+    state = target.load(serving)
     tried = state.experiment
     if tried is None or tried.kind != "ab" or experiment.end(serving, tried) is None:
         raise EvergreenError("no A/B test is on: nothing was ended")

@@ -29,6 +29,7 @@ _COMMANDS: dict[Role, tuple[str, ...]] = {
     Role.VIEWER: (
         "ab report",
         "alerts",
+        "alerts check",
         "card",
         "data diff",
         "data labels",
@@ -74,7 +75,17 @@ _COMMANDS: dict[Role, tuple[str, ...]] = {
         "up",
         "users list",
     ),
-    Role.APPROVER: ("approve", "clean", "reject", "users add", "users revoke", "waive"),
+    Role.APPROVER: (
+        "approve",
+        "backup",
+        "clean",
+        "migrate",
+        "reject",
+        "restore",
+        "users add",
+        "users revoke",
+        "waive",
+    ),
 }
 COMMANDS: Mapping[str, Role] = MappingProxyType(
     {command: role for role, commands in _COMMANDS.items() for command in commands}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from data.errors import EvergreenError
-from flows import troubles
+from flows import heartbeat, troubles
 from flows.project import Project
 from flows.reports import newest, silence
 from flows.steps import Outcome, show
@@ -41,6 +41,7 @@ def alert(crashed: str = "", flow_name: str = "", silent: bool = False) -> Outco
     said = stopped(project, at, silent)
     if said is None:
         print(f"the monitor has watched lately; {sent} alerts were sent that had waited")
+        heartbeat.beat(project.settings)
         return Outcome("the monitor has watched lately")
     troubles.silent(project, said, at)
     show("monitor-stopped", f"# The monitor has stopped\n\n{said}", said)

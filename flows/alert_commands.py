@@ -1,6 +1,7 @@
 """`evergreen alerts`: what is not over, and whether anybody can be told."""
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,6 +41,30 @@ def test() -> None:
     desk = _desk()
     desk.test(datetime.now(UTC))
     print(f"sent to {len(desk.targets)} of {len(desk.targets)}")
+
+
+@app.command()
+def check() -> None:
+    """Has the monitor worked lately? 1 if not, or if nobody could be told of what is critical.
+
+    Only files are read, so that cron can ask with every server down.
+    """
+    from data.alert_params import Alerts
+    from data.errors import EvergreenError
+    from flows import heartbeat
+    from flows.alerts import Severity
+    from flows.notify import Desk
+    from flows.settings import Settings
+
+    settings = Settings.read(os.environ)
+    print(heartbeat.watched(settings.home / "reports", datetime.now(UTC)))
+    waiting = [
+        known.alert.title
+        for known in Desk.of(settings, "", Alerts()).open().values()
+        if known.alert.severity is Severity.CRITICAL and known.told is None
+    ]
+    if waiting:
+        raise EvergreenError(f"nobody was told: {'; '.join(waiting)}: `evergreen alerts test`")
 
 
 def _desk() -> "Desk":

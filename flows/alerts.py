@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -92,9 +93,15 @@ class Decided:
     reason: str
 
 
-def standing(lines: Iterable[Line]) -> dict[str, Open]:
-    """The alerts that are not over, by key, oldest first."""
-    found: dict[str, Open] = {}
+def standing(
+    lines: Iterable[Line], already: Mapping[str, Open] = MappingProxyType({})
+) -> dict[str, Open]:
+    """The alerts that are not over, by key, oldest first.
+
+    Args:
+        already: those that were open before these lines.
+    """
+    found = dict(already)
     for line in lines:
         key, at = line.alert.key, datetime.fromisoformat(line.at)
         if line.what is What.RESOLVED:
@@ -138,10 +145,10 @@ def is_quiet(at: datetime, params: Alerts) -> bool:
     return clock >= begin or clock < end
 
 
-def due(lines: Iterable[Line], at: datetime, params: Alerts) -> list[Alert]:
-    """Open alerts that waited and may be sent now."""
+def due(open_: Iterable[Open], at: datetime, params: Alerts) -> list[Alert]:
+    """Of what is not over, the alerts that waited and may be sent now."""
     return [
         known.alert
-        for known in standing(lines).values()
+        for known in open_
         if known.told is None and decide(known, known.alert, at, params).what is What.SENT
     ]

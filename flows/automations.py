@@ -19,7 +19,8 @@ WAITS = {f"prefect.flow-run.{wait}" for wait in ("Paused", "Suspended", "Awaitin
 PATIENCE = timedelta(seconds=120)  # four heartbeats
 
 
-def zombies() -> Automation:
+def zombies(patience: timedelta = PATIENCE) -> Automation:
+    """Calls a run crashed that has been silent for so long; ten seconds are the server's least."""
     return Automation(
         name="a run without heartbeat has crashed",
         description="Its process is gone; what it did is fenced, and the next run may start.",
@@ -30,13 +31,14 @@ def zombies() -> Automation:
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,
             threshold=1,
-            within=PATIENCE,
+            within=patience,
         ),
         actions=[
             ChangeFlowRunState(
                 state=StateType.CRASHED,
                 name="Crashed",
-                message="no heartbeat for two minutes: its process is gone; start it again",
+                message=f"no heartbeat for {patience.total_seconds():.0f} seconds: its process is "
+                "gone; start it again",
                 force=False,
             )
         ],

@@ -3,12 +3,12 @@
 import time
 from dataclasses import dataclass
 
-from bento import experiment, gateway, rollout
-from bento.gateway import Release
+from bento import experiment, rollout, target
+from bento.target import Release
 from data.errors import EvergreenError
+from flows import stores
 from flows.settings import Settings
 from models import standing
-from models.ledger import Ledger
 from models.standing import Served
 
 PATIENCE = 120.0  # seconds; a release that is on its way is let finish
@@ -30,7 +30,7 @@ def end_experiment(settings: Settings) -> Ended | None:
 
     It waits for no release: the one that watches a canary sees that it was ended.
     """
-    if gateway.load(settings.serving).experiment is None:
+    if target.load(settings.serving).experiment is None:
         return None
     start = time.monotonic()
     before = experiment.end(settings.serving)
@@ -71,17 +71,17 @@ def move(settings: Settings) -> tuple[Served, bool]:
     Raises:
         EvergreenError: if no version served before.
     """
-    serving, ledger = settings.serving, Ledger(settings.home / "ledger.jsonl")
+    serving, ledger = settings.serving, stores.ledger(settings)
     experiment.end(serving)  # a share that a killed release left
-    target = standing.rollback_target(ledger.read())
-    slot = rollout.slot_of(gateway.load(serving), target.version, target.digest)
+    served = standing.rollback_target(ledger.read())
+    slot = rollout.slot_of(target.load(serving), served.version, served.digest)
     if slot is None:
-        return target, False
+        return served, False
     start = time.monotonic()
     try:
         rollout.switch(serving, slot)
     except EvergreenError:
-        return target, False
+        return served, False
     took = 1000 * (time.monotonic() - start)
-    print(f"all traffic is version {target.version}'s after {took:.0f} ms")
-    return target, True
+    print(f"all traffic is version {served.version}'s after {took:.0f} ms")
+    return served, True

@@ -81,11 +81,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
 @app.command()
-def up() -> None:
+def up(
+    team: Annotated[bool, typer.Option("--team", help="Refuse if no team is named.")] = False,
+) -> None:
     """Start Prefect, MLflow, the board, the gateway and the slots on loopback."""
     from flows import stack
 
     settings = _settings()
+    if team and settings.team is None:
+        raise EvergreenError("no team is named: docs/team.md says which variables do that")
     stack.up(settings, console.print)
     _finish(settings)
     _print_addresses(settings)
@@ -228,19 +232,26 @@ def reproduce(
 
 
 @app.command()
-def demo() -> None:
+def demo(
+    check: Annotated[
+        Path | None, typer.Option(help="A page, README.md: are the figures it shows those?")
+    ] = None,
+) -> None:
     """Live a model's whole life on the problem's own data; run again, it goes on or shows it."""
     from flows.demo import run_demo
 
-    run_demo(_settings(), console)
+    run_demo(_settings(), console, check)
 
 
 @app.command()
-def clean() -> None:
-    """Stop the stack and delete all state: var/, data/raw and the snapshots' tags."""
+def clean(
+    everything: Annotated[bool, typer.Option("--all", help="Of every problem.")] = False,
+) -> None:
+    """Stop the stack and delete all state of the problem: var/, data/raw, the snapshots' tags."""
     from flows.clean import clean as wipe
+    from flows.clean import clean_all
 
-    wipe(_settings(), console.print)
+    (clean_all if everything else wipe)(_settings(), console.print)
 
 
 def _settings() -> Settings:

@@ -8,6 +8,7 @@ import json
 import shlex
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from flows.reports import reports
 from flows.retrain import retrain
 from flows.settings import Settings
 from flows.steps import as_flow
-from flows.story import Week, chart, gain, table
+from flows.story import Week, chart, check, gain, table
 from flows.traffic import send
 from models import artifact
 from models.artifact import to_requests
@@ -46,11 +47,15 @@ RUN_SECONDS = 300
 STARTED = (Action.RETRAIN, Action.RECALIBRATE)  # by an event
 
 
-def run_demo(settings: Settings, console: Console) -> None:
+def run_demo(settings: Settings, console: Console, page: Path | None = None) -> None:
     """Bring the stack up and replay the periods that params.yaml names.
 
+    Args:
+        page: shows figures of the demo, which are held against what came of it.
+
     Raises:
-        EvergreenError: if a step fails; run it again after mending the cause.
+        EvergreenError: if a step fails (run it again after mending the cause), or a figure of the
+            page did not come out.
     """
     began = time.monotonic()
     if not stack.is_up(settings):
@@ -66,7 +71,7 @@ def run_demo(settings: Settings, console: Console) -> None:
         for period in weeks:
             _live(project, period, progress)
             progress.advance(task)
-    _summary(project, console)
+    _summary(project, console, page)
     console.print(f"done in {time.monotonic() - began:.0f} s", highlight=False)
 
 
@@ -208,7 +213,7 @@ def _completed(action: Action, run: FlowRun) -> FlowRun:
     return run
 
 
-def _summary(project: Project, console: Console) -> None:
+def _summary(project: Project, console: Console, page: Path | None) -> None:
     """The table, the gain, the chart, the addresses and a request that works."""
     found = _reports(project)
     weeks = [Week.of(found[name], _first_version(project, name)) for name in sorted(found)]
@@ -229,6 +234,9 @@ def _summary(project: Project, console: Console) -> None:
     for name, target in links.items():
         console.print(f"{name:11} [link={target}]{target}[/link]", highlight=False)
     console.print(f"\ntry it:\n{_curl(project, weeks[-1].period)}", markup=False, highlight=False)
+    if page is not None:
+        same = check(weeks, project.problem.frequency, task, page)
+        console.print(f"{page}: all {same} lines that it shows came out", highlight=False)
 
 
 def _first_version(project: Project, name: str) -> tuple[float, float]:

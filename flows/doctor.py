@@ -1,7 +1,7 @@
 """`evergreen doctor`: what is wrong with this machine, this checkout and this home, and its fix.
 
-It needs no stack and no network, opens no store, and changes nothing. `python -m flows.doctor` does
-the same where the command line itself does not start.
+It needs no stack, on a laptop neither network nor store, and changes nothing. `python -m
+flows.doctor` does the same where the command line itself does not start.
 """
 
 import json
@@ -20,10 +20,9 @@ from rich.text import Text
 
 import data
 from data.errors import EvergreenError
-from flows import doctor_home, doctor_host, leftovers
+from flows import doctor_access, doctor_home, doctor_host, doctor_team, leftovers, stores
 from flows.finding import Finding, Level, fail, ok
 from flows.settings import PARAMS, Settings
-from models.ledger import Ledger
 
 app = typer.Typer()
 console = Console(soft_wrap=True, highlight=False)
@@ -48,6 +47,7 @@ def examine(user: Mapping[str, str]) -> list[Finding]:
         "work tree": lambda: doctor_home.tree(checkout, params),
         "params.yaml": lambda: doctor_home.parameters(params),
         "problem": lambda: doctor_home.problem(started),
+        "pipelines": lambda: doctor_home.pipelines(checkout),
         "disk of data/raw": lambda: doctor_host.disk("disk of data/raw", raw),
         "dvc lock": lambda: doctor_home.dvc_lock(checkout / ".dvc" / "tmp" / "rwlock"),
     }
@@ -72,7 +72,7 @@ def _chosen(user: Mapping[str, str], checkout: Path) -> tuple[Path, Path]:
 def _of_home(settings: Settings, user: Mapping[str, str]) -> dict[str, Look]:
     """What depends on where the state lies and which ports are ours."""
     home, now = settings.home, datetime.now(UTC)
-    kept, mine = Ledger(home / "ledger.jsonl"), leftovers.ours(settings)
+    kept, mine = stores.ledger(settings), leftovers.ours(settings)
     return {
         "settings": _said(ok("settings", f"home {home}")),
         "home": lambda: doctor_host.writable(home),
@@ -86,10 +86,12 @@ def _of_home(settings: Settings, user: Mapping[str, str]) -> dict[str, Look]:
         "ledger": lambda: doctor_home.ledger(kept),
         "rollout": lambda: doctor_home.rollout(settings),
         "signing key": lambda: doctor_home.signing_key(settings.signing_key),
-        "sign-in": lambda: doctor_home.sign_in(settings),
+        "sign-in": lambda: doctor_access.sign_in(settings),
         "certificate": lambda: doctor_home.certificate(settings.certificate, now),
         "locks": lambda: doctor_home.locks(doctor_home.lock_files(settings)),
         "dvc": lambda: doctor_home.dvc_remote(settings.checkout, settings.root),
+        "database": lambda: doctor_team.database(settings),
+        "bucket": lambda: doctor_team.bucket(settings),
     }
 
 

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from bento import experiment, gateway, tls
+from bento import experiment, target, tls
 from data.errors import EvergreenError
 from data.git import git
+from data.new_problem import stale
 from data.params import load_params
-from flows import service, source, users
+from flows import source
 from flows.finding import Finding, fail, few, ok, standing, warn
 from flows.settings import Settings
 from models.ledger import Ledger
@@ -89,6 +90,18 @@ def tree(checkout: Path, params: Path) -> Finding:
     return ok("work tree", f"as commit {code.commit[:10]}")
 
 
+def pipelines(checkout: Path) -> Finding:
+    """Whether the pipeline of each problem is made from the dvc.yaml of now."""
+    names = list(stale(checkout))
+    if names:
+        fix = "; ".join(f"`evergreen new-problem {name} --refresh`" for name in names)
+        said = (
+            f"made from another dvc.yaml, so that `dvc repro` may overlook a change: {few(names)}"
+        )
+        return warn("pipelines", said, f"{fix}, and commit; a change of your own is lost by it")
+    return ok("pipelines", "as dvc.yaml is")
+
+
 def signing_key(private: Path) -> Finding:
     """Whether the key pair is whole, this user's, and nobody else's to read."""
     keys = Keys(private)
@@ -101,18 +114,6 @@ def signing_key(private: Path) -> Finding:
     if not os.access(private, os.R_OK):
         return fail("signing key", f"{private} may not be read", f"`chown $USER {private}`")
     return ok("signing key", f"{private}, for its owner alone")
-
-
-def sign_in(settings: Settings) -> Finding:
-    """Whether people sign in, and only the owner reads what they are let in by."""
-    if not settings.sign_in:
-        return ok("sign-in", "off: there are no users")
-    places = [settings.root / name for name in (users.USERS, service.SECRET)]
-    loose = [str(path) for path in places if path.exists() and path.stat().st_mode & 0o077]
-    if loose:
-        return fail("sign-in", f"others may read {few(loose)}", f"`chmod 600 {' '.join(loose)}`")
-    active = [user for user in users.load(settings.root) if user.revoked is None]
-    return ok("sign-in", f"on: {few(f'{user.name} ({user.role})' for user in active)}")
 
 
 def certificate(path: Path | None, now: datetime) -> Finding:
@@ -131,7 +132,9 @@ def ledger(kept: Ledger) -> Finding:
     try:
         entries, torn = kept.read(), kept.torn()
     except (EvergreenError, OSError) as error:
-        return fail("ledger", str(error), f"put {kept.path} back from a backup, `evergreen verify`")
+        return fail(
+            "ledger", str(error), f"put {kept.place} back from a backup, `evergreen verify`"
+        )
     if torn:
         fix = "none is needed: the next command that writes sets it aside"
         return warn("ledger", "a killed writer left a part of a line at its end", fix)
@@ -141,10 +144,10 @@ def ledger(kept: Ledger) -> Finding:
 def rollout(settings: Settings) -> Finding:
     """Whether the gateway's state can be read, and no release left it half way."""
     try:
-        state = gateway.load(settings.serving)
+        state = target.load(settings.serving)
     except EvergreenError as error:
         return fail("rollout", str(error), "as said; `evergreen verify` shows what should serve")
-    if experiment.abandoned(state):
+    if experiment.abandoned(state, target.of(settings.serving).alive):
         fix = "`evergreen release` goes on with it, `evergreen rollback --reason WHY` ends it"
         return warn("rollout", "a killed release left a canary with a share of the traffic", fix)
     active = state.slots[state.active] if state.active else None
@@ -240,6 +243,8 @@ def _remote(name: str, url: str, folder: Path) -> Finding:
         return fail("dvc", f"remote {name}: {place} may not be written", f"`chown $USER {place}`")
     port = address.port or PORTS.get(address.scheme)
     if not address.hostname or not port:
+        if address.scheme == "s3":
+            return ok("dvc", f"remote {name} is {url}")
         fix = "`evergreen data push` shows whether it can be reached"
         return warn("dvc", f"remote {name} ({address.scheme}) was not looked at", fix)
     try:

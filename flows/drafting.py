@@ -5,16 +5,18 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import click
 import typer
 from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
 import data
+from data.declared import MANY
 from data.described import Described, describe, form_of, sample
 from data.draft import Draft, Found, draft
 from data.errors import EvergreenError
-from data.new_problem import Written, places, write
+from data.new_problem import Written, places, refresh, write
 from data.periods import Frequency
 from data.roles import Asked
 from data.table_files import place
@@ -23,6 +25,7 @@ from data.task import Kind
 console = Console(soft_wrap=True, highlight=False)
 DELAY = re.compile(r"(\d+)\s*(h|d|w)")
 UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+SUGGESTED = "auto"
 LIKELY = ("target", "label", "outcome", "y", "class", "result")
 
 
@@ -42,6 +45,7 @@ class Wishes:
     exclude: tuple[str, ...]
     keep: tuple[str, ...]
     time_format: str | None
+    text: tuple[str, ...]
 
 
 def run_new_problem(name: str, wishes: Wishes, *, force: bool, asking: bool) -> None:
@@ -60,6 +64,18 @@ def run_new_problem(name: str, wishes: Wishes, *, force: bool, asking: bool) -> 
     _written(found, write(found, checkout, force=force), checkout)
 
 
+def run_refresh(name: str) -> None:
+    """Make a problem's pipeline again from the checkout's.
+
+    Raises:
+        EvergreenError: if there is no such problem.
+    """
+    checkout = Path(data.__file__).parents[1]
+    path = refresh(checkout, name)
+    said = f"written    {path.relative_to(checkout)}" if path else f"{name} is as dvc.yaml is"
+    console.print(said, markup=False)
+
+
 def _asked(wishes: Wishes, checkout: Path, asking: bool) -> Asked:
     path = _path(wishes.source, checkout)
     columns = _columns(path) if asking or wishes.target is None else {}
@@ -76,6 +92,7 @@ def _asked(wishes: Wishes, checkout: Path, asking: bool) -> Asked:
         exclude=wishes.exclude,
         keep=wishes.keep,
         time_format=wishes.time_format,
+        text=wishes.text,
     )
     return _questions(asked, columns) if asking else asked
 
@@ -118,12 +135,37 @@ def _questions(asked: Asked, columns: dict[str, Described]) -> Asked:
             asked = replace(asked, time=time)
         elif typer.confirm("No column has moments. Are the rows in order of arrival", False):
             asked = replace(asked, order=True)
+    if not asked.frequency and not asked.order:
+        asked = replace(asked, frequency=_length())
     if not asked.delay:
         asked = replace(asked, delay=_delay(typer.prompt("After how long is it known", "0d")))
     if not asked.key:
-        said = typer.prompt("Which column names a row (empty: none)", "", show_default=False)
-        asked = replace(asked, key=(said,) if said else ())
+        asked = replace(asked, key=_names("Which columns name a row (a, b; empty: none)"))
+    if not asked.text and (codes := _maybe_codes(columns, asked)):
+        said = f"Which of these numbers are codes, not amounts: {', '.join(codes)} (empty: none)"
+        asked = replace(asked, text=_names(said))
+    if not asked.exclude:
+        asked = replace(asked, exclude=_names("Which columns are no fields (a, b; empty: none)"))
     return asked
+
+
+def _length() -> Frequency | None:
+    """How long a period is; None for what the rows suggest."""
+    lengths: dict[str, Frequency] = {"day": "day", "week": "week", "month": "month"}
+    choice = click.Choice([*lengths, SUGGESTED])
+    return lengths.get(typer.prompt("How long is a period", SUGGESTED, type=choice))
+
+
+def _names(question: str) -> tuple[str, ...]:
+    said = typer.prompt(question, "", show_default=False)
+    return tuple(name.strip() for name in said.split(",") if name.strip())
+
+
+def _maybe_codes(columns: dict[str, Described], asked: Asked) -> list[str]:
+    """Whole numbers of few values: a quantity, or the number of a thing?"""
+    taken = {asked.target, asked.time, *asked.key}
+    few = [c for c, d in columns.items() if d.kind == "integer" and 2 < d.distinct <= MANY]
+    return [column for column in few if column not in taken]
 
 
 def _show(found: Draft) -> None:

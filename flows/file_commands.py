@@ -1,8 +1,9 @@
-"""Files in and out: a table scored, a version taken to where there is no Evergreen."""
+"""Files in and out: a table scored, a version taken elsewhere, a backup of everything, a move."""
 
 import json
 import os
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -78,6 +79,82 @@ def export_edge(
         print(json.dumps(exported.to_json()))
     else:
         console.print(render(exported), highlight=False)
+
+
+@app.command()
+def backup(
+    path: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Such as ../backup.tar, or .tar.gz.")
+    ],
+    with_secrets: Annotated[
+        bool, typer.Option("--with-secrets", help="The private signing key goes along.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Write everything that is state into one file; the stack may be running."""
+    from flows.backup import run_backup
+
+    settings = Settings.read(os.environ)
+    done = run_backup(settings, path.absolute(), datetime.now(UTC), secrets=with_secrets)
+    if as_json:
+        print(json.dumps({**asdict(done), "path": str(path)}))
+        return
+    console.print(
+        f"{path}: {done.files} files of {_megabytes(done.content)}, {_megabytes(done.size)} on "
+        f"disk\nsha256 {done.sha256}",
+        highlight=False,
+    )
+
+
+@app.command()
+def restore(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="What `evergreen backup` wrote.")],
+    replaces: Annotated[
+        bool, typer.Option("--replace", help="Move the state that is here aside.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Verify a backup and put all of it in place, on this machine or an empty one."""
+    from flows.restore import run_restore
+
+    done = run_restore(Settings.read(os.environ), path.absolute(), replaces=replaces)
+    if as_json:
+        print(json.dumps(asdict(done)))
+        return
+    console.print(
+        f"{done.files} files of {_megabytes(done.content)}, as of {done.created}, verified and in "
+        f"place after {done.seconds:.1f} s",
+        *(f"note: {note}" for note in done.notes),
+        "now: evergreen verify --offline; evergreen up; evergreen verify",
+        sep="\n",
+        highlight=False,
+    )
+
+
+@app.command()
+def migrate(
+    to: Annotated[str, typer.Option(help="team or laptop.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+) -> None:
+    """Bring a laptop's runs, versions, snapshots and ledger to the team's stores, or back."""
+    from flows.migrate import run_migrate
+
+    done = run_migrate(
+        Settings.read(os.environ), to, lambda said: console.print(said, highlight=False)
+    )
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        console.print(
+            f"moved to the {done.to}, and verified: {done.runs} runs, {done.versions} versions, "
+            f"{done.lines} lines of the ledger, {done.snapshots} snapshots, {done.files} files "
+            f"(digest of MLflow's rows {done.digest[:16]})",
+            highlight=False,
+        )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 def _progress() -> Progress:

@@ -18,11 +18,26 @@ PeriodName = Annotated[
 ]
 AsOf = Annotated[
     str,
-    Field(pattern=f"^({PERIOD}|{MOMENT})$", description="a period or 2013-02-25T12:00"),
+    Field(
+        pattern=f"^({PERIOD}|{MOMENT})$",
+        description="a period (2013-W08, 2013-02 or 2013-02-05) or a timestamp (2013-02-25T12:00)",
+    ),
 ]
-Number = Annotated[str, Field(pattern=r"^[1-9]\d{0,8}$", description="a version's number")]
-Reason = Annotated[str, Field(min_length=1, max_length=500)]
-Person = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$")]
+Number = Annotated[
+    str, Field(pattern=r"^[1-9]\d{0,8}$", description="a version's number, from 1 on")
+]
+Reason = Annotated[
+    str, Field(min_length=1, max_length=500, description="up to 500 characters, and not none")
+]
+Person = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=100,
+        pattern=r"^\S(.*\S)?$",
+        description="a name of up to 100 characters",
+    ),
+]
 
 
 def run_name(verb: str, *names: str) -> Callable[[], str]:

@@ -23,11 +23,18 @@ class Journal:
 
     def read(self) -> list[dict[str, Any]]:
         """All lines, oldest first; one that a killed writer left unfinished is none."""
+        return self.since(0)[0]
+
+    def since(self, place: int) -> tuple[list[dict[str, Any]], int]:
+        """The lines behind a place in the file, in bytes, and the place behind the last of them."""
         try:
-            *whole, _ = self.path.read_text().split("\n")
+            with self.path.open("rb") as file:
+                file.seek(place)
+                *whole, rest = file.read().split(b"\n")
+                end = file.tell() - len(rest)
         except FileNotFoundError:
-            return []
-        return [json.loads(text) for text in whole if text.endswith("}")]
+            return [], 0
+        return [json.loads(text) for text in whole if text.endswith(b"}")], end
 
     @contextmanager
     def held(self) -> Iterator[None]:

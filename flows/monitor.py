@@ -11,7 +11,7 @@ from data.errors import EvergreenError
 from data.periods import Period
 from data.task import BINARY, Task
 from data.verdicts import Finding, Verdict, find
-from flows import announce, governor, publish, troubles
+from flows import announce, governor, heartbeat, publish, troubles
 from flows.forms import PeriodName, run_name
 from flows.governor import Record
 from flows.project import Project
@@ -179,5 +179,8 @@ def monitor(
     project = Project.open()
     if once and (done := watched_already(project)):
         print(done)
+        heartbeat.beat(project.settings)
         return Outcome(done)
-    return Outcome(run_monitor(project, period, leave).message)
+    message = run_monitor(project, period, leave).message
+    heartbeat.beat(project.settings)
+    return Outcome(message)

@@ -5,7 +5,7 @@ run: the alert waits in the record, and the daily check sends it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from data.alert_params import Alerts
@@ -17,6 +17,14 @@ from flows.settings import Settings
 KINDS = {Severity.INFO: "info", Severity.WARNING: "warning", Severity.CRITICAL: "failure"}
 OVER = "success"
 NOBODY = "nobody is named: set EVERGREEN_NOTIFY to the addresses of Apprise, one to a line"
+
+
+@dataclass
+class _Known:
+    """What is open by the record up to a place in it, in bytes."""
+
+    open: dict[str, Open] = field(default_factory=dict)
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -32,6 +40,7 @@ class Desk:
     name: str
     targets: Sequence[str]
     params: Alerts
+    _known: _Known = field(init=False, default_factory=_Known, repr=False, compare=False)
 
     @classmethod
     def of(cls, settings: Settings, name: str, params: Alerts) -> "Desk":
@@ -41,8 +50,10 @@ class Desk:
         return [Line.from_json(value) for value in self.journal.read()]
 
     def open(self) -> dict[str, Open]:
-        """What is not over, by key."""
-        return standing(self.lines())
+        """What is not over, by key; of the record only what was added since is read."""
+        lines, self._known.place = self.journal.since(self._known.place)
+        self._known.open = standing(map(Line.from_json, lines), self._known.open)
+        return self._known.open
 
     def raise_(self, alert: Alert, at: datetime) -> What | None:
         """Tell of some trouble as far as it is due; what was done, None for nothing."""
@@ -80,7 +91,7 @@ class Desk:
 
     def flush(self, at: datetime) -> int:
         """Send what waited for the end of the quiet hours, or could not be sent; how many."""
-        waiting = due(self.lines(), at, self.params)
+        waiting = due(self.open().values(), at, self.params)
         return sum(self.raise_(alert, at) is What.SENT for alert in waiting)
 
     def test(self, at: datetime) -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
 
-from bento import experiment, gateway, rollout
-from bento.gateway import Release, State
+from bento import experiment, rollout, target
 from bento.slots import Slot
+from bento.target import Release, State
 from data.errors import EvergreenError
 from data.params import Params, load_params
-from flows import ask, stack, waiting, year
+from flows import ask, stack, stores, waiting, year
 from flows.ask import Registered, Run
 from flows.reports import silent
 from flows.settings import Settings
@@ -133,9 +133,9 @@ def gather(settings: Settings, at: datetime) -> Overview:
     params = reading.get("params.yaml", lambda: _params(settings), None)
     name = reading.get("the problem", lambda: _name(params.problem), None) if params else None
     entries, fault = reading.get("the ledger", lambda: _entries(settings), NO_LEDGER)
-    state = reading.get("the rollout's state", lambda: gateway.load(settings.serving), State())
+    state = reading.get("the rollout's state", lambda: target.load(settings.serving), State())
     kept = reading.get("reports", lambda: year.read(settings.home / "reports"), Kept())
-    up = stack.is_up(settings)
+    up = settings.cluster is not None or stack.is_up(settings)
     seen, mute = _asked(settings, name, at)
     known: Registered | None = seen["MLflow"]
     status: rollout.Status | None = seen["the endpoint"]
@@ -143,7 +143,7 @@ def gather(settings: Settings, at: datetime) -> Overview:
     runs: tuple[Run, ...] = tuple(seen["Prefect"] or ())
     served = status.problem if status and up else None
     late = reading.get("the monitor", lambda: _late(kept.newest, at), None)
-    problems = [served, fault, *_problems(state, aliases, entries, up), late]
+    problems = [served, fault, *_problems(settings, state, aliases, entries, up), late]
     return Overview(
         at=at.isoformat(timespec="seconds"),
         problem=name,
@@ -180,6 +180,8 @@ def version_folder(settings: Settings, number: str) -> Path | None:
     known = ask.registered(settings, _name(_params(settings).problem)).versions
     if number not in known:
         return None
+    if settings.team:
+        return stores.opened(settings, known[number])
     folder = Path(unquote(urlparse(known[number].source).path)).resolve()
     return folder if folder.is_relative_to(settings.home.resolve()) else None
 
@@ -214,6 +216,8 @@ def _name(problem: str) -> str:
 
 def _entries(settings: Settings) -> tuple[tuple[Entry, ...], str | None]:
     """The ledger's lines, and what is wrong with it; None where it is whole."""
+    if settings.team:
+        return _entries_in(stores.ledger(settings))
     path = settings.home / "ledger.jsonl"
     if not path.exists():
         return NO_LEDGER
@@ -223,7 +227,10 @@ def _entries(settings: Settings) -> tuple[tuple[Entry, ...], str | None]:
 
 @lru_cache(maxsize=4)
 def _entries_of(path: Path, changed: int, size: int) -> tuple[tuple[Entry, ...], str | None]:
-    ledger = Ledger(path)
+    return _entries_in(Ledger(path))
+
+
+def _entries_in(ledger: Ledger) -> tuple[tuple[Entry, ...], str | None]:
     try:
         return tuple(ledger.read()), TORN if ledger.torn() else None
     except EvergreenError as error:
@@ -249,7 +256,11 @@ def _aliases(known: Registered | None, entries: Sequence[Entry]) -> dict[str, st
 
 
 def _problems(
-    state: State, aliases: Mapping[str, str | None], entries: Sequence[Entry], up: bool
+    settings: Settings,
+    state: State,
+    aliases: Mapping[str, str | None],
+    entries: Sequence[Entry],
+    up: bool,
 ) -> list[str]:
     """What does not fit together, each with the way out."""
     found = []
@@ -265,7 +276,7 @@ def _problems(
             f"the champion alias is {champion}, but the ledger promoted {decided}: "
             "`evergreen verify` says more"
         )
-    if experiment.abandoned(state):
+    if experiment.abandoned(state, target.of(settings.serving).alive):
         found.append(
             "a canary is left behind by a killed release: `evergreen release` or `evergreen "
             "rollback --reason WHY` ends it"

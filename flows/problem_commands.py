@@ -70,7 +70,7 @@ def _option(said: str, *names: str) -> Any:
 @app.command("new-problem")
 def new_problem(
     name: Annotated[str, typer.Argument(help="Small letters, digits and _; such as churn.")],
-    source: Annotated[Path, typer.Option("--from", help="A CSV or parquet table of events.")],
+    source: Annotated[Path | None, _option("A CSV or parquet table of events.", "--from")] = None,
     target: Annotated[str | None, _option("The column to predict.")] = None,
     time: Annotated[str | None, _option("The column that says when.")] = None,
     order: Annotated[
@@ -84,12 +84,21 @@ def new_problem(
     exclude: Annotated[list[str] | None, _option("A column that is no field.")] = None,
     keep: Annotated[list[str] | None, _option("A field, in spite of a warning.")] = None,
     time_format: Annotated[str | None, _option("How the time is written: %d.%m.%Y")] = None,
+    text: Annotated[list[str] | None, _option("Its numbers are codes, no amounts.")] = None,
+    refresh: Annotated[
+        bool, _option("Only make its dvc.yaml anew from that of the checkout.", "--refresh")
+    ] = False,
     force: Annotated[bool, _option("Write over the files of that name.", "--force")] = False,
     yes: Annotated[bool, _option("Ask nothing.", "--yes", "-y")] = False,
 ) -> None:
     """Make a problem of a table: data/NAME.py and problems/NAME/, to be read and edited."""
-    from flows.drafting import Wishes, run_new_problem
+    from flows.drafting import Wishes, run_new_problem, run_refresh
 
+    if refresh:
+        run_refresh(name)
+        return
+    if source is None:
+        raise EvergreenError("from which table? Name it with --from, a CSV or parquet file")
     wishes = Wishes(
         source=source,
         target=target,
@@ -103,5 +112,6 @@ def new_problem(
         exclude=tuple(exclude or ()),
         keep=tuple(keep or ()),
         time_format=time_format,
+        text=tuple(text or ()),
     )
     run_new_problem(name, wishes, force=force, asking=sys.stdin.isatty() and not yes)

@@ -9,12 +9,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from bento import answers, canary, experiment, gateway, observe, shadow
+from bento import answers, canary, experiment, observe, shadow, target
 from bento.canary import Action, Decision, Look
 from bento.contract import Contract
-from bento.gateway import Experiment, State
 from bento.shadow import Report
 from bento.slots import Slot
+from bento.target import Experiment, State
 from data.contracts import KEY
 from data.digests import write_atomically
 from data.errors import EvergreenError
@@ -38,8 +38,8 @@ def shadowed(project: Project, version: Version, slot: Slot, by: str | None) -> 
         NotPromotedError: if something does; the version is marked with it.
     """
     limits, serving = project.params.release.shadow, project.settings.serving
-    active = gateway.load(serving).active
-    champion = gateway.load(serving).slots[active] if active else None
+    active = target.load(serving).active
+    champion = target.load(serving).slots[active] if active else None
     if not limits.rows or active is None or champion is None:
         print("shadow: skipped, " + ("there is no champion" if limits.rows else "it is off"))
         return
@@ -75,7 +75,7 @@ def watched(project: Project, version: Version, slot: Slot, by: str | None) -> E
         NotPromotedError: if the canary is ended; the champion has all traffic again.
     """
     limits, serving = project.params.release.canary, project.settings.serving
-    if gateway.load(serving).active is None:
+    if target.load(serving).active is None:
         print("canary: skipped, there is no champion to compare with")
         return None
     running = experiment.begin(serving, "canary", slot, limits.steps[0])
@@ -115,7 +115,7 @@ class Watcher:
         self._watch = canary.start(self._limits)
         serving = project.settings.serving
         self._before = observe.read(serving, datetime.now(UTC))
-        state = gateway.load(serving)
+        state = target.load(serving)
         champion = state.slots[state.active] if state.active else None
         if champion is None:
             raise EvergreenError("a slot of the canary is empty")
@@ -132,7 +132,7 @@ class Watcher:
         while True:
             time.sleep(pause)
             start = time.monotonic()
-            state = gateway.load(self._project.settings.serving)
+            state = target.load(self._project.settings.serving)
             if not experiment.is_on(state, self._running):
                 return canary.no_metrics("the canary was ended by others")
             self._watch = canary.see(self._watch, self._look(state), self._limits)
@@ -202,7 +202,7 @@ def clear(project: Project, by: str | None = None) -> str | None:
         EvergreenError: if an A/B test is on, which only a person ends.
     """
     serving = project.settings.serving
-    state = gateway.load(serving)
+    state = target.load(serving)
     if state.experiment is not None and state.experiment.kind == "ab":
         raise EvergreenError(f"{experiment.describe(state)}: `evergreen ab stop` ends it first")
     release = state.slots[state.idle]

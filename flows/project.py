@@ -16,7 +16,7 @@ from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
 from data.quarantine import Quarantine
 from data.snapshots import Snapshot, Snapshots
-from flows import packages, source
+from flows import packages, source, stores
 from flows.settings import Settings
 from flows.source import Source
 from models.ledger import Ledger
@@ -43,6 +43,8 @@ class Project:
         """
         settings = settings or Settings.read(os.environ)
         os.environ.update(settings.child_environment())
+        if settings.team:  # a host without a stack pushes and pulls, too
+            stores.configure_dvc(settings)
         params = load_params(settings.params)
         return cls(settings, params, load_problem(params.problem))
 
@@ -70,18 +72,25 @@ class Project:
 
     @property
     def ledger(self) -> Ledger:
-        return Ledger(self.settings.home / "ledger.jsonl")
+        return stores.ledger(self.settings)
 
     @cached_property
     def registry(self) -> "Registry":
-        """Opened when it is first asked for: MLflow takes seconds to import."""
+        """Opened when it is first asked for: MLflow takes seconds to import.
+
+        Raises:
+            EvergreenError: if a team's database does not answer.
+        """
+        stores.must_answer(self.settings)
         from models.registry import Registry
         from models.tracking import Tracking
 
         home = self.settings.home / "mlflow"
         home.mkdir(parents=True, exist_ok=True)
-        tracking = Tracking(self.settings.tracking_uri, home / "artifacts", self.problem.name)
-        return Registry(tracking, home / "promotion.lock", self.ledger, self.keys.public)
+        where = stores.artifacts(self.settings)
+        tracking = Tracking(self.settings.tracking_uri, where, self.problem.name)
+        lock, cache = home / "promotion.lock", stores.cache(self.settings)
+        return Registry(tracking, lock, self.ledger, self.keys.public, cache)
 
     def newest_labelled(self) -> Period:
         """The newest period of which enough labels have matured to learn from it.

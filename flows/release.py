@@ -2,16 +2,14 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 from prefect import flow
 
-from bento import experiment, gateway, package, rollout
+from bento import experiment, rollout, target
 from bento.contract import Contract
-from bento.package import Package
 from bento.slots import Slot
 from data.errors import EvergreenError
-from flows import approval, progressive, troubles
+from flows import approval, image, progressive, shelf, troubles
 from flows.approval import NotPromotedError
 from flows.forms import Number, Person, run_name
 from flows.owner import act, still_owner
@@ -69,7 +67,7 @@ def prove(project: Project, version: Version, slot: Slot, by: str | None) -> Non
         NotPromotedError: if something speaks against the version; the champion has all traffic.
     """
     serving = project.settings.serving
-    state = gateway.load(serving)
+    state = target.load(serving)
     if slot == state.active or _is_champion(project, version):
         return
     progressive.shadowed(project, version, slot, by)
@@ -86,7 +84,7 @@ def slot_for(project: Project, version: Version) -> Slot:
     What waits has passed its smoke test, or the state would not name it.
     """
     serving = project.settings.serving
-    state = gateway.load(serving)
+    state = target.load(serving)
     slot = rollout.slot_of(state, version.number, version.digest)
     if slot and (slot == state.active or not state.backs_up(slot)):
         return slot
@@ -112,9 +110,9 @@ def finish(project: Project) -> str | None:
     serving = project.settings.serving
     with rollout.one_release(serving):
         project.registry.resume()
-        tried = gateway.load(serving).experiment
+        tried = target.load(serving).experiment
         left = progressive.clear(project) if tried is None or tried.kind == "canary" else None
-        champion, state = project.registry.alias(CHAMPION), gateway.load(serving)
+        champion, state = project.registry.alias(CHAMPION), target.load(serving)
         slot = rollout.slot_of(state, champion.number, champion.digest) if champion else None
         if champion is None or slot is None or slot == state.active or state.backs_up(slot):
             return left
@@ -125,12 +123,13 @@ def finish(project: Project) -> str | None:
 def _deploy(project: Project, version: Version) -> Slot:
     serving, settings = project.settings.serving, project.params.release
     artefact = project.registry.folder(version)
-    built = step(_build, project, version, artefact)
+    built = step(shelf.build, project, version, artefact)
+    packed = image.of(version, built) if serving.cluster else built
     golden = json.loads((artefact / "golden.json").read_text())
     slot = step(
         rollout.deploy,
         serving,
-        built,
+        packed,
         Contract.load(artefact),
         golden["rows"],
         golden["probabilities"],
@@ -183,17 +182,6 @@ def must_have_passed(project: Project, version: Version) -> None:
 def _is_champion(project: Project, version: Version) -> bool:
     champion = project.registry.alias(CHAMPION)
     return champion is not None and champion.number == version.number
-
-
-def _build(project: Project, version: Version, artefact: Path) -> Package:
-    """The bento of a version's artefact."""
-    return package.build(
-        artefact,
-        name=project.problem.name,
-        version=version.number,
-        store=project.settings.home / "bentos",
-        checkout=project.settings.checkout,
-    )
 
 
 @flow(

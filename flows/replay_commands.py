@@ -2,8 +2,9 @@
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -29,7 +30,9 @@ Policies = Annotated[
 Error = Annotated[
     float, typer.Option(min=0, help="What a wrongly positive decision, or a wrong class, costs.")
 ]
-Page = Annotated[Path | None, typer.Option(help="Write the page there, and the JSON beside it.")]
+Page = Annotated[
+    Path | None, typer.Option(help="Write the page there, JSON and year.svg beside it.")
+]
 
 
 @app.command()
@@ -57,7 +60,6 @@ def replay(
     from flows.project import Project
     from flows.replay import USUAL, Asked, keep, run_replay
     from flows.replay_view import advice, chart, tables
-    from flows.replay_view import page as written
     from models.replayed import Prices
 
     project = Project.open(Settings.read(os.environ))
@@ -77,13 +79,23 @@ def replay(
     content = json.loads(path.read_text())
     chart(content, folder / "replay.png")
     if page is not None:
-        keep(content, page.parent, page.stem)
-        _write(page, written(content))
+        _publish(content, page)
     if as_json:
         print(json.dumps(content))
         return
     for shown in (*tables(content), advice(content), f"{path} · {folder / 'replay.png'}"):
         console.print(shown, highlight=False)
+
+
+def _publish(content: Mapping[str, Any], page: Path) -> None:
+    """The page, with the JSON and the picture beside it."""
+    from flows import replay_picture
+    from flows.replay import keep
+    from flows.replay_view import page as written
+
+    keep(content, page.parent, page.stem)
+    _write(page, written(content))
+    replay_picture.draw(content, page.with_name(replay_picture.NAME))
 
 
 def _write(page: Path, text: str) -> None:

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from bento.score import Scored, score
 from bento.score_folder import score_files
+from bento.score_spread import score_spread
 from bento.scorer import Scorer
+from data import spread
 from data.errors import EvergreenError
 from data.partitions import LABELS, kind_of
 from flows.project import Project
@@ -46,18 +48,24 @@ def run_score(
 ) -> Scored:
     """Score a file to a file, or the files of a folder to a folder, see `bento.score.score`.
 
-    The version's artefact is verified before it is loaded.
+    The version's artefact is verified before it is loaded. With EVERGREEN_DASK set, a folder's
+    files are scored by that cluster.
     """
     version = chosen(project, number)
-    scorer = Scorer.load(project.registry.folder(version), version.number)
-    run = partial(
+    artefact, cluster = project.registry.folder(version), project.settings.dask
+    if cluster and source.is_dir():
+        with spread.opened(cluster) as client:
+            run = partial(score_spread, client, artefact, version.number, files_of(source), path)
+            return run(strict=strict, overwrite=overwrite, progress=progress)
+    scorer = Scorer.load(artefact, version.number)
+    here = partial(
         score_files if source.is_dir() else score,
         strict=strict,
         overwrite=overwrite,
         workers=min(WORKERS, os.cpu_count() or 1),
         progress=progress,
     )
-    return run(scorer, files_of(source) if source.is_dir() else source, path)
+    return here(scorer, files_of(source) if source.is_dir() else source, path)
 
 
 def files_of(folder: Path) -> list[Path]:

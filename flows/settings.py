@@ -6,13 +6,15 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 from zlib import crc32
 
 import data
 from bento.access_log import ONE_IN, VARIABLE
-from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Serving
+from bento.slots import RATE_LIMIT, SOCKET_LIMIT, Cluster, Serving
 from data.errors import EvergreenError
-from flows import users
+from flows import cluster, users
+from flows.team import Team
 
 HOST = "127.0.0.1"
 PARAMS = "params.yaml"
@@ -39,6 +41,7 @@ class Settings:
         ports: by service; each can be set, such as EVERGREEN_GATEWAY_PORT.
         problem: which one of `problems/`, EVERGREEN_PROBLEM; empty for that of params.yaml.
         user: who runs this, EVERGREEN_USER; empty if nobody said.
+        sign_in: everybody shows a token; EVERGREEN_SIGN_IN=on, or as soon as there are users.
         identities: EVERGREEN_IDENTITIES=on; who made a version may not approve it then.
         key: signs registered models, where EVERGREEN_SIGNING_KEY names one.
         explain: whether the endpoint answers /explain; EVERGREEN_EXPLAIN=on.
@@ -46,32 +49,39 @@ class Settings:
         bind: where the gateway listens, EVERGREEN_HOST; everything else stays on loopback.
         certificate: a PEM with chain and key, EVERGREEN_TLS_CERTIFICATE: the gateway speaks TLS.
         notify: Apprise's addresses for alerts, secrets each, EVERGREEN_NOTIFY; one to a line.
+        heartbeat: asked for when the monitor has worked, a secret, EVERGREEN_HEARTBEAT.
         rate_limit: requests a second of a key, or an address; 0 for none; EVERGREEN_RATE_LIMIT.
-        sign_in: everybody shows a token; EVERGREEN_SIGN_IN=on, or as soon as there are users.
+        dask: a scheduler's address for `train.engine: dask`, EVERGREEN_DASK; empty: processes here.
+        cluster: where serving lives with EVERGREEN_TARGET=kubernetes; None: on this machine.
+        team: the stores that hosts share, `flows.team`; None on a laptop.
     """
 
     checkout: Path
     root: Path
     ports: Mapping[str, int]
+    problem: str = ""
     user: str = ""
+    sign_in: bool = False
     identities: bool = False
-    explain: bool = False
     key: Path | None = None
+    explain: bool = False
+    access_log: int = ONE_IN
     bind: str = HOST
     certificate: Path | None = None
-    rate_limit: int = RATE_LIMIT
     notify: tuple[str, ...] = field(default=(), repr=False)
-    access_log: int = ONE_IN
-    problem: str = ""
-    sign_in: bool = False
+    heartbeat: str = field(default="", repr=False)
+    rate_limit: int = RATE_LIMIT
+    dask: str = ""
+    cluster: Cluster | None = None
+    team: Team | None = None
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Settings from environment variables.
 
         Raises:
-            EvergreenError: if a port or a number is not one, a switch neither on nor off, or the
-                problem is none.
+            EvergreenError: if a port, a number or an address is not one, a switch neither on nor
+                off, or the problem is none.
         """
         checkout = Path(data.__file__).parents[1]
         root = Path(environment.get("EVERGREEN_HOME") or checkout / "var").absolute()
@@ -80,20 +90,28 @@ class Settings:
         ports = {service: _port(service, shift, environment) for service in PORTS}
         if len(set(ports.values())) < len(ports):
             raise EvergreenError(f"two services have the same port: {ports}; set them apart")
-        user = environment.get("EVERGREEN_USER", "").strip()
         sign_in = _switch("EVERGREEN_SIGN_IN", environment) or users.exist(root)
-        identities = _switch("EVERGREEN_IDENTITIES", environment) or sign_in
-        explain = _switch("EVERGREEN_EXPLAIN", environment)
-        home = _home(root, problem)
-        key = Path(environment.get("EVERGREEN_SIGNING_KEY") or home / SIGNING_KEY).absolute()
-        bind = environment.get("EVERGREEN_HOST") or HOST
-        named = environment.get("EVERGREEN_TLS_CERTIFICATE")
-        certificate = Path(named).absolute() if named else None
-        limit = _count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment)
-        notify = tuple((environment.get("EVERGREEN_NOTIFY") or "").split())
-        outside = (bind, certificate, limit, notify, _count(VARIABLE, ONE_IN, environment))
+        key = environment.get("EVERGREEN_SIGNING_KEY") or _home(root, problem) / SIGNING_KEY
+        certificate = environment.get("EVERGREEN_TLS_CERTIFICATE")
         return cls(
-            checkout, root, ports, user, identities, explain, key, *outside, problem, sign_in
+            checkout=checkout,
+            root=root,
+            ports=ports,
+            problem=problem,
+            user=environment.get("EVERGREEN_USER", "").strip(),
+            sign_in=sign_in,
+            identities=_switch("EVERGREEN_IDENTITIES", environment) or sign_in,
+            key=Path(key).absolute(),
+            explain=_switch("EVERGREEN_EXPLAIN", environment),
+            access_log=_count(VARIABLE, ONE_IN, environment),
+            bind=environment.get("EVERGREEN_HOST") or HOST,
+            certificate=Path(certificate).absolute() if certificate else None,
+            notify=tuple((environment.get("EVERGREEN_NOTIFY") or "").split()),
+            heartbeat=_address("EVERGREEN_HEARTBEAT", environment),
+            rate_limit=_count("EVERGREEN_RATE_LIMIT", RATE_LIMIT, environment),
+            dask=environment.get("EVERGREEN_DASK", "").strip(),
+            cluster=cluster.read(environment),
+            team=Team.read(environment),
         )
 
     @property
@@ -121,6 +139,8 @@ class Settings:
     def url(self, service: str) -> str:
         if service == "gateway":
             return self.serving.url
+        if service == "prefect" and self.cluster is not None:
+            return self.cluster.prefect
         return f"http://{HOST}:{self.ports[service]}"
 
     @property
@@ -159,13 +179,24 @@ class Settings:
             bind=self.bind,
             certificate=self.certificate,
             rate_limit=self.rate_limit,
+            cluster=self.cluster,
         )
 
     def child_environment(self) -> dict[str, str]:
-        """What every child process is told: paths, addresses, and no telemetry."""
+        """What every child process is told: paths, addresses, and no telemetry.
+
+        In a cluster Prefect is not ours, and its own settings stand.
+        """
+        told = self._told()
+        if self.cluster is None:
+            return told
+        return {name: said for name, said in told.items() if not name.startswith("PREFECT_")}
+
+    def _told(self) -> dict[str, str]:
         ports = {f"EVERGREEN_{s.upper()}_PORT": str(port) for s, port in self.ports.items()}
         return {
             **ports,
+            **(self.team.child_environment(self.problem) if self.team else {}),
             "EVERGREEN_HOME": str(self.root),
             PROBLEM: self.problem,
             "EVERGREEN_SIGN_IN": "on" if self.sign_in else "off",
@@ -176,6 +207,7 @@ class Settings:
             "EVERGREEN_HOST": self.bind,
             "EVERGREEN_TLS_CERTIFICATE": str(self.certificate or ""),
             "EVERGREEN_RATE_LIMIT": str(self.rate_limit),
+            "EVERGREEN_DASK": self.dask,
             "PYTHONPATH": str(self.checkout),
             "DO_NOT_TRACK": "1",
             "BENTOML_DO_NOT_TRACK": "true",
@@ -206,6 +238,11 @@ class Settings:
 
     @property
     def tracking_uri(self) -> str:
+        """Of MLflow's database; a team's password is in the environment instead."""
+        return self.team.tracking_uri if self.team else self.local_tracking_uri
+
+    @property
+    def local_tracking_uri(self) -> str:
         return f"sqlite:///{self.home / 'mlflow' / 'mlflow.db'}"
 
 
@@ -238,6 +275,13 @@ def _count(name: str, default: int, environment: Mapping[str, str]) -> int:
     if not text.isdecimal() or int(text) > 1_000_000:
         raise EvergreenError(f"{name}={text!r} is no number: use 0 (none) to 1000000")
     return int(text)
+
+
+def _address(name: str, environment: Mapping[str, str]) -> str:
+    text = environment.get(name, "").strip()
+    if text and not (text.startswith(("http://", "https://")) and urlsplit(text).hostname):
+        raise EvergreenError(f"{name} is no address: write https://HOST/PATH, or nothing")
+    return text
 
 
 def _switch(name: str, environment: Mapping[str, str]) -> bool:

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
-from filelock import FileLock
 
 from bento import client, gateway, rollout, slots, supervisor, tls
 from data.digests import write_atomically
 from data.errors import EvergreenError
-from flows import service
+from flows import service, stores
 from flows.leftovers import STACK, check_ports, end_orphans
 from flows.settings import HOST, Settings
 
@@ -42,6 +41,11 @@ def up(settings: Settings, say: Callable[[str], None] = print) -> None:
         EvergreenError: if it is up already, a port is taken, the gateway may not listen where it is
             meant to, its certificate cannot be used, or a part does not come up.
     """
+    if settings.cluster is not None:
+        raise EvergreenError(
+            "EVERGREEN_TARGET=kubernetes: the cluster runs what `deploy/k8s` says; unset it to run "
+            "a stack of this machine"
+        )
     if is_up(settings):
         raise EvergreenError(
             "the stack is up already: `evergreen status` shows it, `evergreen down` stops it"
@@ -115,6 +119,12 @@ def _pidfile(settings: Settings) -> Path:
     return settings.home / "run" / "supervisord.pid"
 
 
+def prepare(settings: Settings) -> None:
+    """Folders, DVC's configuration and MLflow's database, for flows without a stack."""
+    _prepare(settings)
+    _upgrade_mlflow(settings)
+
+
 def _prepare(settings: Settings) -> None:
     """Folders, the gateway's configuration, supervisord's, and MLflow's database."""
     for folder in ("run", "logs", "mlflow", "serving"):
@@ -123,18 +133,8 @@ def _prepare(settings: Settings) -> None:
     service.make(settings)
     settings.runtime.mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(settings.home / "run" / "supervisord.conf", _configuration(settings))
-    configure_dvc(settings)
-
-
-def configure_dvc(settings: Settings) -> None:
-    """Point DVC's cache and remote, which all problems share, to a root that is not the default."""
-    local = settings.checkout / ".dvc" / "config.local"
-    if settings.root == settings.checkout / "var":
-        local.unlink(missing_ok=True)
-        return
-    lines = f"[cache]\n    dir = {settings.root / 'dvc' / 'cache'}\n"
-    lines += f"['remote \"local\"']\n    url = {settings.root / 'dvc' / 'remote'}\n"
-    write_atomically(local, lines)
+    stores.configure_dvc(settings)
+    stores.prepare(settings)
 
 
 def _configuration(settings: Settings) -> str:
@@ -152,6 +152,8 @@ def _configuration(settings: Settings) -> str:
     prefect = ["server", "start", "--host", HOST, "--port", str(ports["prefect"])]
     worker = ["worker", "start", "--pool", POOL, "--type", "process"]
     mlflow = ["server", "--backend-store-uri", settings.tracking_uri, "--workers", "1"]
+    if settings.team:
+        mlflow += ["--artifacts-destination", settings.team.s3("mlflow")]
     mlflow += ["--host", HOST, "--port", str(ports["mlflow"])]
     board = ["--factory", "flows.board:served", "--host", HOST, "--port", str(ports["board"])]
     board += ["--log-level", "warning", "--no-server-header"]
@@ -191,9 +193,9 @@ def _launch(settings: Settings) -> None:
 def _upgrade_mlflow(settings: Settings) -> None:
     from models.tracking import Tracking
 
-    with FileLock(settings.home / "mlflow" / "upgrade.lock"):
-        Tracking(settings.tracking_uri, settings.home / "mlflow" / "artifacts", "-").client()
-        if not (settings.home / "mlflow" / "mlflow.db").exists():
+    with stores.upgrading(settings) as there:
+        Tracking(settings.tracking_uri, stores.artifacts(settings), "-").client()
+        if not there:
             _run_tool(settings, "mlflow", "db", "upgrade", settings.tracking_uri)
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ParamSpec, TypeVar, cast, get_type_hints
 from uuid import UUID
 
 from prefect import Flow, Task, runtime, task
@@ -20,17 +20,10 @@ from prefect.exceptions import ParameterTypeError
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.states import get_state_exception
 from prefect.utilities.callables import get_call_parameters
+from pydantic import TypeAdapter
 
 from data.errors import EvergreenError
 
-HINTS = {
-    "as_of": "a period (2013-W08, 2013-02 or 2013-02-05) or a timestamp (2013-02-25T12:00)",
-    "period": "2013-W08, 2013-02 or 2013-02-05",
-    "version": "a version's number, from 1 on",
-    "reason": "up to 500 characters, and not none",
-    "cause": "up to 500 characters, and not none",
-    "by": "a name of up to 100 characters",
-}
 DELAYS = (10, 60)  # seconds before a step is tried again
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -128,12 +121,21 @@ def as_flow(function: Flow[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return function(*args, **kwargs)
         except ParameterTypeError as error:
-            raise EvergreenError(_wrong(function, str(error), *args, **kwargs)) from error
+            raise EvergreenError(wrong(function, str(error), *args, **kwargs)) from error
 
 
-def _wrong(function: Flow[P, R], said: str, *args: P.args, **kwargs: P.kwargs) -> str:
+def wrong(function: Flow[P, R], said: str, *args: P.args, **kwargs: P.kwargs) -> str:
     """The first parameter that Prefect refused, with what was given and what is expected."""
     given = get_call_parameters(function.fn, args, kwargs)
     name = next((n for n in given if f" - {n}:" in said), "a parameter")
-    expected = HINTS.get(name, said.partition(f"{name}: ")[2].splitlines()[0])
+    expected = _described(function, name) or said.partition(f"{name}: ")[2].splitlines()[0]
     return f"{function.name}: {name} {given.get(name)!r} is not understood: write {expected}"
+
+
+def _described(function: Flow[P, R], name: str) -> str | None:
+    """What `flows.forms` says that such a parameter is."""
+    hint: Any = get_type_hints(function.fn, include_extras=True).get(name)
+    schema = TypeAdapter(hint).json_schema()
+    return next(
+        (s["description"] for s in schema.get("anyOf", [schema]) if "description" in s), None
+    )

@@ -1,5 +1,7 @@
 """What the weeks of a replay came to: a table for the terminal, and the same as a picture."""
 
+import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from rich.box import SIMPLE_HEAD
+from rich.console import Console
 from rich.table import Table
 
+from data.errors import EvergreenError
 from data.task import Task
 from data.verdicts import Finding, Verdict, find
+
+FIGURES = re.compile(r"^(?:\d{4}-\w+(?:-\d\d)? {2,}.+|the \d+ periods after .+)$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,34 @@ def gain(weeks: Sequence[Week], task: Task) -> str | None:
         f"(version 1 would have {mean['first_roc_auc']:.3f}), {task.loss} {mean['log_loss']:.3f} "
         f"({mean['first_log_loss']:.3f})"
     )
+
+
+def figures(text: str) -> list[str]:
+    """The lines of the table, and of the gain, that a text shows; each space is one."""
+    return [" ".join(line.split()) for line in FIGURES.findall(text)]
+
+
+def check(weeks: Sequence[Week], period: str, task: Task, page: Path) -> int:
+    """Hold what a page shows of the demo against what came of it; how many lines are the same.
+
+    Raises:
+        EvergreenError: naming the first line that did not come out, or if the page shows none.
+    """
+    out = io.StringIO()
+    Console(file=out, width=200).print(table(weeks, period, task), gain(weeks, task), sep="\n")
+    came, shown = figures(out.getvalue()), figures(page.read_text())
+    if not shown:
+        raise EvergreenError(
+            f"{page} shows no figures of the demo: name the page that has its table"
+        )
+    for line in shown:
+        if line not in came:
+            like = [other for other in came if other.split()[0] == line.split()[0]]
+            raise EvergreenError(
+                f"{page} shows {line!r}, but the demo came to {(like or came)[0]!r}: the page is "
+                "of other data, code or parameters"
+            )
+    return len(shown)
 
 
 def chart(weeks: Sequence[Week], title: str, path: Path, task: Task) -> None:

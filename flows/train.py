@@ -66,14 +66,14 @@ def run_train(
     moment = parse_as_of(chosen, project.problem.label_delay)
     print(f"training {project.problem.name} as of {chosen} ({cause})")
     tuning = Tuning(project.settings.home / "tune", report=progress("tuning", "Trials of a study"))
-    trained = step(fit, project.problem, project.partitions, project.params, moment, tuning)
+    given = (project.problem, project.partitions, project.params, moment, tuning)
+    trained = step(fit, *given, project.settings.dask)
     labels = total(project.partitions, trained.windows.periods, moment)
     print(f"labels as of {chosen}: {labels.say()}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artefact"
         digest = artifact.write(trained, project.problem, project.params, path)
-        if expected is not None:
-            _refuse_other_than(expected, digest)
+        _refuse_other_than(expected, digest)
         champion = project.registry.alias(CHAMPION)
         if same := project.registry.find(digest, or_dirty=code.dirty):
             print(f"version {same.number} is this very model ({digest[:16]})")
@@ -86,10 +86,8 @@ def run_train(
         show("gates", report.to_markdown(), f"Gates of the model as of {chosen}: {report.reason}")
         # The partitions were read, so their bytes are whole: a snapshot holds them from now on.
         lineage = project.lineage(code, step(project.record, "train"))
-        tags = lineage | _decisions(trained) | {
-            "as_of": chosen, "cause": cause, "author": made_by, "prefect_run": flow_run_id(),
-            "labels": labels.say(),
-        }  # fmt: skip
+        about = {"as_of": chosen, "cause": cause, "author": made_by, "labels": labels.say()}
+        tags = {**lineage, **_decisions(trained), **about, "prefect_run": flow_run_id()}
         kept = step(dossier.keep, project, Judgement(challenger, trained, report, found, tags))
     done = act(project.settings, report.reason[:5000], made_by)
     judged = step(register, project.registry, kept, report, champion, tags, done)
@@ -102,8 +100,8 @@ def _link(project: Project, run_id: str, version: Version) -> None:
     link("mlflow-run", run_url(project, run_id), f"MLflow run of version {version.number}")
 
 
-def _refuse_other_than(expected: str, digest: str) -> None:
-    if digest != expected:
+def _refuse_other_than(expected: str | None, digest: str) -> None:
+    if expected is not None and digest != expected:
         raise EvergreenError(
             f"the model comes out as {digest[:16]}, not as {expected[:16]}: data/raw or the "
             "packages are not those of then; nothing was registered"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bento import gateway
+from bento import target
 from data.alert_params import Alerts
 from data.errors import EvergreenError
 from data.verdicts import Finding, Verdict
@@ -118,8 +118,9 @@ def crashed(settings: Settings, name: str, flow: str, at: datetime) -> What | No
 
 def completed(flow: "Flow[..., Any]", flow_run: "FlowRun", state: "State[Any]") -> None:
     """A hook of flows: an earlier failure of the same flow is over."""
-    settings = Settings.read(os.environ)
-    _of_settings(settings).resolve(RUN + flow.name, datetime.now(UTC), f"{flow_run.name} completed")
+    settings, key = Settings.read(os.environ), RUN + flow.name
+    if key in Desk.of(settings, "", Alerts()).open():  # rarely: only then is the project opened
+        _of_settings(settings).resolve(key, datetime.now(UTC), f"{flow_run.name} completed")
 
 
 # What every flow that does something is given.
@@ -139,7 +140,7 @@ def _of_settings(settings: Settings) -> Desk:
 def _serving(settings: Settings) -> str:
     """What answers meanwhile, from the gateway's own state."""
     try:
-        state = gateway.load(settings.serving)
+        state = target.load(settings.serving)
     except (OSError, EvergreenError):
         return "what serves is not known: `evergreen status`"
     release = state.slots[state.active] if state.active else None

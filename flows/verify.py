@@ -6,8 +6,8 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from bento import experiment, gateway, rollout, slots
-from bento.gateway import State
+from bento import experiment, rollout, slots, target
+from bento.target import State
 from data.errors import EvergreenError
 from flows import stack
 from flows.project import Project
@@ -52,8 +52,8 @@ def _artefacts(project: Project, entries: list[Entry]) -> Check:
             name = f"version {version.number}"
             folders[name] = partial(registry.folder, version)
             expected[name] = version.digest
-    for slot, release in gateway.load(serving).slots.items():
-        if release:
+    for slot, release in target.load(serving).slots.items():
+        if release and serving.cluster is None:  # a cluster's image has no folder here
             name = f"slot {slot}"
             folders[name] = partial(slots.artefact, serving, slot)
             expected[name] = release.digest
@@ -63,7 +63,7 @@ def _artefacts(project: Project, entries: list[Entry]) -> Check:
 def _traffic(settings: Settings, champion: Version | None, entries: list[Entry]) -> Check:
     """Whether the traffic is set to the champion."""
     try:
-        state = gateway.load(settings.serving)
+        state = target.load(settings.serving)
     except EvergreenError as error:
         return Check("traffic", False, str(error))
     active = state.slots[state.active] if state.active else None
@@ -74,7 +74,7 @@ def _traffic(settings: Settings, champion: Version | None, entries: list[Entry])
     if (active.version, active.digest) != (champion.number, champion.digest):
         said = f"alias champion is {champion.number}, but {active.version} serves"
         return Check("traffic", False, f"{said}: run {_mend(state, champion, entries)}")
-    if experiment.abandoned(state):
+    if experiment.abandoned(state, target.of(settings.serving).alive):
         said = "a canary is left behind by a killed release: run `evergreen release`"
         return Check("traffic", False, f"{said}, or `evergreen rollback --reason WHY`")
     shared = f", and {on}" if (on := experiment.describe(state)) else ""
@@ -94,7 +94,7 @@ def _mend(state: State, champion: Version, entries: list[Entry]) -> str:
 
 def _endpoint(settings: Settings, champion: Version | None) -> Check:
     """Whether a client's request is answered by the champion."""
-    if not stack.is_up(settings):
+    if settings.cluster is None and not stack.is_up(settings):
         return Check("endpoint", None, "not checked: the stack is down (`evergreen up`)")
     if champion is None:
         found = rollout.status(settings.serving).problem

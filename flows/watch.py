@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 import pandas as pd
 
-from bento import gateway, observe
+from bento import observe, target
 from data import contracts, drift, labels, soundness
 from data.contracts import KEY, to_columns
 from data.errors import EvergreenError
@@ -130,7 +130,7 @@ def _counted(project: Project) -> dict[str, Counted]:
     """The counters of the slots in use, by slot; nothing if one cannot be read."""
     serving = project.settings.serving
     try:
-        used = [slot for slot, release in gateway.load(serving).slots.items() if release]
+        used = [slot for slot, release in target.load(serving).slots.items() if release]
         found = observe.read(serving, datetime.now(UTC), used).slots if used else {}
     except (EvergreenError, OSError):
         return {}

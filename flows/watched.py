@@ -18,6 +18,7 @@ from data.labels import known
 from data.periods import Period, parse_as_of, span
 from data.reference import Daily
 from data.task import Task
+from flows import shelf
 from flows.project import Project
 from models import slices, tally
 from models.artifact import Artifact
@@ -120,6 +121,7 @@ class Evidence:
         """The serving folder, its closed log files archived."""
         folder = self.project.settings.serving.folder
         predictions.archive(folder)
+        shelf.keep_predictions(self.project.settings)
         return folder
 
     def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:

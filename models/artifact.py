@@ -167,6 +167,8 @@ def model_params(params: Params) -> dict[str, Any]:
     chosen = params.model_dump(include=sections | set(params.candidates))
     chosen["monitor"] = {"bins": params.monitor.bins}
     del chosen["train"]["as_of"], chosen["train"]["minimum_label_coverage"]
+    if params.train.engine == "memory":
+        del chosen["train"]["engine"], chosen["train"]["sample_rows"]
     return chosen
 
 

@@ -30,7 +30,8 @@ def ledger_check(ledger: Ledger) -> tuple[Check, list[Entry] | None]:
     except (EvergreenError, OSError) as error:
         return Check("ledger", False, str(error)), None
     torn = ", and an unfinished one of a killed run, which the next run sets aside"
-    found = f"{len(entries)} lines, each as it was written{torn if ledger.torn() else ''}"
+    whole = f"{len(entries)} lines, each as it was written{ledger.copies()}"
+    found = f"{whole}{torn if ledger.torn() else ''}"
     return Check("ledger", True, found), entries
 
 

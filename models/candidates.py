@@ -14,7 +14,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 from threadpoolctl import threadpool_limits
 from xgboost import XGBClassifier, XGBRegressor
 
@@ -118,14 +118,19 @@ def linear_name(task: Task) -> str:
     return RIDGE if task.kind == "regression" else LOGISTIC
 
 
+def absent(task: Task, label: np.ndarray) -> np.ndarray:
+    """The classes that labels (n,) do not have."""
+    return np.setdiff1d(np.arange(len(task.classes)), label).astype(np.int8)
+
+
 def _complete(rows: Rows) -> Rows:
     """With one row of next to no weight for each class that is absent."""
-    absent = np.setdiff1d(np.arange(len(rows.task.classes)), rows.label).astype(np.int8)
-    if not len(absent):
+    missing = absent(rows.task, rows.label)
+    if not len(missing):
         return rows
-    matrix = np.vstack([rows.matrix, np.repeat(rows.matrix[:1], len(absent), axis=0)])
-    weight = np.append(np.ones(len(rows.label)), np.full(len(absent), ABSENT))
-    return Rows(rows.task, rows.features, matrix, np.append(rows.label, absent), weight)
+    matrix = np.vstack([rows.matrix, np.repeat(rows.matrix[:1], len(missing), axis=0)])
+    weight = np.append(np.ones(len(rows.label)), np.full(len(missing), ABSENT))
+    return Rows(rows.task, rows.features, matrix, np.append(rows.label, missing), weight)
 
 
 def _fit_linear(model: LogisticRegression | Ridge, rows: Rows) -> Linear:
@@ -135,11 +140,16 @@ def _fit_linear(model: LogisticRegression | Ridge, rows: Rows) -> Linear:
     impute = SimpleImputer(add_indicator=True, keep_empty_features=True)
     encode = make_column_transformer(
         (OneHotEncoder(handle_unknown="ignore"), categories),
-        (make_pipeline(impute, StandardScaler()), numbers),
+        (make_pipeline(impute, FunctionTransformer(_double), StandardScaler()), numbers),
     )
     pipeline = Pipeline([("encode", encode), ("model", model)])
     weight = {} if rows.weight is None else {"model__sample_weight": rows.weight}
     return Linear(rows.task, pipeline.fit(rows.matrix, rows.label, **weight))
+
+
+def _double(matrix: np.ndarray) -> np.ndarray:
+    """In the precision in which the model is served."""
+    return matrix.astype(np.float64)
 
 
 def _fit_hist(rows: Rows, settings: Settings, seed: int) -> HistTrees:
@@ -150,9 +160,14 @@ def _fit_hist(rows: Rows, settings: Settings, seed: int) -> HistTrees:
         return HistTrees(rows.task, model.fit(rows.matrix, rows.label, rows.weight))
 
 
+def estimator(task: Task, settings: Settings, seed: int) -> XGBClassifier | XGBRegressor:
+    """XGBoost with these settings, not fitted; one thread."""
+    kind = XGBRegressor if task.kind == "regression" else XGBClassifier
+    return kind(**settings, tree_method="hist", random_state=seed, n_jobs=1)
+
+
 def _fit_xgboost(rows: Rows, settings: Settings, seed: int) -> Boosted:
-    kind = XGBRegressor if rows.task.kind == "regression" else XGBClassifier
-    model = kind(**settings, tree_method="hist", random_state=seed, n_jobs=1)
+    model = estimator(rows.task, settings, seed)
     return Boosted(rows.task, model.fit(rows.matrix, rows.label, sample_weight=rows.weight))
 
 

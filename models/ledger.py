@@ -8,18 +8,22 @@ appended; it never leads. What follows the last newline is no line: a writer die
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
+from filelock import FileLock, Timeout
+
 from data.digests import canonical_json, digest_of
 from data.errors import EvergreenError
 
 GENESIS = "0" * 64
 TORN = ".torn"
+LOCK_SECONDS = 120.0
 
 
 class Kind(StrEnum):
@@ -111,13 +115,40 @@ class Ledger:
 
     path: Path
 
+    @property
+    def place(self) -> str:
+        """Where the lines are kept, for messages."""
+        return str(self.path)
+
+    @contextmanager
+    def held(self, lock: Path, seconds: float = LOCK_SECONDS) -> Iterator["Ledger"]:
+        """The ledger, to be appended to; nobody else on this host holds the lock meanwhile.
+
+        Raises:
+            EvergreenError: if another run has it for longer than that.
+        """
+        try:
+            with FileLock(lock, timeout=seconds):
+                yield self
+        except Timeout as error:
+            raise EvergreenError(
+                f"{lock} is held for over {seconds:g} s: another run is promoting"
+            ) from error
+
+    def copies(self) -> str:
+        """What is to be said of copies; a file has none."""
+        return ""
+
+    def must_hold(self) -> None:
+        """A file's lock goes with its process, so there is nothing to ask."""
+
     def read(self) -> list[Entry]:
         """All lines, oldest first.
 
         Raises:
             EvergreenError: naming the line that was edited, dropped or moved.
         """
-        return parse(self._lines()[0], self.path)
+        return parse(self._lines()[0], self.place)
 
     def torn(self) -> bool:
         """Whether a killed writer left a part of a line."""
@@ -132,24 +163,25 @@ class Ledger:
         expected: str | None = None,
         detail: Mapping[str, str] | None = None,
     ) -> Entry:
-        """Add a line; it is on disk, name and content, when this returns.
-
-        A torn end is moved to a file beside the ledger first.
-        """
-        lines, torn = self._lines()
-        known = parse(lines, self.path)
-        self._set_aside(torn)
+        """Add a line; it is on disk, name and content, when this returns."""
+        lines, _ = self._lines()
+        known = parse(lines, self.place)
         last = known[-1].head if known else Head()
         at = act.at.astimezone(UTC).isoformat(timespec="seconds")
         who = (act.reason, act.by, act.run, last.hash)
         entry = Entry(last.seq + 1, at, kind, version, digest, expected, *who, dict(detail or {}))
         sealed = entry.sealed()
+        self._write(sealed, lines)
+        return sealed
+
+    def _write(self, entry: Entry, before: list[bytes]) -> None:
+        """Append it to the lines before; a torn end is moved to a file beside them first."""
+        self._set_aside(self._lines()[1])
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
-            file.write(f"{sealed.line}\n".encode())
+            file.write(f"{entry.line}\n".encode())
             os.fsync(file.fileno())
         _sync_folder(self.path.parent)
-        return sealed
 
     def _lines(self) -> tuple[list[bytes], bytes]:
         """The complete lines, and what a killed writer left behind the last of them."""
@@ -168,7 +200,7 @@ class Ledger:
         os.truncate(self.path, self.path.stat().st_size - len(torn))
 
 
-def parse(lines: Sequence[bytes], path: Path) -> list[Entry]:
+def parse(lines: Sequence[bytes], place: str) -> list[Entry]:
     """Lines as entries, every hash and every link checked.
 
     Raises:
@@ -184,10 +216,10 @@ def parse(lines: Sequence[bytes], path: Path) -> list[Entry]:
         except (ValueError, TypeError, KeyError):
             whole = False
         if not whole:
-            raise _broken(path, number, "was edited: its hash does not fit its content")
+            raise _broken(place, number, "was edited: its hash does not fit its content")
         if entry.head.seq != before.seq + 1 or entry.previous != before.hash:
             raise _broken(
-                path, number, "does not follow the one before: a line was dropped or moved"
+                place, number, "does not follow the one before: a line was dropped or moved"
             )
         entries.append(entry)
     return entries
@@ -205,7 +237,7 @@ def head_fault(entries: Sequence[Entry], head: Head | None) -> str | None:
     if known.seq > heads[-1].seq:
         return (
             f"the ledger ends with line {heads[-1].seq}, but MLflow has seen line {known.seq}: "
-            "lines were cut off; restore the file from a backup"
+            "lines were cut off; restore it from a backup"
         )
     if known in heads:
         return (
@@ -219,8 +251,8 @@ def _hash(content: Mapping[str, Any]) -> str:
     return digest_of({name: value for name, value in content.items() if name != "hash"})
 
 
-def _broken(path: Path, number: int, what: str) -> EvergreenError:
-    return EvergreenError(f"{path}: line {number} {what}; restore the file from a backup")
+def _broken(place: str, number: int, what: str) -> EvergreenError:
+    return EvergreenError(f"{place}: line {number} {what}; restore it from a backup")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 from sklearn.isotonic import IsotonicRegression
@@ -9,12 +10,13 @@ from sklearn.isotonic import IsotonicRegression
 from data import field_history, reference, windows
 from data.contracts import to_columns
 from data.features import Columns, Feature
-from data.matrix import Matrix, Past
+from data.matrix import Matrix, Past, stride
 from data.reference import Reference
 from data.task import Task
 from models import slices, tally
 from models.quality import CALIBRATION_BINS, measure
 
+STEP_ROWS = 1_000_000  # a curve of one variable needs no more; they are sorted in memory
 Steps = tuple[tuple[float, ...], tuple[float, ...]]
 
 
@@ -29,7 +31,10 @@ def profile(
     """
     names = [feature.name for feature in fitted]
     task = past.problem.task.scaled(seen.label)
-    found = reference.build(names, seen.values, scores, seen.period, bins, task)
+    columns = chain(
+        zip(names, seen.columns(), strict=True), task.put(reference.SCORE, scores).items()
+    )
+    found = reference.of_columns(columns, seen.periods, bins)
     problem, tallies, areas, days = past.problem, [], [], []
     parts = windows.stream(past.partitions, problem, past.periods, past.as_of)
     start = 0
@@ -39,12 +44,13 @@ def profile(
         tallies.append(tally.tally(part.label, own, values, task))
         areas.append(measure(part.label, own, task).roc_auc)
         days.append(tally.residuals(part.label, own, part.day, task))
+    every = slice(None, None, stride(len(seen), STEP_ROWS))
     return replace(
         found,
         fields=field_history.build(problem.fields, _raw(past)),
         slices=tally.history(tallies, areas),
         daily=tally.joined(days),
-        steps=steps(seen.label, scores, task),
+        steps=steps(seen.label[every], scores[every], task),
     )
 
 

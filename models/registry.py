@@ -7,11 +7,10 @@ the aliases follow. `models.ledger` says what stands in a line.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import mlflow
-from filelock import FileLock, Timeout
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -25,7 +24,6 @@ from models.version import Version
 CHALLENGER, CHAMPION, PREVIOUS = standing.CHALLENGER, standing.CHAMPION, standing.PREVIOUS
 HEAD, PROMOTED = "ledger_head", "promoted"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
-LOCK_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -34,12 +32,14 @@ class Registry:
 
     Attributes:
         public_key: of the pair that every version is signed with; without it none is opened.
+        cache: where the files of a remote store are kept on this host.
     """
 
     tracking: Tracking
     lock: Path
     ledger: Ledger
     public_key: Path | None = None
+    cache: Path | None = None
 
     @property
     def name(self) -> str:
@@ -134,8 +134,8 @@ class Registry:
                 any more, or the version was trained from a dirty tree; nothing moves.
         """
         version.refuse_if_dirty()
-        with self._held():
-            entries = self._resume(
+        with self._held() as held:
+            entries = held._resume(
                 lambda champion: kind is Kind.ROLLED_BACK or champion == version.number
             )
             decided, _ = standing.holders(entries)
@@ -154,8 +154,8 @@ class Registry:
                     f"version {version.number} is not promoted: run {act.run} is not the running "
                     "owner any more (it crashed, was cancelled or was started again)"
                 )
-            self._append(kind, version, act, None if current == version.number else current)
-            self._follow(self.ledger.read())
+            held._append(kind, version, act, None if current == version.number else current)
+            held._follow(held.ledger.read())
 
     def record(
         self,
@@ -166,12 +166,12 @@ class Registry:
         detail: Mapping[str, str] | None = None,
     ) -> Entry:
         """Add a line that moves no alias; what serves already is not released again."""
-        with self._held():
-            entries = self._sound()
+        with self._held() as held:
+            entries = held._sound()
             this = standing.Served(version.number, version.digest)
             if kind is Kind.RELEASED and standing.served(entries)[-1:] == [this]:
                 return entries[-1]
-            return self._append(kind, version, act, expected, detail)
+            return held._append(kind, version, act, expected, detail)
 
     def resume(self, number: str | None = None) -> None:
         """Complete what a killed promotion left: the ledger decides, the aliases follow.
@@ -182,8 +182,8 @@ class Registry:
         Raises:
             EvergreenError: if the ledger is not whole, or somebody else moved the champion.
         """
-        with self._held():
-            self._resume(lambda champion: champion == number)
+        with self._held() as held:
+            held._resume(lambda champion: champion == number)
 
     def head(self) -> Head | None:
         """The last line of the ledger that MLflow has seen."""
@@ -194,7 +194,7 @@ class Registry:
         """The ledger's lines; MLflow's head catches up with the line of a killed writer."""
         entries, head = self.ledger.read(), self.head()
         if fault := head_fault(entries, head):
-            raise EvergreenError(f"{self.ledger.path}: {fault}")
+            raise EvergreenError(f"{self.ledger.place}: {fault}")
         if entries and entries[-1].head != head:
             self._keep_head(entries[-1])
         return entries
@@ -220,6 +220,7 @@ class Registry:
         champion, before = standing.holders(entries)
         for alias, number in ((PREVIOUS, before), (CHAMPION, champion)):
             if number and self._number(alias) != number:
+                self.ledger.must_hold()
                 client.set_registered_model_alias(self.name, alias, number)
         if champion and self._number(CHALLENGER) == champion:
             client.delete_registered_model_alias(self.name, CHALLENGER)
@@ -242,6 +243,7 @@ class Registry:
         The head comes last: until it is there, the next writer does all of this again.
         """
         client = self._client()
+        self.ledger.must_hold()
         if entry.kind is Kind.PROMOTED:
             self.tag(self.get(entry.version), {PROMOTED: str(entry.head)})
         client.set_registered_model_tag(self.name, HEAD, str(entry.head))
@@ -251,19 +253,15 @@ class Registry:
         return found.number if found else None
 
     @contextmanager
-    def _held(self) -> Iterator[None]:
-        try:
-            with FileLock(self.lock, timeout=LOCK_SECONDS):
-                yield
-        except Timeout as error:
-            raise EvergreenError(
-                f"{self.lock} is held for over {LOCK_SECONDS} s: another run is promoting"
-            ) from error
+    def _held(self) -> Iterator["Registry"]:
+        """This registry, which may write to its ledger now and nobody else may."""
+        with self.ledger.held(self.lock) as ledger:
+            yield replace(self, ledger=ledger)
 
     def registered(self, version: Version) -> Path:
         """All that was signed with a version: artefact, card, gate report; see `store.opened`."""
         self._client()
-        return store.opened(version, self.public_key)
+        return store.opened(version, self.public_key, self.cache)
 
     def folder(self, version: Version) -> Path:
         """The version's artefact, as it was signed; raises like `registered`."""
@@ -277,7 +275,7 @@ class Registry:
         """A text file that was kept with the version's run; None if there is none."""
         try:
             place = f"{self.run(version).info.artifact_uri}/{name}"
-            return Path(mlflow.artifacts.download_artifacts(place)).read_text()
+            return str(mlflow.artifacts.load_text(place))
         except (MlflowException, OSError):
             return None
 

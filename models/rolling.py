@@ -22,11 +22,12 @@ import pandas as pd
 
 from data import features, windows
 from data.features import Feature
-from data.matrix import Matrix, Past
+from data.matrix import Learned, Past
 from data.params import Params
 from data.periods import Period
 from data.task import Task
 from models.candidates import CANDIDATES, Settings
+from models.engines import MEMORY, Engine, Given
 from models.quality import ranking
 
 T = TypeVar("T")
@@ -58,16 +59,16 @@ class Fold:
     task: Task
     period: Period
     features: tuple[Feature, ...]
-    seen: Matrix
+    seen: Learned
     matrix: np.ndarray
     label: np.ndarray
     day: np.ndarray
+    engine: Engine
 
     def predict(self, name: str, settings: Settings, seed: int) -> np.ndarray:
         """A candidate's answers for the period."""
-        candidate, seen = CANDIDATES[name], self.seen
-        model = candidate.train(self.task, self.features, seen.values, seen.label, settings, seed)
-        return model.predict(self.matrix)
+        given = Given(self.task, self.features, self.seen, settings, seed)
+        return self.engine.train(name, given).predict(self.matrix)
 
 
 @dataclass(frozen=True)
@@ -99,17 +100,18 @@ def origins(train: Sequence[Period], params: Params) -> Origins:
     return Origins(last[:selection], last[selection:], reason)
 
 
-def folds(past: Past, periods: Sequence[Period], task: Task) -> list[Fold]:
+def folds(past: Past, periods: Sequence[Period], task: Task, engine: Engine = MEMORY) -> list[Fold]:
     """What was known before each period, and the period itself."""
-    return [_fold(past, period, task) for period in periods]
+    return [_fold(past, period, task, engine) for period in periods]
 
 
-def _fold(past: Past, period: Period, task: Task) -> Fold:
+def _fold(past: Past, period: Period, task: Task, engine: Engine) -> Fold:
     before = [other for other in past.periods if other < period]
     fitted = past.fit(before)
     rows = windows.load(past.partitions, past.problem, [period], past.as_of)
     matrix = features.transform(fitted, rows.columns)
-    return Fold(task, period, fitted, past.matrix(fitted, before), matrix, rows.label, rows.day)
+    seen = engine.rows(past, fitted, before)
+    return Fold(task, period, fitted, seen, matrix, rows.label, rows.day, engine)
 
 
 def scores(

@@ -27,12 +27,13 @@ class Tracking:
 
     Attributes:
         uri: the tracking and registry store, such as `sqlite:////…/mlflow.db`.
-        artifacts: the folder of run artefacts; used when the experiment is first made.
+        artifacts: the folder of run artefacts, or an address such as `s3://bucket/mlflow`; used
+            when the experiment is first made.
         model: the registered model's and the experiment's name.
     """
 
     uri: str
-    artifacts: Path
+    artifacts: Path | str
     model: str
 
     def client(self) -> MlflowClient:
@@ -47,7 +48,9 @@ class Tracking:
         found = client.get_experiment_by_name(self.model)
         if found is not None:
             return str(found.experiment_id)
-        return str(client.create_experiment(self.model, self.artifacts.absolute().as_uri()))
+        place = self.artifacts
+        where = place.absolute().as_uri() if isinstance(place, Path) else place
+        return str(client.create_experiment(self.model, where))
 
 
 def log_training(

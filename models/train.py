@@ -1,6 +1,7 @@
 """From matured rows to trained candidates; one function for DVC, Prefect and a shell."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,18 +10,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from data import features, matrix, windows
+from data import features, spread, windows
 from data.errors import EvergreenError, stop_on_error
-from data.matrix import Matrix, Past
+from data.matrix import Learned, Past
 from data.params import Params, load_params
 from data.partitions import Partitions
 from data.periods import Period, parse_as_of
 from data.problem import Problem, load_problem
 from data.task import Task
-from models import artifact, calibrate, candidates, rolling, tune
+from data.windows import Windows
+from models import artifact, calibrate, candidates, engines, rolling, tune
 from models.artifact import Trained
 from models.calibrate import Calibration
 from models.candidates import CANDIDATES, CHALLENGER, Settings
+from models.engines import MEMORY, Engine, Given
 from models.fitted import Fitted
 from models.profile import profile
 from models.rolling import LABEL, PERIOD, Choice, Fold
@@ -59,26 +62,44 @@ def train(
     params: Params,
     as_of: datetime,
     tuning: Tuning = Tuning(),
+    cluster: str = "",
 ) -> Trained:
     """Choose on the past, train the choice on all of it, and score the untouched holdout.
+
+    Args:
+        cluster: for the engine dask, see `models.engines`.
 
     Raises:
         EvergreenError: if a period or its labels are missing, or all outcomes are the same.
     """
     found = windows.select(partitions, problem, as_of, params.train)
-    past = matrix.count(problem, partitions, found.train, as_of)
+    with engines.opened(params.train, cluster) as engine:
+        return _train(problem, partitions, params, found, tuning, engine)
+
+
+def _train(
+    problem: Problem,
+    partitions: Partitions,
+    params: Params,
+    found: Windows,
+    tuning: Tuning,
+    engine: Engine,
+) -> Trained:
+    as_of = found.as_of
+    past = engine.count(problem, partitions, found.train, as_of)
     held = windows.load(partitions, problem, list(found.holdout), as_of)
     candidates.check(params.candidates, problem.task)
     fitted = past.fit()
-    seen = past.matrix(fitted)
+    seen = engine.rows(past, fitted)
     if not problem.task.learnable(seen.label):
         raise EvergreenError(
             f"training needs outcomes of {problem.target!r} that differ, but all {len(past)} rows "
             f"from {found.train[0]} to {found.train[-1]} have the same: check the labels"
         )
     task = problem.task.scaled(seen.label)
-    chosen = choose(past, params, tuning, task)
-    models = _final(fitted, seen, chosen.choice, params, task)
+    chosen = choose(past, params, tuning, task, engine)
+    models = _final(fitted, seen, chosen.choice, params, task, engine)
+    unseen = out_of_fold_scores(past, chosen.choice, chosen.calibration, params, task, engine)
     held_matrix = features.transform(fitted, held.columns)
     scores = {name: model.predict(held_matrix) for name, model in models.items()}
     scores[CHALLENGER] = chosen.calibration.predict(models[CHALLENGER], held_matrix, task)
@@ -93,13 +114,7 @@ def train(
         calibration=chosen.calibration,
         base_rate=task.constant(seen.label).tolist(),
         threshold=decision_threshold(params) if task.kind == "binary" else None,
-        reference=profile(
-            past,
-            fitted,
-            seen,
-            out_of_fold_scores(past, chosen.choice, chosen.calibration, params, task),
-            params.monitor.bins,
-        ),
+        reference=profile(past, fitted, seen.whole(), unseen, params.monitor.bins),
         fingerprint=windows.fingerprint(partitions, found.periods, as_of),
         train_rows=len(past),
         missing_labels=past.missing,
@@ -109,10 +124,12 @@ def train(
     )
 
 
-def choose(past: Past, params: Params, tuning: Tuning, task: Task) -> Chosen:
+def choose(
+    past: Past, params: Params, tuning: Tuning, task: Task, engine: Engine = MEMORY
+) -> Chosen:
     """Compare the candidates, tune the best if asked to, and calibrate what is taken."""
     found = rolling.origins(past.periods, params)
-    made = rolling.folds(past, found.periods, task)
+    made = rolling.folds(past, found.periods, task, engine)
     defaults: dict[str, tuple[str, Settings]] = {
         name: (name, CANDIDATES[name].settings(params)) for name in params.candidates
     }
@@ -160,13 +177,18 @@ def _study(
 
 
 def _final(
-    fitted: Sequence[features.Feature], seen: Matrix, choice: Choice, params: Params, task: Task
+    fitted: Sequence[features.Feature],
+    seen: Learned,
+    choice: Choice,
+    params: Params,
+    task: Task,
+    engine: Engine,
 ) -> dict[str, Fitted]:
     """Every candidate with its defaults, and the challenger, trained on all training rows."""
 
     def one(kind: str, settings: Settings) -> Callable[[], Fitted]:
-        train_one = CANDIDATES[kind].train
-        return lambda: train_one(task, fitted, seen.values, seen.label, settings, params.train.seed)
+        given = Given(task, fitted, seen, settings, params.train.seed)
+        return lambda: engine.train(kind, given)
 
     wanted: dict[str, Callable[[], Fitted]] = {
         name: one(name, CANDIDATES[name].settings(params)) for name in params.candidates
@@ -181,7 +203,12 @@ def _final(
 
 
 def out_of_fold_scores(
-    past: Past, choice: Choice, calibration: Calibration, params: Params, task: Task
+    past: Past,
+    choice: Choice,
+    calibration: Calibration,
+    params: Params,
+    task: Task,
+    engine: Engine = MEMORY,
 ) -> np.ndarray:
     """The answer to each training row, from a model that did not see its periods.
 
@@ -191,7 +218,7 @@ def out_of_fold_scores(
     parts = np.array_split(np.array(past.periods, dtype=object), blocks)
 
     def one(block: np.ndarray) -> Callable[[], np.ndarray]:
-        return lambda: _left_out(past, set(block), choice, calibration, params.train.seed, task)
+        return lambda: _left_out(past, set(block), choice, calibration, params, task, engine)
 
     return np.concatenate(rolling.each([one(block) for block in parts]))
 
@@ -201,15 +228,15 @@ def _left_out(
     block: set[Period],
     choice: Choice,
     calibration: Calibration,
-    seed: int,
+    params: Params,
     task: Task,
+    engine: Engine,
 ) -> np.ndarray:
     rest = [period for period in past.periods if period not in block]
     fitted = past.fit(rest)
-    seen, out = past.matrix(fitted, rest), past.matrix(fitted, block)
-    candidate = CANDIDATES[choice.kind]
-    model = candidate.train(task, fitted, seen.values, seen.label, choice.settings, seed)
-    return calibration.predict(model, out.values, task)
+    seen = engine.rows(past, fitted, rest)
+    model = engine.train(choice.kind, Given(task, fitted, seen, choice.settings, params.train.seed))
+    return engine.predict(model, calibration, engine.rows(past, fitted, block), task)
 
 
 def decision_threshold(params: Params) -> float:
@@ -232,7 +259,8 @@ def main() -> None:
     as_of = parse_as_of(params.train.as_of, problem.label_delay)
     recorded = Study.load(arguments.study) if arguments.study else None
     tuning = Tuning(arguments.studies, recorded)
-    trained = train(problem, Partitions(arguments.raw), params, as_of, tuning)
+    cluster = os.environ.get(spread.CLUSTER, "")
+    trained = train(problem, Partitions(arguments.raw), params, as_of, tuning, cluster)
     digest = artifact.write(trained, problem, params, arguments.out / "model")
     trained.holdout_table().to_parquet(arguments.out / "holdout.parquet", index=False)
     trained.rolling.to_parquet(arguments.out / "rolling.parquet", index=False)

@@ -61,9 +61,14 @@ def fill(
     return partitions
 
 
+LONG = ("test_e2e_cycle", "test_e2e_release", "test_e2e_own_data", "test_reproduce",
+        "test_models_promotion", "test_data_rules", "test_progressive")  # fmt: skip
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that all cores end together."""
-    items.sort(key=lambda item: "/e2e/" not in item.nodeid)
+    place = {name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

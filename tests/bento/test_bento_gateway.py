@@ -8,9 +8,9 @@ import pytest
 
 from bento import experiment, gateway, pidfile, rollout
 from bento.contract import Contract
-from bento.gateway import Experiment, Release, State
 from bento.package import Package
 from bento.slots import Serving, programs
+from bento.target import Experiment, Release, State
 from data.errors import EvergreenError
 
 SERVED = Release("1", "d" * 64, "parcels:a", since="2024-04-01T00:00:00+00:00")

@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def order(artefact: Path, version: str = "1", checkout: Path = CHECKOUT) -> Order:
-    return package._order(artefact, "parcels", version, checkout)
+    return package.ordered(artefact, "parcels", version, checkout)
 
 
 def test_the_tag_follows_from_model_version_and_code(artefact, second_artefact, tmp_path):

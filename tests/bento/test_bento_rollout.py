@@ -13,11 +13,12 @@ import psutil
 import pytest
 import requests
 
-from bento import client, experiment, gateway, history, rollout, supervisor
+from bento import client, gateway, history, rollout, supervisor
 from bento.contract import MAX_BODY
 from bento.predictions import read
 from data.digests import sha256_file
 from data.errors import EvergreenError
+from tests.rollouts import Place, a_refusal_and_a_way_back, two_releases
 from tests.serving_stack import (
     SMOKE,
     Load,
@@ -49,34 +50,9 @@ def test_a_server_that_cannot_start_is_refused_with_its_log(stack, first, artefa
 def test_a_whole_rollout(stack, artefact, second_artefact, first, second, row):
     serving = stack.serving
     predict = f"{serving.url}/predict"
+    place = Place(serving, first, second, golden(artefact), golden(second_artefact), row)
 
-    nothing = requests.post(predict, json=row, timeout=5)
-    assert nothing.status_code == 503 and nothing.headers["retry-after"] == "1"
-    assert rollout.status(serving).problem is None
-
-    start = time.monotonic()
-    slot = rollout.deploy(serving, first, *golden(artefact), **SMOKE)
-    print(f"deploy {time.monotonic() - start:.1f} s")
-    assert slot == "blue"
-    assert requests.post(predict, json=row, timeout=5).status_code == 503, "deployed is not live"
-    rollout.switch(serving, slot)
-    assert rollout.status(serving).endpoint["model_version"] == "1"
-
-    with Load(predict, row) as load:
-        slot = rollout.deploy(serving, second, *golden(second_artefact), **SMOKE)
-        assert slot == "green" and set(load.seen) == {"1"}
-        old = load.seen["1"]
-        experiment.begin(serving, "canary", slot, 20)
-        time.sleep(1)
-        share = load.seen["2"] / (load.seen["2"] + load.seen["1"] - old)
-        assert 0.1 < share < 0.3
-        assert rollout.status(serving).problem is None, "a canary is no fault"
-        start = time.monotonic()
-        rollout.switch(serving, slot)
-        print(f"switch {1000 * (time.monotonic() - start):.0f} ms")
-    assert load.failures == [] and load.seen["2"] > 0
-    print("switch", load.seen)
-    assert rollout.status(serving).problem is None
+    two_releases(place)
 
     with Load(predict, row) as load:  # green is active and dies; blue stands in, green comes back
         killed = slot_process(stack, "green")
@@ -86,20 +62,7 @@ def test_a_whole_rollout(stack, artefact, second_artefact, first, second, row):
     print("failover", load.seen)
     wait_for(lambda: rollout.status(serving).problem is None)
 
-    contract, rows, probabilities = golden(artefact)
-    wrong = [*probabilities[:7], probabilities[7] + 0.01, *probabilities[8:]]
-    before = gateway.load(serving)
-    with Load(predict, row) as load, pytest.raises(EvergreenError, match="golden row 7"):
-        rollout.deploy(serving, first, contract, rows, wrong, **SMOKE)
-    assert load.failures == [] and set(load.seen) == {"2"}
-    assert gateway.load(serving) == before, "a refused release changes nothing"
-
-    with Load(predict, row) as load:
-        start = time.monotonic()
-        rollout.switch(serving, rollout.slot_of(before, "1", first.digest))
-        print(f"back {1000 * (time.monotonic() - start):.0f} ms")
-    assert load.failures == [] and load.seen["1"] > 0
-    assert rollout.status(serving).endpoint["model_version"] == "1"
+    a_refusal_and_a_way_back(place)
     moves = [(switch.version, switch.slot) for switch in history.read(serving.folder)]
     assert moves == [("1", "blue"), ("2", "green"), ("1", "blue")]
 

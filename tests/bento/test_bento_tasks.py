@@ -22,7 +22,6 @@ from bento.contract import Contract, Decoder
 from bento.edge_run import Model, check_golden
 from bento.engines import OnnxEngine
 from bento.explain import Explainer, decode
-from bento.gateway import Release
 from bento.observe import Counters
 from bento.prediction_log import Entry, PredictionLog, slot_file
 from bento.predictions import archive, find, read, table
@@ -30,6 +29,7 @@ from bento.predictor import FEW, Predictor
 from bento.scorer import Scorer
 from bento.shadow import Answer, Pair
 from bento.smoke import smoke_test
+from bento.target import Release
 from data.errors import EvergreenError
 from data.release_params import Shadow
 from data.task import BINARY, multiclass
@@ -240,7 +240,7 @@ def test_the_smoke_test_names_the_row_that_is_answered_otherwise(other, predicto
     def call(method, path, rows, headers):
         return SimpleNamespace(status=200, value=ask(answerer, rows))
 
-    serving = SimpleNamespace(door=SimpleNamespace(call=call))
+    serving = SimpleNamespace(pinned=lambda slot: SimpleNamespace(call=call))
     release = Release("7", predictor.digest, "parcels:a")
     given = (serving, "green", release, predictor.contract, golden["rows"])
     smoke_test(*given, golden["probabilities"], 1e-6)

@@ -4,10 +4,13 @@ The tests run in the order in which they stand: each goes on from the state that
 """
 
 import json
+import os
 import shutil
 import signal
 import socket
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,14 +21,17 @@ from scipy.special import logit
 from bento import predictions
 from data.contracts import to_columns
 from data.digests import sha256_file
+from data.git import git
 from data.partitions import Partitions
 from data.periods import Period
 from models import artifact
 from tests import planted
+from tests.e2e.conftest import TEAM
 from tests.e2e.world import World, processes_of
 from tests.pickles import pickles
 from tests.serving_stack import Load
 
+T = TypeVar("T")
 CHANGED = Period.parse("2024-W16")
 
 
@@ -69,6 +75,20 @@ def _governor(world: World) -> list[dict]:
     return [json.loads(line) for line in (world.home / "governor.jsonl").read_text().splitlines()]
 
 
+def _alerts(world: World) -> list[dict]:
+    path = world.home / "alerts.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def wait_until(ask: Callable[[], T], seconds: float = 300) -> T:
+    """What is asked for, once there is any."""
+    deadline = time.monotonic() + seconds
+    while not (found := ask()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.5)
+    return found
+
+
 def _events(world: World, name: str) -> list[dict]:
     found = world.prefect("events/filter", filter={"event": {"name": [name]}})
     return found["events"]
@@ -85,7 +105,8 @@ def _artefact(world: World, number: str) -> artifact.Artifact:
     release = next(
         slot for slot in _status(world)["slots"].values() if slot and slot["version"] == number
     )
-    for folder in (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact"):
+    kept = (world.home / "mlflow" / "artifacts").glob("*/artifacts/registered/artefact")
+    for folder in [*kept, *(world.home / "cache" / "versions").glob("*/artefact")]:
         model = artifact.load(folder)
         if model.digest == release["digest"]:
             return model
@@ -99,6 +120,22 @@ def test_dvc_repro_needs_no_server(world: World) -> None:
     assert "Data and pipelines are up to date" in again.stdout
     metrics = json.loads((world.home / "repro" / "evaluation" / "metrics.json").read_text())
     assert metrics["xgboost"]["roc_auc"] > 0.7 > metrics["logistic"]["roc_auc"]
+
+
+def test_a_change_is_held_against_its_base(world: World) -> None:
+    """As a pull request has it: what it changes, and the gates that refuse it."""
+    path = world.checkout / "params.yaml"
+    before = path.read_text()
+    path.write_text(before.replace("  size_budget: 12.0", "  size_budget: 0.001"))
+    assert path.read_text() != before
+    done = world.python("flows.proposal", "--base", "main")
+    path.write_text(before)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "**the same model**, to the bit" in done.stdout and "> size: " in done.stdout
+    assert "+  size_budget: 0.001" in done.stdout
+    written = {path.name for path in (world.home / "ci").iterdir()}
+    assert {"report.md", "gates.html", "roc.png", "calibration.png"} <= written
+    assert len(git(world.checkout, "worktree", "list").splitlines()) == 1
 
 
 def test_a_taken_port_is_named_and_nothing_starts(world: World) -> None:
@@ -256,7 +293,10 @@ def test_an_answer_is_explained_alike_by_server_and_command(world: World) -> Non
     assert refused.returncode == 1 and "no request id" in refused.stderr
 
 
-@pytest.mark.parametrize("store", ["mlflow/artifacts", "bentos/packages", "serving/slots"])
+@pytest.mark.parametrize(
+    "store",
+    ["cache/versions" if TEAM else "mlflow/artifacts", "bentos/packages", "serving/slots"],
+)
 def test_no_store_of_models_holds_a_pickle(world: World, store: str) -> None:
     assert list((world.home / store).rglob("*"))
     assert pickles(world.home / store) == []
@@ -384,6 +424,29 @@ def test_a_recalibration_is_released_and_taken_back_like_any_other(world: World)
     ]  # fmt: skip
     assert world.run("rollback", "--reason", "a test").returncode == 0
     assert _status(world)["aliases"] == {"champion": "2", "challenger": None, "previous": "3"}
+
+
+def test_a_run_killed_with_its_worker_is_found_told_and_followed(world: World) -> None:
+    """No process of it is left to say so: its heartbeats stop, and the server calls it crashed."""
+    assert world.python("tests.e2e.impatient", "10").returncode == 0
+    serving, deployment = _serving(world), world.deployment("retrain")
+    killed = deployment(as_of="2024-W13", cause="to be killed")
+    began = wait_until(lambda: [x for x in _governor(world) if x["cause"] == "to be killed"])
+    assert [line["kind"] for line in began] == ["began"]
+    for process in (*world.processes("worker", "start"), *world.processes(run=killed)):
+        os.kill(process.pid, signal.SIGKILL)
+    state = wait_until(lambda: world.ended(killed))
+    assert (state["type"], "no heartbeat" in state["message"]) == ("CRASHED", True)
+    assert world.python("tests.e2e.impatient", "120").returncode == 0
+    (asked,) = (line for line in _governor(world) if line["kind"] == "asked")
+    later = deployment(key=asked["key"], cause="the next")  # one at a time, and it has the lock
+    told = wait_until(lambda: [x for x in _alerts(world) if x["alert"]["key"] == "run.retrain"])
+    assert told[0]["alert"]["severity"] == "critical" and "crashed" in told[0]["alert"]["title"]
+    state = wait_until(lambda: world.ended(later))
+    assert state["type"] == "COMPLETED", state["message"]
+    assert wait_until(lambda: _alerts(world)[-1]["what"] == "resolved")
+    lines = [line for line in _governor(world) if line["cause"] == "to be killed"]
+    assert lines == began and _serving(world) == serving
 
 
 def test_rollback_and_back_again(world: World) -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import yaml
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
+from tests.e2e.warm import Warm
+
 ROOT = Path(__file__).parents[2]
 SERVICES = ("prefect", "mlflow", "board", "gateway", "blue", "green")
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
@@ -23,13 +26,21 @@ GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
 
 @dataclass(frozen=True)
 class World:
-    """A copy of the checkout; `run` calls its command line as a person would."""
+    """A copy of the checkout; `run` calls its command line as a person would.
+
+    Attributes:
+        warm: forks the commands, which pays where there are more than three.
+    """
 
     checkout: Path
     environment: dict[str, str]
+    warm: Warm | None = None
 
     def run(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        return self.python("flows.cli", *arguments, timeout=timeout)
+        if self.warm is None:
+            return self.python("flows.cli", *arguments, timeout=timeout)
+        told = self.environment
+        return self.warm.run("flows.cli", *arguments, environment=told, timeout=timeout)
 
     def python(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -58,9 +69,35 @@ class World:
         assert reply.status_code in (200, 201), reply.text
         return reply.json()
 
+    def deployment(self, name: str) -> Callable[..., str]:
+        """Starts a run of it as the UI does; the run's id."""
+        (found,) = (d for d in self.prefect("deployments/filter") if d["name"] == name)
+        path = f"deployments/{found['id']}/create_flow_run"
+        return lambda **parameters: str(self.prefect(path, parameters=parameters)["id"])
 
-def make_world(folder: Path) -> World:
-    """Copy what git would commit, put the planted problem in, and commit."""
+    def ended(self, run: str) -> dict[str, Any] | None:
+        """The state in which a run has ended, if it has."""
+        (found,) = self.prefect("flow_runs/filter", flow_runs={"id": {"any_": [run]}})
+        state: dict[str, Any] = found["state"]
+        return state if state["type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+    def processes(self, *words: str, run: str = "") -> list[psutil.Process]:
+        """The stack's processes with these words in their command line; of a flow run, all."""
+        found = []
+        for process in processes_of(self):
+            with contextlib.suppress(psutil.Error):
+                mine = process.environ().get("PREFECT__FLOW_RUN_ID", "")
+                if mine == run and set(words) <= set(process.cmdline()):
+                    found.append(process)
+        return found
+
+
+def make_world(folder: Path, told: Mapping[str, str] | None = None) -> World:
+    """Copy what git would commit, put the planted problem in, and commit.
+
+    Args:
+        told: environment variables, such as those of a team.
+    """
     listed = subprocess.run(
         ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"],
         capture_output=True,
@@ -84,7 +121,7 @@ def make_world(folder: Path) -> World:
     subprocess.run([*GIT, "init", "-q", "-b", "main", str(folder)], check=True)
     subprocess.run([*GIT, "-C", str(folder), "add", "-A"], check=True)
     subprocess.run([*GIT, "-C", str(folder), "commit", "-qm", "planted"], check=True)
-    return World(folder, _environment(folder))
+    return World(folder, {**_environment(folder), **(told or {})})
 
 
 def _environment(folder: Path) -> dict[str, str]:

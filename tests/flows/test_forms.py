@@ -1,14 +1,18 @@
 """A wrong value is refused in the form, and a run's name says what it does."""
 
+import re
+
 import pytest
 from jsonschema import Draft202012Validator
-from prefect.utilities.callables import parameter_schema
+from prefect.exceptions import ParameterTypeError
+from prefect.utilities.callables import get_call_parameters, parameter_schema
 
 from flows.ingest import ingest
 from flows.monitor import monitor
 from flows.release import release
 from flows.retrain import retrain
 from flows.rollback import rollback
+from flows.steps import wrong
 
 GOOD = [
     (retrain, {"as_of": "2013-W16", "cause": "new fleet", "by": "ana"}),
@@ -54,3 +58,17 @@ def test_every_parameter_has_a_help_text():
     for flow in (ingest, monitor, release, retrain, rollback):
         for name, shown in parameter_schema(flow.fn).properties.items():
             assert shown.get("description"), f"{flow.name}: {name}"
+
+
+@pytest.mark.parametrize(
+    ("flow", "given", "said"),
+    [
+        (retrain, {"as_of": "last week"}, "as_of 'last week' .* write a period .* or a timestamp"),
+        (rollback, {"reason": ""}, "reason '' .* write up to 500 characters"),
+        (monitor, {"leave": "panic"}, "leave 'panic' .* Input should be"),
+    ],
+)
+def test_the_command_line_says_what_the_form_says(flow, given, said):
+    with pytest.raises(ParameterTypeError) as refused:
+        flow.validate_parameters(get_call_parameters(flow.fn, (), given))
+    assert re.search(said, wrong(flow, str(refused.value), **given))

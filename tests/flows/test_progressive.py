@@ -29,17 +29,18 @@ from data.digests import sha256_file
 from data.errors import EvergreenError
 from data.params import load_params
 from data.periods import Period
-from flows import ab, back, release
+from flows import ab, back, release, shelf
 from flows.approval import NotPromotedError
+from flows.image import run_image
 from flows.overview import Overview, gather
 from flows.project import Project
-from flows.rollback import settle_ended
+from flows.rollback import settle, settle_ended
 from flows.settings import Settings
 from flows.train import run_train
 from flows.verify import run_verify
 from models.artifact import to_requests
 from models.registry import CHAMPION
-from tests import planted
+from tests import cluster, planted
 from tests.conftest import fill
 from tests.e2e.world import SERVICES, World, make_world
 from tests.flows.conftest import git
@@ -119,7 +120,7 @@ def life() -> Iterator[Life]:
         rows = partitions.rows(Period.parse("2024-W08"))
         bodies = to_requests(to_columns(rows, planted.FIELDS), planted.FIELDS)
         made = Life(world, project, world.home / "fault", bodies)
-        patch.setattr(release, "_build", _with_faults(release._build, made.flag))
+        patch.setattr(shelf, "build", _with_faults(shelf.build, made.flag))
         with running_at(settings.serving, settings.runtime, world.checkout):
             run_train(project, "2024-W07", "a test")
             release.run_release(project, "1")
@@ -315,3 +316,33 @@ def assignments(life: Life) -> dict[str, str]:
         reply = life.serving.door.call("POST", "/predict", body, {"x-user-id": user})
         found[user] = reply.value["model_version"]
     return found
+
+
+def test_the_same_releases_in_a_cluster(life):
+    """An image, a rollback, and a canary that is watched, over two Deployments and a route."""
+    state, registry = gateway.load(life.serving), life.project.registry
+    images = []
+    for held, letter in zip(state.slots.values(), "ab", strict=True):
+        folder = registry.folder(registry.get(held.version))
+        images.append((cluster.image(folder, held.version, held.tag, letter), folder))
+    with cluster.running(images, life.serving.folder / "log") as (made, where):
+        settings = replace(life.project.settings, cluster=where)
+        moved = replace(life, project=replace(life.project, settings=settings))
+        with pytest.raises(EvergreenError, match="version 2 has no image: build one of"):
+            moved.release()
+        for image, _ in images:
+            assert image.reference in run_image(moved.project, image.version, image.reference)
+        assert moved.release() == "promoted"
+        assert rollout.status(moved.serving).endpoint["model_version"] == "2"
+        with rollout.one_release(moved.serving):
+            assert (
+                "version 1 serves again"
+                in settle(moved.project, *back.move(settings), "a test").message
+            )
+        with Load(f"{moved.serving.url}/predict", life.rows) as load:
+            assert moved.release() == "promoted"
+        assert load.failures == [] and set(load.seen) == {"1", "2"}
+        report = json.loads((life.world.home / "releases" / "2-canary.json").read_text())
+        assert {v["name"] for v in report["verdicts"] if v["good"]} >= {"errors", "scores"}
+        assert sorted(made.weights().values()) == [0, 100] and seen(moved).problems == ()
+    assert gateway.load(life.serving) == state, "this machine's slots are none of its business"

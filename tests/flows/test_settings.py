@@ -1,9 +1,11 @@
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from bento import auth
 from data.errors import EvergreenError
-from flows import stack
+from flows import image, stack
 from flows.key_commands import app
 from flows.settings import PORTS, Settings
 
@@ -99,3 +101,40 @@ def test_keys_on_the_command_line(tmp_path, monkeypatch):
     listed = run("list")
     assert "revoked" in listed and "active" in listed and auth.PREFIX not in listed
     assert isinstance(CliRunner().invoke(app, ["revoke", "x"]).exception, EvergreenError)
+
+
+CLUSTER = {"EVERGREEN_TARGET": "kubernetes", "EVERGREEN_GATEWAY_URL": "https://models.example.org/"}
+
+
+def test_a_cluster_is_told_by_the_environment():
+    here = Settings.read({"EVERGREEN_TARGET": "haproxy"})
+    assert here.cluster is None and "PREFECT_API_URL" in here.child_environment()
+    prefect = {"PREFECT_API_URL": "http://prefect:4200/api"}
+    there = Settings.read({**CLUSTER, **prefect, "EVERGREEN_NAMESPACE": "models"})
+    assert there.serving.url == "https://models.example.org"
+    assert there.serving.slot_url("blue") == "http://evergreen-blue.models.svc:3000"
+    assert there.url("prefect") == "http://prefect:4200"
+    told = there.child_environment()
+    assert "MLFLOW_TRACKING_URI" in told and "PREFECT_API_URL" not in told, "its own stands"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"EVERGREEN_TARGET": "nomad"}, "is no target: use haproxy or kubernetes"),
+        ({"EVERGREEN_GATEWAY_URL": ""}, "needs EVERGREEN_GATEWAY_URL"),
+        ({"EVERGREEN_NAMESPACE": "A b"}, "is no name of a namespace"),
+        ({"EVERGREEN_SLOT_URL": "http://blue"}, "needs {slot}"),
+    ],
+)
+def test_a_cluster_that_is_half_said_is_refused(change, said):
+    with pytest.raises(EvergreenError, match=re.escape(said)):
+        Settings.read({**CLUSTER, **change})
+
+
+def test_an_image_is_named_by_digest_alone():
+    reference = f"registry.example.org:5000/evergreen/service@sha256:{'0' * 64}"
+    assert image.check(reference) == reference
+    for wrong in (reference[:-1], "evergreen:latest", reference.upper(), f"{reference} x"):
+        with pytest.raises(EvergreenError, match="names no image by digest"):
+            image.check(wrong)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from scipy.special import softmax
 
@@ -11,8 +12,9 @@ from bento.engines import TOLERANCE
 from bento.predictor import Predictor
 from data import features
 from data.errors import EvergreenError
+from data.features import Numeric
 from data.params import Params
-from data.task import REGRESSION, multiclass
+from data.task import BINARY, REGRESSION, multiclass
 from models import artifact, calibrate, evaluate, evidence, figures, gates, graphs
 from models.candidates import CANDIDATES, CHALLENGER
 from models.evidence import Case
@@ -183,3 +185,17 @@ def test_a_candidate_of_another_task_is_refused(make, raw, params, problem):
     names = ["base_rate", wrong, "xgboost"]
     with pytest.raises(EvergreenError, match=f"{wrong} is none for a {problem.task.kind} problem"):
         make(problem=problem, of=raw, params=params_of(params, problem, candidates=names))
+
+
+@pytest.mark.parametrize("task", [BINARY, multiclass(["a", "b", "c"]), REGRESSION])
+def test_a_linear_model_of_numbers_alone_serves_what_it_was_trained_to(task, params):
+    """No text makes its matrix double, so that this is for the model to do."""
+    matrix = (RANDOM.normal(size=(600, 3)) * [1, 1e3, 1e-2]).astype(np.float32)
+    matrix[::7, 1] = np.nan
+    label = (matrix[:, 0] > 0).astype(int) + (matrix[:, 2] > 0) * (task.kind == "multiclass")
+    fitted = [Numeric(name, name) for name in "xyz"]
+    kind = CANDIDATES["ridge" if task.kind == "regression" else "logistic"]
+    made = kind.train(task, fitted, matrix, label, kind.settings(params), 1)
+    session = onnxruntime.InferenceSession(graphs.to_bytes(made.to_onnx(3, 1.0, 0.0)))
+    (found,) = session.run(None, {graphs.FEATURES: matrix})
+    np.testing.assert_allclose(graphs.score(found, task).squeeze(), made.predict(matrix), atol=1e-6)
