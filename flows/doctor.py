@@ -20,7 +20,7 @@ from rich.text import Text
 
 import data
 from data.errors import EvergreenError
-from flows import doctor_home, doctor_host, doctor_team, leftovers, stores
+from flows import doctor_access, doctor_home, doctor_host, doctor_team, leftovers, stores
 from flows.finding import Finding, Level, fail, ok
 from flows.settings import PARAMS, Settings
 
@@ -86,7 +86,7 @@ def _of_home(settings: Settings, user: Mapping[str, str]) -> dict[str, Look]:
         "ledger": lambda: doctor_home.ledger(kept),
         "rollout": lambda: doctor_home.rollout(settings),
         "signing key": lambda: doctor_home.signing_key(settings.signing_key),
-        "sign-in": lambda: doctor_home.sign_in(settings),
+        "sign-in": lambda: doctor_access.sign_in(settings),
         "certificate": lambda: doctor_home.certificate(settings.certificate, now),
         "locks": lambda: doctor_home.locks(doctor_home.lock_files(settings)),
         "dvc": lambda: doctor_home.dvc_remote(settings.checkout, settings.root),

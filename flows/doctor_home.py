@@ -18,7 +18,7 @@ from data.errors import EvergreenError
 from data.git import git
 from data.params import load_params
 from data.pipelines import stale
-from flows import service, source, users
+from flows import source
 from flows.finding import Finding, fail, few, ok, standing, warn
 from flows.settings import Settings
 from models.ledger import Ledger
@@ -114,18 +114,6 @@ def signing_key(private: Path) -> Finding:
     if not os.access(private, os.R_OK):
         return fail("signing key", f"{private} may not be read", f"`chown $USER {private}`")
     return ok("signing key", f"{private}, for its owner alone")
-
-
-def sign_in(settings: Settings) -> Finding:
-    """Whether people sign in, and only the owner reads what they are let in by."""
-    if not settings.sign_in:
-        return ok("sign-in", "off: there are no users")
-    places = [settings.root / name for name in (users.USERS, service.SECRET)]
-    loose = [str(path) for path in places if path.exists() and path.stat().st_mode & 0o077]
-    if loose:
-        return fail("sign-in", f"others may read {few(loose)}", f"`chmod 600 {' '.join(loose)}`")
-    active = [user for user in users.load(settings.root) if user.revoked is None]
-    return ok("sign-in", f"on: {few(f'{user.name} ({user.role})' for user in active)}")
 
 
 def certificate(path: Path | None, now: datetime) -> Finding:

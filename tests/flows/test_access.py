@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from data.errors import EvergreenError
 from data.params import load_params
-from flows import doctor_home, door_mlflow, door_rules, guard, service, users
+from flows import doctor_access, door_mlflow, door_rules, guard, service, users
 from flows.access import COMMANDS, DEPLOYMENTS, Role
 from flows.approval import Decision, decide
 from flows.cli import app
@@ -121,10 +121,10 @@ def test_on_the_command_line(tokens):
     env = {"EVERGREEN_TOKEN": tokens["ann"], "EVERGREEN_USER": ""}
     added = run.invoke(app, ["users", "add", "bob", "--role", "viewer"], env=env)
     assert added.output.splitlines()[-1].startswith(users.PREFIX)
-    found = doctor_home.sign_in(Settings.read(os.environ))
+    found = doctor_access.sign_in(Settings.read(os.environ))
     assert found.level is Level.OK and "vic (viewer)" in found.found
     (Settings.read(os.environ).root / users.USERS).chmod(0o644)
-    assert doctor_home.sign_in(Settings.read(os.environ)).level is Level.FAIL
+    assert doctor_access.sign_in(Settings.read(os.environ)).level is Level.FAIL
     listed = run.invoke(app, ["users", "list"], env=env).output
     assert "bob" in listed and users.PREFIX not in listed
     assert run.invoke(app, ["users", "revoke", "bob"], env=env).output == "bob is revoked\n"
