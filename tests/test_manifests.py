@@ -19,7 +19,7 @@ from data.task import BINARY
 from flows import cluster
 from flows.image import REFERENCE
 from flows.settings import Settings
-from tests.fake_kubernetes import ROOT, fault
+from tests.kubernetes_schemas import ROOT, fault
 from tests.kustomized import render, sorted_text
 
 HEALTH = {"/readyz", "/livez", "/api/health", "/health"}  # tests of the stack ask each of them
