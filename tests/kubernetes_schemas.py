@@ -1,4 +1,4 @@
-"""Does an object fit its schema? Kubernetes' own by `kubernetes-validate`, and the Gateway API's."""
+"""Does an object fit its schema, that of `kubernetes-validate` or of the Gateway API?"""
 
 import json
 import re
