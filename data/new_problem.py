@@ -1,7 +1,6 @@
 """A draft written down: the problem's file, its parameters and its pipeline."""
 
 import io
-import re
 import runpy
 import tempfile
 from collections.abc import Mapping
@@ -17,11 +16,9 @@ from data.draft import Draft
 from data.drafted import to_python
 from data.errors import EvergreenError
 from data.params import load_params
+from data.pipelines import NAME, pipeline
 from data.problem import Problem
 from data.timing import holdout
-
-READS = ("data/cells.py", "data/labels.py", "data/table_files.py", "data/tables.py")
-NAME = re.compile(r"[a-z][a-z0-9_]{0,30}")
 
 
 @dataclass(frozen=True)
@@ -81,35 +78,6 @@ def write(draft: Draft, checkout: Path, *, force: bool = False) -> Written:
     for path, text in texts.items():
         write_atomically(path, text)
     return files
-
-
-def stale(checkout: Path) -> dict[str, str]:
-    """What the pipeline of each problem ought to be, by name, where it is something else."""
-    default = (checkout / "dvc.yaml").read_text()
-    found = {}
-    for path in sorted((checkout / "problems").glob("*/dvc.yaml")):
-        name = path.parent.name
-        if path.read_text() != (text := pipeline(default, name)):
-            found[name] = text
-    return found
-
-
-def refresh(checkout: Path, name: str) -> Path | None:
-    """Write a problem's pipeline anew if it is another than the checkout's; where it is.
-
-    Raises:
-        EvergreenError: if there is no such problem.
-    """
-    path = checkout / "problems" / name / "dvc.yaml"
-    if not NAME.fullmatch(name) or not path.parent.is_dir():
-        raise EvergreenError(
-            f"there is no {path.parent}: `evergreen new-problem {name} --from TABLE`"
-        )
-    path.touch()
-    text = stale(checkout).get(name)
-    if text is not None:
-        write_atomically(path, text)
-    return path if text is not None else None
 
 
 def parameters(draft: Draft) -> dict[str, Any]:
@@ -174,28 +142,3 @@ def with_values(text: str, values: Mapping[str, Any]) -> str:
     out = io.StringIO()
     yaml.dump(content, out)
     return out.getvalue()
-
-
-def pipeline(text: str, name: str) -> str:
-    """dvc.yaml for another problem: the same stages with its parameters, data and outputs.
-
-    Args:
-        text: dvc.yaml of the checkout.
-    """
-    yaml = YAML()
-    yaml.width = 100
-    content = yaml.load(text.replace("${problem}", f"data/{name}.py"))
-    params, raw, home = f"problems/{name}/params.yaml", f"data/raw-{name}", f"var/problems/{name}"
-    for stage, body in content["stages"].items():
-        if f"data/{name}.py" in body["deps"]:
-            body["deps"] += [own for own in READS if own not in body["deps"]]
-        body["wdir"] = "../.."
-        body["params"] = [{params: list(body["params"])}]
-        given = f"--params {params}" + (f" --raw {raw}" if stage != "evaluate" else "")
-        given += f" --quarantine {home}/quarantine" if stage == "ingest" else ""
-        given += f" --studies {home}/tune" if stage == "train" else ""
-        body["cmd"] = f"{body['cmd']} {given}"
-    out = io.StringIO()
-    yaml.dump(content, out)
-    moved = out.getvalue().replace("var/repro", f"{home}/repro")
-    return re.sub(r"(?<![\w/-])data/raw(?![\w-])", raw, moved)

@@ -16,8 +16,8 @@ import psutil
 from bento import experiment, target, tls
 from data.errors import EvergreenError
 from data.git import git
-from data.new_problem import stale
 from data.params import load_params
+from data.pipelines import stale
 from flows import source
 from flows.finding import Finding, fail, few, ok, standing, warn
 from flows.settings import Settings

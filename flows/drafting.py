@@ -15,8 +15,9 @@ from data.declared import MANY
 from data.described import Described, describe, form_of, sample
 from data.draft import Draft, Found, draft
 from data.errors import EvergreenError
-from data.new_problem import Written, places, refresh, write
+from data.new_problem import Written, places, write
 from data.periods import Frequency
+from data.pipelines import refresh
 from data.roles import Asked
 from data.table_files import place
 from data.task import Kind

@@ -16,9 +16,10 @@ import data
 from data.draft import draft
 from data.errors import EvergreenError
 from data.ingest import ingest
-from data.new_problem import stale, write
+from data.new_problem import write
 from data.partitions import Partitions
 from data.periods import Period
+from data.pipelines import stale
 from data.roles import Asked
 from flows import doctor_home
 from flows.cli import app
