@@ -47,6 +47,9 @@ lock: $(READY) ## requirements.lock from pyproject.toml
 	@$(BIN)/python -c "from bento.package import REQUIREMENTS as r; print(*r, 'uvloop; sys_platform != \"win32\"', sep='\n')" \
 		| $(BIN)/uv pip compile - -c requirements.lock --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --quiet -o deploy/image/serving.lock
+	@printf '%s\n' prefect-kubernetes kubernetes-asyncio kopf iso8601 tenacity \
+		| $(BIN)/uv pip compile - -c requirements.lock --no-deps --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate --quiet -o deploy/image/cluster.lock
 
 BASE ?= main
 
