@@ -61,8 +61,9 @@ def fill(
     return partitions
 
 
-LONG = ("test_e2e_cycle", "test_e2e_release", "test_e2e_own_data", "test_reproduce",
-        "test_models_promotion", "test_data_rules", "test_progressive")  # fmt: skip
+LONG = ("test_e2e_cycle", "test_e2e_release", "test_e2e_team", "test_e2e_own_data", "test_sign_in",
+        "test_reproduce", "test_models_promotion", "test_data_rules", "test_progressive",
+        "test_team")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
