@@ -18,7 +18,7 @@ demo: $(READY) ## stack up, and one whole life of a model, to a chart
 	@$(BIN)/evergreen demo
 
 test: $(READY) ## everything that must hold
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(READY) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .

@@ -91,7 +91,7 @@ def draft(name: str, asked: Asked) -> Draft:
     left |= {
         c: f"{LEAKS} (ROC-AUC {alone[c]:.3f}): known only afterwards?"
         for c, found in areas.items()
-        if _leaks(found) and c not in asked.keep and c != chosen.time
+        if _leaks(found, told) and c not in asked.keep and c != chosen.time
     }
     names = names_of(chosen, [c for c in described if c not in left])
     fields = fields_of(chosen, described, names, left)
@@ -117,8 +117,10 @@ def draft(name: str, asked: Asked) -> Draft:
     )  # fmt: skip
 
 
-def _leaks(areas: Sequence[float]) -> bool:
+def _leaks(areas: Sequence[float], told: Outcome) -> bool:
     """Whether one column tells nearly all; that it tells one class well is what fields are for."""
+    if told.task.kind != "multiclass":
+        return max(areas, default=0.0) > LEAK
     return bool(areas) and (float(np.mean(areas)) > LEAK or max(areas) > CERTAIN)
 
 

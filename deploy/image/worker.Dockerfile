@@ -4,12 +4,12 @@ ARG PYTHON=python:3.11.13-slim-bookworm
 
 FROM ${PYTHON} AS packages
 COPY requirements.lock deploy/image/cluster.lock /tmp/
-# The one package without a wheel is plain Python.
+# The one package without a wheel is plain Python. What only a worker in a cluster needs has a lock
+# of its own, because the Prefect of a laptop would load it at every start.
 RUN python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
         --require-hashes --only-binary :all: --no-binary antlr4-python3-runtime \
         -r /tmp/requirements.lock \
-    # What a worker in a cluster adds; a laptop's Prefect would load it at every start.
     && pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check \
         --require-hashes --only-binary :all: --no-deps -r /tmp/cluster.lock
 
