@@ -13,5 +13,5 @@ def sign_in(settings: Settings) -> Finding:
     loose = [str(path) for path in places if path.exists() and path.stat().st_mode & 0o077]
     if loose:
         return fail("sign-in", f"others may read {few(loose)}", f"`chmod 600 {' '.join(loose)}`")
-    active = [user for user in users.load(settings.root) if user.revoked is None]
-    return ok("sign-in", f"on: {few(f'{user.name} ({user.role})' for user in active)}")
+    people = users.active(users.load(settings.root))
+    return ok("sign-in", f"on: {few(f'{user.name} ({user.role})' for user in people)}")

@@ -4,6 +4,7 @@ import hashlib
 import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bento import package
@@ -28,10 +29,11 @@ def build(project: Project, version: Version, artefact: Path) -> Package:
     settings = project.settings
     store = settings.home / "bentos"
     name, checkout = project.problem.name, settings.checkout
+    make = partial(
+        package.build, artefact, name=name, version=version.number, store=store, checkout=checkout
+    )
     if settings.team is None:
-        return package.build(
-            artefact, name=name, version=version.number, store=store, checkout=checkout
-        )
+        return make()
     bucket = Bucket(settings.team)
     order = package.ordered(artefact, name, version.number, checkout)
     path = package.archive_of(store, order.tag)
@@ -41,9 +43,7 @@ def build(project: Project, version: Version, artefact: Path) -> Package:
     if sha256 and not path.exists() and bucket.fetch(key, path) and sha256_file(path) == sha256:
         package.keep(store, Package(order.tag, order.digest, version.number, path, sha256))
         print(f"{order.tag} comes from {settings.team.s3(key)}")
-    built = package.build(
-        artefact, name=name, version=version.number, store=store, checkout=checkout
-    )
+    built = make()
     if built.sha256 != sha256:
         bucket.put(built.path, key)
         registry.tag(version, {known: built.sha256})

@@ -53,7 +53,7 @@ def add(users: Users, name: str, role: Role, at: datetime) -> tuple[Users, str]:
             f"{name!r} is no name for a user: use up to 63 letters, digits, '_', '.' and '-', and "
             f"none of {', '.join(OURS)}"
         )
-    if same := [user.name for user in _active(users) if user.name.lower() == name.lower()]:
+    if same := [user.name for user in active(users) if user.name.lower() == name.lower()]:
         raise EvergreenError(
             f"{same[0]} has a token: for another one, or another role, "
             f"`evergreen users revoke {same[0]}` first"
@@ -71,7 +71,7 @@ def revoke(users: Users, name: str, at: datetime) -> Users:
     Raises:
         EvergreenError: if there is no such user, or nobody could add users any more.
     """
-    found = [user for user in _active(users) if user.name == name]
+    found = [user for user in active(users) if user.name == name]
     if not found:
         raise EvergreenError(
             f"no user who could be revoked is called {name!r}: `evergreen users list`"
@@ -89,16 +89,17 @@ def find(users: Users, token: str, name: str = "") -> User | None:
         name: who they say they are, if they say so.
     """
     sought = _sha256(token)
-    found = [user for user in _active(users) if secrets.compare_digest(user.sha256, sought)]
+    found = [user for user in active(users) if secrets.compare_digest(user.sha256, sought)]
     return found[0] if found and name in ("", found[0].name) else None
 
 
-def _active(users: Users) -> list[User]:
+def active(users: Users) -> list[User]:
+    """Those who may sign in."""
     return [user for user in users if user.revoked is None]
 
 
 def _approvers(users: Users) -> list[User]:
-    return [user for user in _active(users) if user.role is Role.APPROVER]
+    return [user for user in active(users) if user.role is Role.APPROVER]
 
 
 def _sha256(token: str) -> str:
