@@ -83,14 +83,14 @@ def _check_gateway(settings: Settings, say: Callable[[str], None]) -> None:
 
 
 def _start(settings: Settings, say: Callable[[str], None]) -> None:
+    from flows.registration import register_all
+
     say("starting Prefect server, gateway and MLflow")
     _launch(settings)
     _wait_for(settings, "prefect", f"{settings.url('prefect')}/api/health")
-    _run_tool(settings, "prefect", "work-pool", "create", POOL, "--type", "process", "--overwrite")
-    _program(settings, "worker")
     say("registering deployments and automations")
-    _run_tool(settings, "prefect", "--no-prompt", "deploy", "--all")
-    _run_tool(settings, "flows.automations")
+    register_all(settings.checkout, POOL)
+    _program(settings, "worker")
     _wait_for(settings, "mlflow", f"{settings.url('mlflow')}/health")
     _wait_for(settings, "board", f"{settings.url('board')}/healthz")
     rollout.resume(settings.serving)
@@ -122,7 +122,7 @@ def _pidfile(settings: Settings) -> Path:
 def prepare(settings: Settings) -> None:
     """Folders, DVC's configuration and MLflow's database, for flows without a stack."""
     _prepare(settings)
-    _upgrade_mlflow(settings)
+    _make_mlflow(settings)
 
 
 def _prepare(settings: Settings) -> None:
@@ -186,17 +186,15 @@ def _launch(settings: Settings) -> None:
     if done.returncode:
         raise EvergreenError(f"supervisord does not start: {done.stderr.strip()}")
     _wait(lambda: None if is_up(settings) else "supervisord does not answer", 15)
-    _upgrade_mlflow(settings)
+    _make_mlflow(settings)
     _program(settings, "mlflow")
 
 
-def _upgrade_mlflow(settings: Settings) -> None:
+def _make_mlflow(settings: Settings) -> None:
     from models.tracking import Tracking
 
-    with stores.upgrading(settings) as there:
+    with stores.alone(settings):
         Tracking(settings.tracking_uri, stores.artifacts(settings), "-").client()
-        if not there:
-            _run_tool(settings, "mlflow", "db", "upgrade", settings.tracking_uri)
 
 
 def _program(settings: Settings, name: str) -> None:
@@ -210,26 +208,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     """
     mine = {STACK: str(settings.home), "EVERGREEN_USER": ""}
     return {**os.environ, **settings.child_environment(), **mine}
-
-
-def _run_tool(settings: Settings, *arguments: str) -> None:
-    """Run one of the stack's own command lines.
-
-    Raises:
-        EvergreenError: with its last words if it fails.
-    """
-    command = [sys.executable, "-m", *arguments]
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        env=_environment(settings),
-        cwd=settings.checkout,
-        stdin=subprocess.DEVNULL,
-    )
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip()[-800:]
-        raise EvergreenError(f"`{' '.join(arguments[:3])}` failed: {said}")
 
 
 def _wait_for(settings: Settings, service: str, url: str) -> None:

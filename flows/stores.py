@@ -17,7 +17,6 @@ from models.version import Version
 LEDGER = "ledger.jsonl"
 PREPARING = 0x65766572677265  # of the advisory lock
 LEDGER_IS_THERE = "SELECT to_regclass('evergreen_ledger') IS NOT NULL"
-MLFLOW_IS_THERE = "SELECT to_regclass('public.alembic_version') IS NOT NULL"
 
 
 def ledger(settings: Settings) -> Ledger:
@@ -97,17 +96,14 @@ def prepare(settings: Settings) -> None:
 
 
 @contextmanager
-def upgrading(settings: Settings) -> Iterator[bool]:
-    """Held while MLflow's tables are made; whether they are there already."""
+def alone(settings: Settings) -> Iterator[None]:
+    """Held while MLflow's tables are made: two that begin at once stumble over each other."""
     if settings.team is None:
         with FileLock(settings.home / "mlflow" / "upgrade.lock"):
-            yield (settings.home / "mlflow" / "mlflow.db").exists()
+            yield
         return
-    from data.postgres import Postgres
-
-    mlflow = Postgres(settings.team.beside(settings.team.mlflow), settings.team.password)
     with _alone(settings.team):
-        yield bool(mlflow.rows("evergreen up", MLFLOW_IS_THERE)[0][0])
+        yield
 
 
 @contextmanager

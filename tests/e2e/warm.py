@@ -4,7 +4,9 @@ To import Prefect, MLflow and XGBoost takes a command most of its seconds. What 
 own each fork imports for itself, as it is on disk by then, and in the command's own order.
 """
 
+import atexit
 import contextlib
+import gc
 import json
 import os
 import runpy
@@ -18,10 +20,14 @@ from importlib import import_module
 from pathlib import Path
 
 LIBRARIES = (
-    "dvc.repo", "jinja2", "matplotlib.pyplot", "mlflow.data", "onnxmltools",
-    "optuna", "pandera.pandas", "prefect.artifacts", "prefect.automations",
-    "prefect.client.orchestration", "prefect.input", "rich.progress", "sklearn.compose",
-    "sklearn.ensemble", "sklearn.linear_model", "sklearn.metrics", "typer", "xgboost",
+    "alembic.command", "dvc.repo", "jinja2", "matplotlib.pyplot", "mlflow.data",
+    "mlflow.store.model_registry.sqlalchemy_store", "mlflow.store.tracking.sqlalchemy_store",
+    "model_signing.signing", "onnxmltools", "onnxruntime", "optuna", "pandera.pandas",
+    "prefect.artifacts", "prefect.automations", "prefect.cli.deploy",
+    "prefect.client.orchestration", "prefect.input", "prefect.runner", "prefect.workers.process",
+    "rich.markdown", "rich.progress", "ruamel.yaml", "sklearn.compose", "sklearn.ensemble",
+    "sklearn.linear_model", "sklearn.metrics", "sqlalchemy.dialects.sqlite", "supervisor.xmlrpc",
+    "typer", "xgboost",
 )  # fmt: skip
 OURS = ("bento", "data", "flows", "models")
 
@@ -121,10 +127,30 @@ def _command(arguments: list[str], answer: int, out: int, error: int) -> None:
     for each in (answer, out, error):
         os.close(each)
     sys.argv = arguments
-    runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        END.code = 0
+    except SystemExit as ended:
+        END.code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
 
+
+class End:
+    """The last thing that a command does: it leaves, and takes no library apart."""
+
+    code = 1
+
+    def __call__(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
+
+
+END = End()
 
 if __name__ == "__main__":
+    atexit.register(END)  # before any library's own, which are called in turn from the last
     with socket.socket(fileno=int(sys.argv[1])) as given:
         _import()
+        gc.freeze()  # a fork that collects them copies them
         _serve(given)
