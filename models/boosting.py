@@ -56,8 +56,12 @@ def parts(task: Task, seen: Matrix) -> Iterator[Batch]:
         weight = np.ones(some.stop - some.start) if len(missing) else None
         yield seen.values[some], seen.label[some], weight
     if len(missing):
-        first = np.repeat(seen.values[:1], len(missing), axis=0)
-        yield first, missing, np.full(len(missing), ABSENT)
+        yield stand_ins(seen.values, missing)
+
+
+def stand_ins(values: np.ndarray, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A row of next to no weight for each class that has none; the first row lends its values."""
+    return np.repeat(values[:1], len(missing), axis=0), missing, np.full(len(missing), ABSENT)
 
 
 class _Batches(xgboost.DataIter):

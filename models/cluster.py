@@ -25,9 +25,9 @@ from data.periods import Period
 from data.problem import Problem
 from data.spread import Spread
 from data.task import Task
-from models.boosting import boosted
+from models.boosting import boosted, stand_ins
 from models.calibrate import Calibration
-from models.candidates import ABSENT, Settings, absent
+from models.candidates import Settings, absent
 from models.fitted import Boosted, Fitted
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def _arrays(client: "Client", seen: Spread, missing: np.ndarray) -> tuple[Any, A
 def _weighted(part: Part, missing: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A part with weights, and with a row of next to no weight for each class that is missing."""
     values, label = part
-    weight = np.append(np.ones(len(label)), np.full(len(missing), ABSENT))
+    weight = np.ones(len(label))
     if not len(missing):
         return values, label, weight
-    added = np.repeat(values[:1], len(missing), axis=0)
-    return np.vstack([values, added]), np.append(label, missing), weight
+    added, classes, little = stand_ins(values, missing)
+    return np.vstack([values, added]), np.append(label, classes), np.append(weight, little)
