@@ -6,11 +6,10 @@ It runs from the bento's own sources (the working directory), so what serves is 
 import argparse
 import os
 import socket
+from functools import partial
 from pathlib import Path
 
 import uvicorn
-
-from bento.wire import Protocol
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -31,15 +30,18 @@ def serve(bento: Path, host: str, port: int) -> None:
     from bento.access_log import ONE_IN, VARIABLE, AccessLog
     from bento.endpoint import Endpoint
     from bento.service import load as answerer
+    from bento.wire import Protocol
 
     # is_main=False would deserialize code that a request carries.
     app = service.to_asgi(is_main=True)
+    # The service has this as its middleware, too; out here BentoML's others are not in the way.
+    endpoint = Endpoint(app, answerer, AccessLog(int(os.environ.get(VARIABLE, ONE_IN))))
     config = uvicorn.Config(
-        # The service has this as its middleware, too; out here BentoML's others are not in the way.
-        Endpoint(app, answerer, AccessLog(int(os.environ.get(VARIABLE, ONE_IN)))),
-        http=Protocol,
+        endpoint,
+        http=partial(Protocol, endpoint=endpoint),  # type: ignore[arg-type]
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
