@@ -62,7 +62,7 @@ class Answerer:
         self._log = log
         self._identity = identity
         self._explainer = explainer
-        self._vocabularies = predictor.vocabularies()
+        self._vocabularies = {k: v | {None} for k, v in predictor.vocabularies().items()}
         contract = predictor.contract
         self._task, self._answer_type = contract.task, _answer_type(contract)
         self._encode = msgspec.json.Encoder().encode
@@ -182,7 +182,7 @@ class Answerer:
         self.metrics.scored(scores.values, scores.degraded)
         for name, vocabulary in self._vocabularies.items():
             values = [getattr(row, name) for row in request.rows]
-            if new := set(values) - vocabulary - {None}:
+            if new := set(values) - vocabulary:
                 self.metrics.unseen(name, sum(value in new for value in values))
 
 

@@ -7,7 +7,7 @@ The server imports no pandas, scikit-learn or XGBoost: features from JSON state 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -135,8 +135,8 @@ class Predictor:
 
     def _together(self, requests: Sequence[Rows]) -> list[list[Score]]:
         """Scores by request: the small ones in one call, each of the others in its own."""
-        small = [rows for rows in requests if len(rows) <= FEW]
-        of_small = iter(self._of_few(list(chain.from_iterable(small)))) if small else iter(())
+        small = [row for rows in requests if len(rows) <= FEW for row in rows]
+        of_small = iter(self._of_few(small) if small else ())
         return [
             list(islice(of_small, len(rows))) if len(rows) <= FEW else self._of_many(rows)
             for rows in requests
