@@ -32,8 +32,7 @@ class Identity:
     slot: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request that keeps to the contract.
 
     Attributes:

@@ -7,11 +7,11 @@ same turn of the event loop are answered together: one call of the model, one wr
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
 from typing import Any
 
+import msgspec
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -36,8 +36,7 @@ NOT_READY = b'{"error":"the prediction log cannot be written","path":"$"}'
 Done = Callable[[bytes | Exception], None]
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+class _Waiting(msgspec.Struct, frozen=True):
     """A request that was read at a moment; `done` is called with its answer, or why not."""
 
     request: Request
@@ -121,15 +120,15 @@ class Endpoint:
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
-        answers: Sequence[bytes | Exception]
         try:
             answers = self._answerer.answer([each.request for each in waiting])
         except Exception as error:
-            answers = [error] * len(waiting)
+            for each in waiting:
+                each.done(error)
+            return
         for each, answer in zip(waiting, answers, strict=True):
             each.done(answer)
-            if isinstance(answer, bytes):
-                self._answerer.metrics.took(perf_counter() - each.since)
+            self._answerer.metrics.took(perf_counter() - each.since)
 
     async def _explain(self, scope: Message, receive: Receive, send: Send) -> None:
         """One at a time and beside the loop: it costs as much as a thousand predictions."""

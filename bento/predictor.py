@@ -6,7 +6,6 @@ The server imports no pandas, scikit-learn or XGBoost: features from JSON state 
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -32,8 +31,7 @@ logger = logging.getLogger(__name__)
 Rows = Sequence[msgspec.Struct]
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(msgspec.Struct, frozen=True):
     """One score a row; `degraded` if the model failed and the base rate stands in."""
 
     values: list[Any]
