@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, repeat
 from pathlib import Path
@@ -72,6 +73,13 @@ class Answerer:
             identity.model_version, contract, self._vocabularies, registry, about, beside
         )
         self._can_log = True
+        self.watchdog: AbstractContextManager[Any] = nullcontext()
+
+    def hung(self, times: int) -> None:
+        """Note that calls hung before this process began: the model is left alone for a while."""
+        self.metrics.hangs = times
+        if times:
+            self._predictor.breaker.open(monotonic())
 
     def ready(self) -> bool:
         """Whether requests can be answered: by the model or the base rate, but never unlogged."""
@@ -105,7 +113,15 @@ class Answerer:
         Raises:
             RequestError: 503 if they cannot be logged; none of them is answered then.
         """
-        scores = self._predictor.score([request.rows for request in requests])
+        with self.watchdog:
+            scores = self._predictor.score([request.rows for request in requests])
+        return self._said(requests, scores)
+
+    def fall_back(self, requests: Sequence[Request]) -> list[bytes]:
+        """As `answer`, without asking the model."""
+        return self._said(requests, [self._predictor.fallback(each.rows) for each in requests])
+
+    def _said(self, requests: Sequence[Request], scores: Sequence[Scores]) -> list[bytes]:
         entries = [
             self._entry(request, found) for request, found in zip(requests, scores, strict=True)
         ]

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import orjson
@@ -36,12 +36,26 @@ NOT_READY = b'{"error":"the prediction log cannot be written","path":"$"}'
 Done = Callable[[bytes | Exception], None]
 
 
+class Client(Protocol):
+    """Who asked, and is told status and answer once."""
+
+    def __call__(self, status: int, answer: bytes) -> None: ...
+
+    def tell_now(self, status: int, answer: bytes) -> None:
+        """From another thread, while the event loop stands; the connection ends with it."""
+
+
 class _Waiting(msgspec.Struct, frozen=True):
-    """A request that was read at a moment; `done` is called with its answer, or why not."""
+    """A request that was read at a moment; `done` is called with its answer, or why not.
+
+    Attributes:
+        client: who can be told even while the event loop stands; None if nobody can.
+    """
 
     request: Request
     since: float
     done: Done
+    client: Client | None
 
 
 class Endpoint:
@@ -54,6 +68,7 @@ class Endpoint:
         self._access = access or AccessLog()
         self._answerer = load()
         self._waiting: list[_Waiting] = []
+        self._asked: list[_Waiting] = []
         self._explaining = asyncio.Lock()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -71,21 +86,20 @@ class Endpoint:
         else:
             await self._app(scope, receive, send)
 
-    def predict(self, headers: Headers, body: bytes, tell: Callable[[int, bytes], None]) -> None:
+    def predict(self, headers: Headers, body: bytes, client: Client) -> None:
         """Answer a POST to /predict that is here as a whole, as `__call__` would.
 
-        Args:
-            tell: called once with status and answer, in this turn of the event loop or the next.
+        It is answered in this turn of the event loop or the next.
         """
         began = perf_counter()
 
         def done(found: bytes | Exception) -> None:
             status, answer = (200, found) if isinstance(found, bytes) else _refusal(found)
-            tell(status, answer)
+            client(status, answer)
             self._note(status, began)
 
         try:
-            self._join(self._answerer.read(body, _check_head(headers)), began, done)
+            self._join(self._answerer.read(body, _check_head(headers)), began, done, client)
         except Exception as error:
             done(error)
 
@@ -112,14 +126,17 @@ class Endpoint:
         self._answerer.metrics.answered(status)
         self._access.note("/predict", status, perf_counter() - began)
 
-    def _join(self, request: Request, since: float, done: Done) -> None:
+    def _join(
+        self, request: Request, since: float, done: Done, client: Client | None = None
+    ) -> None:
         """Have a request answered with all others that come in this turn of the event loop."""
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._answer_waiting)
-        self._waiting.append(_Waiting(request, since, done))
+        self._waiting.append(_Waiting(request, since, done, client))
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._asked = waiting
         try:
             answers = self._answerer.answer([each.request for each in waiting])
         except Exception as error:
@@ -129,6 +146,13 @@ class Endpoint:
         for each, answer in zip(waiting, answers, strict=True):
             each.done(answer)
             self._answerer.metrics.took(perf_counter() - each.since)
+
+    def fall_back(self) -> None:
+        """Answer what the model is being asked without it, from another thread, while it hangs."""
+        asked = [(each.request, each.client) for each in self._asked if each.client]
+        answers = self._answerer.fall_back([request for request, _ in asked])
+        for (_, client), answer in zip(asked, answers, strict=True):
+            client.tell_now(200, answer)
 
     async def _explain(self, scope: Message, receive: Receive, send: Send) -> None:
         """One at a time and beside the loop: it costs as much as a thousand predictions."""

@@ -82,6 +82,7 @@ class Metrics(Collector):
         self._classes = [0] * len(contract.task.classes)
         self._scores = _Distribution(contract.cuts)
         self.breaker_open = False
+        self.hangs = 0
         registry.register(self)
 
     def answered(self, status: int) -> None:
@@ -142,6 +143,7 @@ class Metrics(Collector):
             self._version,
             int(self.breaker_open),
         )
+        yield self._total("evergreen_model_hangs", "calls of the model that hung", self.hangs)
         yield _gauge("evergreen_model_info", "what is served here", self._about, 1)
 
     def _answers(self) -> Iterator[Metric]:

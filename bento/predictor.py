@@ -105,7 +105,7 @@ class Predictor:
         """The scores of several requests; the base rate where the model cannot be called."""
         began = monotonic()
         if self.breaker.state(began) == "open":
-            return [self._fallback(rows) for rows in requests]
+            return [self.fallback(rows) for rows in requests]
         try:
             found = self._together(requests)
         except Exception as error:
@@ -114,7 +114,7 @@ class Predictor:
             self.breaker.record(began, monotonic(), failed=True)
             # The message may quote a row, so only the kind of the fault is logged.
             logger.error("the model failed on %d rows: %s", len(requests[0]), type(error).__name__)
-            return [self._fallback(requests[0])]
+            return [self.fallback(requests[0])]
         self.breaker.record(began, monotonic(), failed=False)
         return [Scores(values, degraded=False) for values in found]
 
@@ -151,5 +151,6 @@ class Predictor:
         found: list[Score] = self.run_many(matrix).tolist()
         return found
 
-    def _fallback(self, rows: Rows) -> Scores:
+    def fallback(self, rows: Rows) -> Scores:
+        """What is answered in place of a score."""
         return Scores([self.contract.base_rate] * len(rows), degraded=True)
