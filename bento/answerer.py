@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import count, repeat
@@ -22,6 +22,8 @@ from bento.prediction_log import Entry, PredictionLog, logged, now, row_ids
 from bento.predictor import Predictor, Scores
 
 logger = logging.getLogger(__name__)
+
+Tell = Callable[[Sequence[bytes]], None]
 
 
 @dataclass(frozen=True)
@@ -107,21 +109,26 @@ class Answerer:
         rows, many = self._predictor.decoder.decode(body)
         return Request(rows, many, probe)
 
-    def answer(self, requests: Sequence[Request]) -> list[bytes]:
+    def answer(self, requests: Sequence[Request], tell: Tell = lambda _: None) -> list[bytes]:
         """The answers to requests that arrived together; each is what it would be alone.
+
+        Args:
+            tell: is called with them before they are counted, for which no client has to wait.
 
         Raises:
             RequestError: 503 if they cannot be logged; none of them is answered then.
         """
         with self.watchdog:
             scores = self._predictor.score([request.rows for request in requests])
-        return self._said(requests, scores)
+        return self._said(requests, scores, tell)
 
     def fall_back(self, requests: Sequence[Request]) -> list[bytes]:
         """As `answer`, without asking the model."""
         return self._said(requests, [self._predictor.fallback(each.rows) for each in requests])
 
-    def _said(self, requests: Sequence[Request], scores: Sequence[Scores]) -> list[bytes]:
+    def _said(
+        self, requests: Sequence[Request], scores: Sequence[Scores], tell: Tell = lambda _: None
+    ) -> list[bytes]:
         entries = [
             self._entry(request, found) for request, found in zip(requests, scores, strict=True)
         ]
@@ -132,12 +139,13 @@ class Answerer:
             logger.error("the prediction log cannot be written: %s", error)
             raise RequestError(503, "the prediction cannot be logged") from None
         self._can_log = True
+        pairs = zip(entries, scores, strict=True)
+        answers = [self._encoded(entry, found.values) for entry, found in pairs]
+        tell(answers)
         self.metrics.breaker_open = self._predictor.breaker.state(monotonic()) == "open"
         for request, found in zip(requests, scores, strict=True):
             self._count(request, found)
-        return [
-            self._encoded(entry, found.values) for entry, found in zip(entries, scores, strict=True)
-        ]
+        return answers
 
     def explain(self, body: bytes) -> bytes:
         """Why one row gets its score; nothing is logged, for nothing was decided.

@@ -7,7 +7,7 @@ same turn of the event loop are answered together: one call of the model, one wr
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -137,15 +137,22 @@ class Endpoint:
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
         self._asked = waiting
+        told = False
+
+        def tell(answers: Sequence[bytes]) -> None:
+            nonlocal told
+            told = True
+            for each, answer in zip(waiting, answers, strict=True):
+                each.done(answer)
+                self._answerer.metrics.took(perf_counter() - each.since)
+
         try:
-            answers = self._answerer.answer([each.request for each in waiting])
+            self._answerer.answer([each.request for each in waiting], tell)
         except Exception as error:
+            if told:
+                raise
             for each in waiting:
                 each.done(error)
-            return
-        for each, answer in zip(waiting, answers, strict=True):
-            each.done(answer)
-            self._answerer.metrics.took(perf_counter() - each.since)
 
     def fall_back(self) -> None:
         """Answer what the model is being asked without it, from another thread, while it hangs."""
