@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count, repeat
 from pathlib import Path
@@ -75,7 +75,10 @@ class Answerer:
             identity.model_version, contract, self._vocabularies, registry, about, beside
         )
         self._can_log = True
-        self.watchdog: AbstractContextManager[Any] = nullcontext()
+
+    def watch(self, watchdog: AbstractContextManager[Any]) -> None:
+        """Have each call of the model watched."""
+        self._predictor.watchdog = watchdog
 
     def hung(self, times: int) -> None:
         """Note that calls hung before this process began: the model is left alone for a while."""
@@ -118,8 +121,7 @@ class Answerer:
         Raises:
             RequestError: 503 if they cannot be logged; none of them is answered then.
         """
-        with self.watchdog:
-            scores = self._predictor.score([request.rows for request in requests])
+        scores = self._predictor.score([request.rows for request in requests])
         return self._said(requests, scores, tell)
 
     def fall_back(self, requests: Sequence[Request]) -> list[bytes]:

@@ -6,6 +6,7 @@ The server imports no pandas, scikit-learn or XGBoost: features from JSON state 
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from time import monotonic
@@ -56,6 +57,7 @@ class Predictor:
         self._few = few
         self._many = many or few
         self._features = row_function(contract.features)
+        self.watchdog: AbstractContextManager[Any] = nullcontext()  # around each call of the model
 
     @classmethod
     def load(cls, folder: Path, batches: bool = True) -> "Predictor":
@@ -143,12 +145,14 @@ class Predictor:
     def _of_few(self, rows: Rows) -> list[Score]:
         as_mapping, features = msgspec.structs.asdict, self._features
         matrix = np.array([features(as_mapping(row)) for row in rows], dtype=np.float32)
-        found: list[Score] = self.run(matrix).tolist()
+        with self.watchdog:
+            found: list[Score] = self.run(matrix).tolist()
         return found
 
     def _of_many(self, rows: Rows) -> list[Score]:
         matrix = transform(self.contract.features, self.decoder.columns(rows))
-        found: list[Score] = self.run_many(matrix).tolist()
+        with self.watchdog:
+            found: list[Score] = self.run_many(matrix).tolist()
         return found
 
     def fallback(self, rows: Rows) -> Scores:

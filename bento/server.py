@@ -47,7 +47,7 @@ def serve(bento: Path, host: str, port: int) -> None:
     # The service has this as its middleware, too; out here BentoML's others are not in the way.
     endpoint = Endpoint(app, answerer, AccessLog(int(os.environ.get(VARIABLE, ONE_IN))))
     seconds = float(ARGUMENTS.model_seconds)
-    answerer().watchdog = Watchdog(seconds, partial(begin_anew, endpoint, seconds))
+    answerer().watch(Watchdog(seconds, partial(begin_anew, endpoint, seconds)))
     config = uvicorn.Config(
         endpoint,
         http=partial(Protocol, endpoint=endpoint),  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from bento import observe
 from bento.package import Package
 from bento.prediction_log import slot_file
 from bento.predictions import read
@@ -59,9 +60,11 @@ class Server:
                 found += more
         return found
 
+    def metrics(self) -> str:
+        return requests.get(f"{self.url}/metrics", timeout=10).text
+
     def metric(self, name: str) -> float:
-        text = requests.get(f"{self.url}/metrics", timeout=10).text
-        return sum(map(float, re.findall(rf"^{name}(?:{{.*}})? (.*)$", text, re.M)))
+        return sum(map(float, re.findall(rf"^{name}(?:{{.*}})? (.*)$", self.metrics(), re.M)))
 
     def is_up(self) -> bool:
         try:
@@ -182,6 +185,7 @@ def test_a_model_that_hangs_is_given_up(bento, row, tmp_path):
     """Its requests get the base rate, and the process begins anew with the model left alone."""
     with serving(bento, tmp_path) as server:
         body = json.dumps({**row, "price": 13}).encode()
+        counted = observe._counters("blue", [server.metrics()], 0)
         began = time.monotonic()
         ((status, answer),) = answers(server.raw(request(body)))
         assert (status, answer["degraded"]) == (200, True)
@@ -189,6 +193,8 @@ def test_a_model_that_hangs_is_given_up(bento, row, tmp_path):
         wait_for(server.is_up)
         assert server.process.poll() is None, "the same process, for whoever watches over it"
         assert server.metric("evergreen_model_hangs_total") == 1
+        now = observe._counters("blue", [server.metrics()], 0)
+        assert now.started != counted.started, "a canary sees that it began anew"
         again = requests.post(f"{server.url}/predict", json=row, timeout=10).json()
         assert again["degraded"] and server.metric("evergreen_breaker_open") == 1
     assert [record["degraded"] for record in read(tmp_path)] == [True, True]
