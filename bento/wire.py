@@ -64,9 +64,9 @@ class Whole:
     def __call__(self, status: int, answer: bytes) -> None:
         """Answer, and let the next request of the connection have its turn."""
         self.response_complete = True
-        if self.disconnected:
-            return
         protocol = self._protocol
+        if self.disconnected or protocol.transport.is_closing():
+            return
         protocol.whole_writes.write_whole(self._bytes(status, answer))
         if not self.keep_alive:
             protocol.transport.close()
