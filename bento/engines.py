@@ -14,13 +14,13 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 
 from bento.answers import output, scores
+from bento.one_row import OneRow
 from data.errors import EvergreenError
 from data.task import Task
 
@@ -30,7 +30,6 @@ TOLERANCE = 1e-6
 BLOCK = 32
 PACKAGE = "daal4py"
 MODES = {b"BRANCH_LT", b"BRANCH_LEQ", b"LEAF"}
-COLUMNS = {"binary": 2, "regression": 1}  # of a model's output; of several classes one for each
 ENSEMBLES = ("TreeEnsembleClassifier", "TreeEnsembleRegressor")
 logger = logging.getLogger(__name__)
 
@@ -52,7 +51,9 @@ class OnnxEngine:
         self._task, self._output = task, output(task)
         self._input = session.get_inputs()[0].name
         self.width = session.get_inputs()[0].shape[-1]
-        self._one = _OneRow(session, self.width, task) if isinstance(self.width, int) else None
+        self._one = None
+        if isinstance(self.width, int):
+            self._one = OneRow(session, self.width, self._output, _columns(task))
 
     @classmethod
     def load(cls, path: Path, task: Task) -> "OnnxEngine":
@@ -83,31 +84,16 @@ class OnnxEngine:
         return scores(self._task, found)
 
 
-class _OneRow:
-    """A row through memory that is bound once: a quarter of its time is ONNX Runtime's wrapping."""
-
-    def __init__(self, session: Any, width: int, task: Task) -> None:
-        self._session, self._binding = session, session.io_binding()
-        self._row = np.zeros((1, width), dtype=np.float32)
-        self._found = np.zeros((1, COLUMNS.get(task.kind, task.width)), dtype=np.float32)
-        self._turn = Lock()
-        place = session.get_inputs()[0].name, "cpu", 0, np.float32, (1, width)
-        self._binding.bind_input(*place, self._row.ctypes.data)
-        place = output(task), "cpu", 0, np.float32, self._found.shape
-        self._binding.bind_output(*place, self._found.ctypes.data)
-
-    def run(self, matrix: np.ndarray) -> np.ndarray:
-        with self._turn:
-            self._row[:] = matrix
-            self._session.run_with_iobinding(self._binding)
-            return self._found.copy()
+def _columns(task: Task) -> int:
+    """Of a model's output."""
+    return {"binary": 2, "regression": 1}.get(task.kind, task.width)
 
 
 def _check_output(path: Path, session: Any, task: Task) -> None:
     name, shapes = output(task), {each.name: each.shape for each in session.get_outputs()}
     if name not in shapes:
         raise EvergreenError(f"{path} has no output {name!r}: export it without ZipMap")
-    wanted = COLUMNS.get(task.kind, task.width)
+    wanted = _columns(task)
     if len(shapes[name]) != 2 or (isinstance(shapes[name][1], int) and shapes[name][1] != wanted):
         raise EvergreenError(
             f"{path}: {name!r} has the shape {shapes[name]}, a {task.kind} task has {wanted} "

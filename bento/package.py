@@ -37,6 +37,7 @@ SOURCES = (
     "bento/engines.py",
     "bento/explain.py",
     "bento/metrics.py",
+    "bento/one_row.py",
     "bento/prediction_log.py",
     "bento/predictor.py",
     "bento/schemas.py",
