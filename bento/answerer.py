@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count, repeat
 from pathlib import Path
@@ -22,6 +23,8 @@ from bento.predictor import Predictor, Scores
 
 logger = logging.getLogger(__name__)
 
+Tell = Callable[[Sequence[bytes]], None]
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -32,8 +35,7 @@ class Identity:
     slot: str
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request that keeps to the contract.
 
     Attributes:
@@ -62,7 +64,7 @@ class Answerer:
         self._log = log
         self._identity = identity
         self._explainer = explainer
-        self._vocabularies = predictor.vocabularies()
+        self._vocabularies = {k: v | {None} for k, v in predictor.vocabularies().items()}
         contract = predictor.contract
         self._task, self._answer_type = contract.task, _answer_type(contract)
         self._encode = msgspec.json.Encoder().encode
@@ -73,6 +75,16 @@ class Answerer:
             identity.model_version, contract, self._vocabularies, registry, about, beside
         )
         self._can_log = True
+
+    def watch(self, watchdog: AbstractContextManager[Any]) -> None:
+        """Have each call of the model watched."""
+        self._predictor.watchdog = watchdog
+
+    def hung(self, times: int) -> None:
+        """Note that calls hung before this process began: the model is left alone for a while."""
+        self.metrics.hangs = times
+        if times:
+            self._predictor.breaker.open(monotonic())
 
     def ready(self) -> bool:
         """Whether requests can be answered: by the model or the base rate, but never unlogged."""
@@ -100,13 +112,25 @@ class Answerer:
         rows, many = self._predictor.decoder.decode(body)
         return Request(rows, many, probe)
 
-    def answer(self, requests: Sequence[Request]) -> list[bytes]:
+    def answer(self, requests: Sequence[Request], tell: Tell = lambda _: None) -> list[bytes]:
         """The answers to requests that arrived together; each is what it would be alone.
+
+        Args:
+            tell: is called with them before they are counted, for which no client has to wait.
 
         Raises:
             RequestError: 503 if they cannot be logged; none of them is answered then.
         """
         scores = self._predictor.score([request.rows for request in requests])
+        return self._said(requests, scores, tell)
+
+    def fall_back(self, requests: Sequence[Request]) -> list[bytes]:
+        """As `answer`, without asking the model."""
+        return self._said(requests, [self._predictor.fallback(each.rows) for each in requests])
+
+    def _said(
+        self, requests: Sequence[Request], scores: Sequence[Scores], tell: Tell = lambda _: None
+    ) -> list[bytes]:
         entries = [
             self._entry(request, found) for request, found in zip(requests, scores, strict=True)
         ]
@@ -117,12 +141,13 @@ class Answerer:
             logger.error("the prediction log cannot be written: %s", error)
             raise RequestError(503, "the prediction cannot be logged") from None
         self._can_log = True
+        pairs = zip(entries, scores, strict=True)
+        answers = [self._encoded(entry, found.values) for entry, found in pairs]
+        tell(answers)
         self.metrics.breaker_open = self._predictor.breaker.state(monotonic()) == "open"
         for request, found in zip(requests, scores, strict=True):
             self._count(request, found)
-        return [
-            self._encoded(entry, found.values) for entry, found in zip(entries, scores, strict=True)
-        ]
+        return answers
 
     def explain(self, body: bytes) -> bytes:
         """Why one row gets its score; nothing is logged, for nothing was decided.
@@ -182,7 +207,7 @@ class Answerer:
         self.metrics.scored(scores.values, scores.degraded)
         for name, vocabulary in self._vocabularies.items():
             values = [getattr(row, name) for row in request.rows]
-            if new := set(values) - vocabulary - {None}:
+            if new := set(values) - vocabulary:
                 self.metrics.unseen(name, sum(value in new for value in values))
 
 

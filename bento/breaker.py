@@ -31,6 +31,10 @@ class Breaker:
             return "closed"
         return "open" if at < self._opened_at + self.rest else "half-open"
 
+    def open(self, at: float) -> None:
+        """Leave the model alone from now on."""
+        self._opened_at = at
+
     def record(self, began: float, ended: float, failed: bool) -> None:
         """What became of a call that was made when the breaker was not open."""
         if failed or ended - began > self.budget:

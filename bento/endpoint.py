@@ -7,11 +7,11 @@ same turn of the event loop are answered together: one call of the model, one wr
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
+import msgspec
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
 
@@ -23,6 +23,7 @@ BODY_SECONDS = 4.0
 SLOT_HEADER = b"x-slot"
 
 Message = MutableMapping[str, Any]
+Headers = Iterable[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
@@ -32,10 +33,29 @@ logger = logging.getLogger(__name__)
 NOT_READY = b'{"error":"the prediction log cannot be written","path":"$"}'
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
+Done = Callable[[bytes | Exception], None]
+
+
+class Client(Protocol):
+    """Who asked, and is told status and answer once."""
+
+    def __call__(self, status: int, answer: bytes) -> None: ...
+
+    def tell_now(self, status: int, answer: bytes) -> None:
+        """From another thread, while the event loop stands; the connection ends with it."""
+
+
+class _Waiting(msgspec.Struct, frozen=True):
+    """A request that was read at a moment; `done` is called with its answer, or why not.
+
+    Attributes:
+        client: who can be told even while the event loop stands; None if nobody can.
+    """
+
     request: Request
-    answer: "asyncio.Future[bytes]"
+    since: float
+    done: Done
+    client: Client | None
 
 
 class Endpoint:
@@ -48,6 +68,7 @@ class Endpoint:
         self._access = access or AccessLog()
         self._answerer = load()
         self._waiting: list[_Waiting] = []
+        self._asked: list[_Waiting] = []
         self._explaining = asyncio.Lock()
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -65,38 +86,80 @@ class Endpoint:
         else:
             await self._app(scope, receive, send)
 
-    async def _predict(self, scope: Message, receive: Receive, send: Send) -> None:
-        metrics = self._answerer.metrics
+    def predict(self, headers: Headers, body: bytes, client: Client) -> None:
+        """Answer a POST to /predict that is here as a whole, as `__call__` would.
 
+        It is answered in this turn of the event loop or the next.
+        """
+        began = perf_counter()
+
+        def done(found: bytes | Exception) -> None:
+            status, answer = (200, found) if isinstance(found, bytes) else _refusal(found)
+            client(status, answer)
+            self._note(status, began)
+
+        try:
+            self._join(self._answerer.read(body, _check_head(headers)), began, done, client)
+        except Exception as error:
+            done(error)
+
+    async def _predict(self, scope: Message, receive: Receive, send: Send) -> None:
         async def work(body: bytes, probe: bool) -> bytes:
+            answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+            def done(found: bytes | Exception) -> None:
+                if answer.done():  # its client has left
+                    return
+                if isinstance(found, bytes):
+                    answer.set_result(found)
+                else:
+                    answer.set_exception(found)
+
             start = perf_counter()
-            request = self._answerer.read(body, probe)
-            loop = asyncio.get_running_loop()
-            if not self._waiting:
-                loop.call_soon(self._answer_waiting)
-            answer: asyncio.Future[bytes] = loop.create_future()
-            self._waiting.append(_Waiting(request, answer))
-            found = await answer
-            metrics.took(perf_counter() - start)
-            return found
+            self._join(self._answerer.read(body, probe), start, done)
+            return await answer
 
         began = perf_counter()
-        status = await _reply(scope, receive, send, work)
-        metrics.answered(status)
+        self._note(await _reply(scope, receive, send, work), began)
+
+    def _note(self, status: int, began: float) -> None:
+        self._answerer.metrics.answered(status)
         self._access.note("/predict", status, perf_counter() - began)
+
+    def _join(
+        self, request: Request, since: float, done: Done, client: Client | None = None
+    ) -> None:
+        """Have a request answered with all others that come in this turn of the event loop."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._answer_waiting)
+        self._waiting.append(_Waiting(request, since, done, client))
 
     def _answer_waiting(self) -> None:
         waiting, self._waiting = self._waiting, []
+        self._asked = waiting
+        told = False
+
+        def tell(answers: Sequence[bytes]) -> None:
+            nonlocal told
+            told = True
+            for each, answer in zip(waiting, answers, strict=True):
+                each.done(answer)
+                self._answerer.metrics.took(perf_counter() - each.since)
+
         try:
-            answers = self._answerer.answer([each.request for each in waiting])
+            self._answerer.answer([each.request for each in waiting], tell)
         except Exception as error:
+            if told:
+                raise
             for each in waiting:
-                if not each.answer.done():
-                    each.answer.set_exception(error)
-            return
-        for each, answer in zip(waiting, answers, strict=True):
-            if not each.answer.done():  # its client has left
-                each.answer.set_result(answer)
+                each.done(error)
+
+    def fall_back(self) -> None:
+        """Answer what the model is being asked without it, from another thread, while it hangs."""
+        asked = [(each.request, each.client) for each in self._asked if each.client]
+        answers = self._answerer.fall_back([request for request, _ in asked])
+        for (_, client), answer in zip(asked, answers, strict=True):
+            client.tell_now(200, answer)
 
     async def _explain(self, scope: Message, receive: Receive, send: Send) -> None:
         """One at a time and beside the loop: it costs as much as a thousand predictions."""
@@ -117,28 +180,32 @@ Work = Callable[[bytes, bool], Awaitable[bytes]]
 async def _reply(scope: Message, receive: Receive, send: Send, work: Work) -> int:
     """Answer a POST with what `work` makes of its body; the status."""
     try:
-        probe = _check_head(scope)
+        if scope["method"] != "POST":
+            raise RequestError(405, f"{scope['path']} takes POST")
+        probe = _check_head(scope["headers"])
         status, answer = 200, await work(await _body(receive), probe)
-    except RequestError as error:
-        status = error.status
-        answer = orjson.dumps({"error": error.message, "path": error.path})
     except Exception as error:
-        logger.error("a request failed: %s", type(error).__name__)
-        status, answer = 500, b'{"error":"the request failed in the server","path":"$"}'
+        status, answer = _refusal(error)
     await _respond(send, status, answer)
     return status
 
 
-def _check_head(scope: Message) -> bool:
+def _refusal(error: Exception) -> tuple[int, bytes]:
+    """Status and answer where a request failed; only its own fault is told."""
+    if isinstance(error, RequestError):
+        return error.status, orjson.dumps({"error": error.message, "path": error.path})
+    logger.error("a request failed: %s", type(error).__name__)
+    return 500, b'{"error":"the request failed in the server","path":"$"}'
+
+
+def _check_head(headers: Headers) -> bool:
     """Whether the request is pinned to a slot.
 
     Raises:
-        RequestError: if the method, the content type or the length is not taken.
+        RequestError: if the content type or the length is not taken.
     """
-    if scope["method"] != "POST":
-        raise RequestError(405, f"{scope['path']} takes POST")
     probe, content_type, length = False, b"", b"0"
-    for name, value in scope["headers"]:
+    for name, value in headers:
         if name == b"content-type":
             content_type = value
         elif name == b"content-length":

@@ -20,6 +20,7 @@ import numpy as np
 import onnxruntime
 
 from bento.answers import output, scores
+from bento.one_row import OneRow
 from data.errors import EvergreenError
 from data.task import Task
 
@@ -50,6 +51,9 @@ class OnnxEngine:
         self._task, self._output = task, output(task)
         self._input = session.get_inputs()[0].name
         self.width = session.get_inputs()[0].shape[-1]
+        self._one = None
+        if isinstance(self.width, int):
+            self._one = OneRow(session, self.width, self._output, _columns(task))
 
     @classmethod
     def load(cls, path: Path, task: Task) -> "OnnxEngine":
@@ -74,15 +78,22 @@ class OnnxEngine:
         return cls(session, task)
 
     def run(self, matrix: np.ndarray) -> np.ndarray:
+        if self._one and len(matrix) == 1:
+            return scores(self._task, self._one.run(matrix))
         (found,) = self._session.run([self._output], {self._input: matrix})
         return scores(self._task, found)
+
+
+def _columns(task: Task) -> int:
+    """Of a model's output."""
+    return {"binary": 2, "regression": 1}.get(task.kind, task.width)
 
 
 def _check_output(path: Path, session: Any, task: Task) -> None:
     name, shapes = output(task), {each.name: each.shape for each in session.get_outputs()}
     if name not in shapes:
         raise EvergreenError(f"{path} has no output {name!r}: export it without ZipMap")
-    wanted = {"binary": 2, "regression": 1}.get(task.kind, task.width)
+    wanted = _columns(task)
     if len(shapes[name]) != 2 or (isinstance(shapes[name][1], int) and shapes[name][1] != wanted):
         raise EvergreenError(
             f"{path}: {name!r} has the shape {shapes[name]}, a {task.kind} task has {wanted} "

@@ -2,7 +2,8 @@
 
 Whatever this file lets HAProxy answer itself has the form of the endpoint's own errors. Only for
 bytes that never become a request (no HTTP, or a head that does not end) HAProxy has a text of its
-own, which nothing can change: 400 or 408, and the connection is closed.
+own, 400 or 408, and closes the connection; no `http-error` or `errorfile` changes it, and the one
+that is empty would leave its client without any answer.
 """
 
 import json

@@ -38,20 +38,20 @@ class _Distribution:
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
-        self._counts = np.zeros(len(bounds) + 1, dtype=np.int64)
+        self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
     def add(self, values: Sequence[float]) -> None:
         if len(values) == 1:
             self._counts[bisect_left(self._bounds, values[0])] += 1
         else:
-            places = np.searchsorted(self._bounds, values)
-            self._counts += np.bincount(places, minlength=len(self._counts))
+            for place, count in enumerate(np.bincount(np.searchsorted(self._bounds, values))):
+                self._counts[place] += int(count)
         self._sum += sum(values)
 
     def family(self, name: str, doc: str, labels: Mapping[str, str]) -> Metric:
         bounds = [*map(floatToGoString, self._bounds), "+Inf"]
-        buckets = list(zip(bounds, accumulate(self._counts.tolist()), strict=True))
+        buckets = list(zip(bounds, accumulate(self._counts), strict=True))
         family = HistogramMetricFamily(name, doc, labels=list(labels))
         family.add_metric(list(labels.values()), buckets, self._sum)
         return family
@@ -82,6 +82,7 @@ class Metrics(Collector):
         self._classes = [0] * len(contract.task.classes)
         self._scores = _Distribution(contract.cuts)
         self.breaker_open = False
+        self.hangs = 0
         registry.register(self)
 
     def answered(self, status: int) -> None:
@@ -142,6 +143,7 @@ class Metrics(Collector):
             self._version,
             int(self.breaker_open),
         )
+        yield self._total("evergreen_model_hangs", "calls of the model that hung", self.hangs)
         yield _gauge("evergreen_model_info", "what is served here", self._about, 1)
 
     def _answers(self) -> Iterator[Metric]:

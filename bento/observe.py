@@ -140,6 +140,7 @@ def _losses(requests: Iterable[Records], labels: Mapping[str, float], task: Task
 def _counters(slot: Slot, pages: Sequence[str], lost: int) -> Counters:
     """The sums over a slot's processes; the oldest of them says when it was started."""
     started: list[float] = []
+    hangs = 0.0  # after each the same process began anew
     totals: Counter[str] = Counter()
     statuses: Counter[int] = Counter()
     at_most: Counter[float] = Counter()
@@ -149,6 +150,8 @@ def _counters(slot: Slot, pages: Sequence[str], lost: int) -> Counters:
                 name, value = sample.name, sample.value
                 if name == "process_start_time_seconds":
                     started.append(value)
+                elif name == "evergreen_model_hangs_total":
+                    hangs += value
                 elif name == "evergreen_requests_total":
                     statuses[int(sample.labels["status"])] += int(value)
                 elif name == "evergreen_request_seconds_count":
@@ -157,4 +160,4 @@ def _counters(slot: Slot, pages: Sequence[str], lost: int) -> Counters:
                     at_most[float(sample.labels["le"])] += int(value)
     if not started or not at_most:
         raise EvergreenError(f"slot {slot} shows no counters of the prediction path")
-    return Counters(min(started), statuses, totals["answered"], at_most, lost)
+    return Counters(min(started) + hangs, statuses, totals["answered"], at_most, lost)

@@ -37,11 +37,13 @@ SOURCES = (
     "bento/engines.py",
     "bento/explain.py",
     "bento/metrics.py",
+    "bento/one_row.py",
     "bento/prediction_log.py",
     "bento/predictor.py",
     "bento/schemas.py",
     "bento/server.py",
     "bento/service.py",
+    "bento/watchdog.py",
     "bento/wire.py",
     "data/__init__.py",
     "data/digests.py",
@@ -51,17 +53,8 @@ SOURCES = (
     "data/task.py",
 )
 REQUIREMENTS = (
-    "bentoml",
-    "httptools",
-    "msgspec",
-    "numpy",
-    "onnx",
-    "onnxruntime",
-    "orjson",
-    "prometheus-client",
-    "pydantic",
-    "starlette",
-    "uvicorn",
+    *("bentoml", "httptools", "msgspec", "numpy", "onnx", "onnxruntime", "orjson"),
+    *("prometheus-client", "pydantic", "starlette", "uvicorn"),
 )
 # What makes the server faster where there is a build of it.
 OPTIONAL = ("scikit-learn-intelex", "uvloop")
@@ -92,7 +85,7 @@ class Order:
     """What the build's subprocess is told.
 
     Attributes:
-        code: digest of the packed sources and the requirements.
+        code: digest of the packed sources, the requirements and the settings.
     """
 
     artefact: str
@@ -102,6 +95,7 @@ class Order:
     checkout: str
     requirements: tuple[str, ...]
     code: str
+    seconds: float
 
     @property
     def tag(self) -> str:
@@ -112,7 +106,9 @@ class Order:
         return f"{self.name}:{self.digest[:16]}"
 
 
-def build(artefact: Path, *, name: str, version: str, store: Path, checkout: Path) -> Package:
+def build(
+    artefact: Path, *, name: str, version: str, store: Path, checkout: Path, seconds: float = 2.0
+) -> Package:
     """The package of an artefact, built in a fresh process unless the store has it already.
 
     Args:
@@ -121,11 +117,12 @@ def build(artefact: Path, *, name: str, version: str, store: Path, checkout: Pat
         version: of the model in the registry.
         store: BentoML's home; the archive lies in it.
         checkout: the folder that holds `bento/` and `data/`.
+        seconds: a call of the model may take, see `data.params.Endpoint`.
 
     Raises:
         EvergreenError: if the artefact is not whole, a name does not fit, or the build fails.
     """
-    order = ordered(artefact, name, version, checkout)
+    order = ordered(artefact, name, version, checkout, seconds)
     store.mkdir(parents=True, exist_ok=True)
     with FileLock(store / "build.lock"):
         if package := _stored(store, order.tag):
@@ -154,7 +151,7 @@ def check(package: Package) -> None:
         raise EvergreenError(f"{package.path} differs from what was built: delete it and release")
 
 
-def ordered(artefact: Path, name: str, version: str, checkout: Path) -> Order:
+def ordered(artefact: Path, name: str, version: str, checkout: Path, seconds: float = 2.0) -> Order:
     """What would be built."""
     for what, value in (("name", name), ("version", version)):
         if not _SLUG.fullmatch(value):
@@ -164,11 +161,9 @@ def ordered(artefact: Path, name: str, version: str, checkout: Path) -> Order:
     packages = (*REQUIREMENTS, *filter(_is_installed, OPTIONAL))
     requirements = tuple(f"{package}=={metadata.version(package)}" for package in packages)
     files = {source: sha256_file(checkout / source) for source in SOURCES}
-    code = digest_of({"files": files, "requirements": requirements})
-    folder = artefact.resolve()
-    order = Order(
-        str(folder), verify(folder), name, version, str(checkout.resolve()), requirements, code
-    )
+    code = digest_of({"files": files, "requirements": requirements, "seconds": seconds})
+    folder, here = str(artefact.resolve()), str(checkout.resolve())
+    order = Order(folder, verify(artefact), name, version, here, requirements, code, seconds)
     if len(order.tag) - len(name) - 1 > 63 or len(name) > 63:
         raise EvergreenError(f"{order.tag} is longer than 63 characters: shorten {version!r}")
     return order
@@ -259,6 +254,7 @@ def build_here(order: Order, target: Path) -> None:
             "model_version": order.version,
             "bento": order.tag,
             "digest": order.digest,
+            "model_seconds": order.seconds,
         },
     )
     partial = target.with_name(f"{target.stem}.part.bento")

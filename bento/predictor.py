@@ -6,8 +6,8 @@ The server imports no pandas, scikit-learn or XGBoost: features from JSON state 
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, islice
+from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -32,8 +32,7 @@ logger = logging.getLogger(__name__)
 Rows = Sequence[msgspec.Struct]
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(msgspec.Struct, frozen=True):
     """One score a row; `degraded` if the model failed and the base rate stands in."""
 
     values: list[Any]
@@ -58,6 +57,7 @@ class Predictor:
         self._few = few
         self._many = many or few
         self._features = row_function(contract.features)
+        self.watchdog: AbstractContextManager[Any] = nullcontext()  # around each call of the model
 
     @classmethod
     def load(cls, folder: Path, batches: bool = True) -> "Predictor":
@@ -107,7 +107,7 @@ class Predictor:
         """The scores of several requests; the base rate where the model cannot be called."""
         began = monotonic()
         if self.breaker.state(began) == "open":
-            return [self._fallback(rows) for rows in requests]
+            return [self.fallback(rows) for rows in requests]
         try:
             found = self._together(requests)
         except Exception as error:
@@ -116,7 +116,7 @@ class Predictor:
             self.breaker.record(began, monotonic(), failed=True)
             # The message may quote a row, so only the kind of the fault is logged.
             logger.error("the model failed on %d rows: %s", len(requests[0]), type(error).__name__)
-            return [self._fallback(requests[0])]
+            return [self.fallback(requests[0])]
         self.breaker.record(began, monotonic(), failed=False)
         return [Scores(values, degraded=False) for values in found]
 
@@ -135,8 +135,8 @@ class Predictor:
 
     def _together(self, requests: Sequence[Rows]) -> list[list[Score]]:
         """Scores by request: the small ones in one call, each of the others in its own."""
-        small = [rows for rows in requests if len(rows) <= FEW]
-        of_small = iter(self._of_few(list(chain.from_iterable(small)))) if small else iter(())
+        small = [row for rows in requests if len(rows) <= FEW for row in rows]
+        of_small = iter(self._of_few(small) if small else ())
         return [
             list(islice(of_small, len(rows))) if len(rows) <= FEW else self._of_many(rows)
             for rows in requests
@@ -145,13 +145,16 @@ class Predictor:
     def _of_few(self, rows: Rows) -> list[Score]:
         as_mapping, features = msgspec.structs.asdict, self._features
         matrix = np.array([features(as_mapping(row)) for row in rows], dtype=np.float32)
-        found: list[Score] = self.run(matrix).tolist()
+        with self.watchdog:
+            found: list[Score] = self.run(matrix).tolist()
         return found
 
     def _of_many(self, rows: Rows) -> list[Score]:
         matrix = transform(self.contract.features, self.decoder.columns(rows))
-        found: list[Score] = self.run_many(matrix).tolist()
+        with self.watchdog:
+            found: list[Score] = self.run_many(matrix).tolist()
         return found
 
-    def _fallback(self, rows: Rows) -> Scores:
+    def fallback(self, rows: Rows) -> Scores:
+        """What is answered in place of a score."""
         return Scores([self.contract.base_rate] * len(rows), degraded=True)

@@ -4,13 +4,20 @@ It runs from the bento's own sources (the working directory), so what serves is 
 """
 
 import argparse
+import logging
 import os
 import socket
+import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
-from bento.wire import Protocol
+if TYPE_CHECKING:
+    from bento.endpoint import Endpoint
+
+logger = logging.getLogger(__name__)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -30,21 +37,44 @@ def serve(bento: Path, host: str, port: int) -> None:
     service = load(str(bento))
     from bento.access_log import ONE_IN, VARIABLE, AccessLog
     from bento.endpoint import Endpoint
+    from bento.service import ARGUMENTS
     from bento.service import load as answerer
+    from bento.watchdog import Watchdog
+    from bento.wire import Protocol
 
     # is_main=False would deserialize code that a request carries.
     app = service.to_asgi(is_main=True)
+    # The service has this as its middleware, too; out here BentoML's others are not in the way.
+    endpoint = Endpoint(app, answerer, AccessLog(int(os.environ.get(VARIABLE, ONE_IN))))
+    seconds = float(ARGUMENTS.model_seconds)
+    answerer().watch(Watchdog(seconds, partial(begin_anew, endpoint, seconds)))
     config = uvicorn.Config(
-        # The service has this as its middleware, too; out here BentoML's others are not in the way.
-        Endpoint(app, answerer, AccessLog(int(os.environ.get(VARIABLE, ONE_IN)))),
-        http=Protocol,
+        endpoint,
+        http=partial(Protocol, endpoint=endpoint),  # type: ignore[arg-type]
         lifespan="on",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         timeout_keep_alive=75,
         timeout_graceful_shutdown=10,
     )
     uvicorn.Server(config).run(sockets=[bound])
+
+
+def begin_anew(endpoint: "Endpoint", seconds: float) -> None:
+    """Answer what hangs with the base rate, and become a fresh process; does not return.
+
+    It keeps its id and its place, whoever watches over it, and leaves the model alone at first.
+    """
+    from bento.service import HANGS_VARIABLE
+
+    logger.error("the model gave no answer for %g s: this process begins anew", seconds)
+    times = int(os.environ.get(HANGS_VARIABLE, 0)) + 1
+    try:
+        endpoint.fall_back()
+    finally:
+        environment = {**os.environ, HANGS_VARIABLE: str(times)}
+        os.execve(sys.executable, sys.orig_argv, environment)
 
 
 def main() -> None:

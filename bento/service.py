@@ -28,6 +28,7 @@ LOG_VARIABLE = "EVERGREEN_PREDICTION_LOG"
 SLOT_VARIABLE = "EVERGREEN_SLOT"
 EXPLAIN_VARIABLE = "EVERGREEN_EXPLAIN"
 MONITOR_VARIABLE = "EVERGREEN_MONITOR_METRICS"
+HANGS_VARIABLE = "EVERGREEN_MODEL_HANGS"
 
 # Baked into bento.yaml when the bento is built; a missing one fails, nothing stands in for it.
 ARGUMENTS = bentoml.use_arguments()
@@ -57,6 +58,7 @@ def load() -> Answerer:
     said = os.environ.get(MONITOR_VARIABLE)
     beside = Path(said) if said else None
     answerer = Answerer(predictor, log, identity, explainer=explainer, beside=beside)
+    answerer.hung(int(os.environ.get(HANGS_VARIABLE, 0)))
     # What is loaded now lives as long as the process: without the freeze, each collection walks it
     # and the 99th percentile is the garbage collector's.
     gc.collect()

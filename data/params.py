@@ -110,6 +110,16 @@ class Tune(Section):
     seconds: Annotated[int, Field(ge=1)] = 600
 
 
+class Endpoint(Section):
+    """How the endpoint answers.
+
+    Attributes:
+        model_seconds: a call of the model that takes longer is given up.
+    """
+
+    model_seconds: Annotated[float, Field(gt=0, le=5)] = 2.0
+
+
 class Decision(Section):
     """What an error costs; the threshold follows from it (Elkan 2001)."""
 
@@ -218,6 +228,7 @@ class Params(Section):
     monitor: Monitor
     governor: Governor
     release: Release
+    endpoint: Endpoint = Endpoint()
     approval: Approval
     alerts: Alerts = Alerts()
     demo: Demo

@@ -29,13 +29,20 @@ def build(project: Project, version: Version, artefact: Path) -> Package:
     settings = project.settings
     store = settings.home / "bentos"
     name, checkout = project.problem.name, settings.checkout
+    seconds = project.params.endpoint.model_seconds
     make = partial(
-        package.build, artefact, name=name, version=version.number, store=store, checkout=checkout
+        package.build,
+        artefact,
+        name=name,
+        version=version.number,
+        store=store,
+        checkout=checkout,
+        seconds=seconds,
     )
     if settings.team is None:
         return make()
     bucket = Bucket(settings.team)
-    order = package.ordered(artefact, name, version.number, checkout)
+    order = package.ordered(artefact, name, version.number, checkout, seconds)
     path = package.archive_of(store, order.tag)
     key, known = f"{BENTOS}/{path.name}", f"bento.{order.code[:8]}"
     registry = project.registry
