@@ -1,7 +1,7 @@
 """How long a period of a table is, which of them can be learned from, and what names a row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import ceil
 from pathlib import Path
@@ -32,11 +32,13 @@ class Timing:
     """The periods of a table.
 
     Attributes:
+        rows: of the whole table.
         counts, coverage: rows by period, and the share of them whose outcome is known.
         first, last: what can be learned from: no gap, no part of a period, outcomes known.
         parts: of the event time that differ between rows.
     """
 
+    rows: int
     frequency: Frequency
     key: tuple[str, ...]
     rows_per_period: int
@@ -94,19 +96,22 @@ def timing(table: Table, wanted: Frequency | None, path: Path, candidates: Seque
         )
     per = _per_period(seen.rows) if table.rows_per_period else 0
     if per:
+        how = "shuffled" if table.shuffled else "in their order"
         said.append(
-            f"the rows have no time: {per:,} at a time, in their order, are called a week, from "
+            f"the rows have no time: {per:,} at a time, {how}, are called a week, from "
             f"{Period.of(ORIGIN, 'week')} on. Drift and quality are watched in that order only; "
             "rows that do not fill a week wait for more."
         )
-    days = _artificial(seen.flags, per) if per else seen.days
+    days = _artificial(_in_turn(table, seen), per) if per else seen.days
     frequency = "week" if per else wanted or _frequency(days)
     by = _by_period(days, frequency)
     first, last, more = _bounds(by, frequency, bool(per))
     counts = {str(name): int(n) for name, n in by["rows"].items()}
     coverage = {str(name): float(s) for name, s in (by["known"] / by["rows"]).items()}
     parts = () if per else seen.parts
-    return Timing(frequency, key, per, counts, coverage, first, last, parts, (*said, *more))
+    return Timing(
+        seen.rows, frequency, key, per, counts, coverage, first, last, parts, (*said, *more)
+    )
 
 
 def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
@@ -184,6 +189,14 @@ def _flags(label: pd.Series) -> pd.DataFrame:
     two = label.dropna().isin([0, 1, "0", "1"]).all()
     ones = label.isin([1, "1"]).astype(float) if two else known / 2
     return pd.DataFrame({"rows": 1, "known": known, "ones": ones})
+
+
+def _in_turn(table: Table, seen: _Seen) -> pd.DataFrame:
+    """The flags in the order in which the rows come."""
+    if not table.shuffled:
+        return seen.flags
+    turns = replace(table, shuffled=seen.rows).turns(pd.Series(seen.flags.index))
+    return seen.flags.iloc[np.argsort(turns.to_numpy())]
 
 
 def _artificial(flags: pd.DataFrame, per: int) -> pd.DataFrame:
