@@ -24,6 +24,10 @@ from data.timing import Timing, timing
 LEAK = 0.9  # ROC-AUC of one column alone, in mean over classes: what is known only afterwards
 CERTAIN = 0.99  # the same for one class of several
 LEAKS = "alone tells the outcome"
+FEW_ROWS = (
+    "so few rows that candidates are not compared: the linear one is taken, unless "
+    "rolling.minimum_periods is 2; and that the gates judge all rows together, no part of them."
+)
 SORTED = 0.6  # correlation of an outcome with the next row's
 FEW = 6  # periods in which each field is looked at
 
@@ -111,6 +115,7 @@ def draft(name: str, asked: Asked) -> Draft:
     features = features_of(table, fields, described, told, when)
     found = _found(chosen, described, left, alone, when.key)
     said = [*_warnings(chosen, described, left, told), *told.said, *when.said]
+    said += [FEW_ROWS] if when.few else []
     within = _within(
         table, rows, described, told, [c for c in names if c in alone and c != chosen.time]
     )

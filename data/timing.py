@@ -19,9 +19,11 @@ from data.tables import ORIGIN, Table
 FREQUENCIES: tuple[Frequency, ...] = ("week", "month", "day")
 # Periods, and rows in the median one: good enough, and just enough.
 LEAST = 5  # periods
+FEWEST = 400  # rows with an outcome: of a quarter of fewer, held out, chance tells as much
 GOOD, ENOUGH, FEW = (12, 500), (6, 100), (LEAST + 2, 0)
 MANY = 100  # rows of a period; with fewer one bad row, or one outcome, is a share of it
 WISHED = 12
+SLICE_ROWS = 1000  # with fewer a slice is odd by chance
 ROWS = 500  # of an artificial period
 WHOLE = 0.5  # of the median's rows; with fewer the first or last period is a part of one
 COVERED = 0.9
@@ -58,6 +60,11 @@ class Timing:
     def usual(self) -> int:
         """Rows of the median one of these."""
         return int(np.median([self.counts[name] for name in self.learned]))
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few rows to tell candidates, or parts of the rows, apart."""
+        return self.usual * len(self.learned) < SLICE_ROWS
 
 
 @dataclass
@@ -175,7 +182,7 @@ def _key(table: Table, seen: _Seen) -> tuple[tuple[str, ...], list[str]]:
 
 def _per_period(rows: int) -> int:
     """Rows of an artificial week: some hundreds, but enough weeks."""
-    weeks = int(np.clip(rows // ROWS, LEAST + 1, 40))
+    weeks = int(np.clip(rows // ROWS, LEAST + 3, 40))
     return max(rows // weeks, 1)
 
 
@@ -267,6 +274,12 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
             f"{by.index[0]} to {by.index[-1]}), and {LEAST} are needed: try a shorter --frequency "
             "(day, week, month), or bring more data"
         )
+    if (there := int(known[first : last + 1].sum())) < FEWEST:
+        raise EvergreenError(
+            f"there are {there} rows with an outcome to learn from, and {FEWEST} are needed: a "
+            "quarter of them is held out to judge a model by, and of fewer than a hundred rows "
+            "chance tells more than the model does. Bring more"
+        )
     if usual < MANY:
         said.append(
             f"{usual:.0f} rows in a {frequency} are few: chance alone moves what is measured of "
@@ -283,5 +296,5 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
 
 def holdout(usual: int, number: int, frequency: Frequency) -> int:
     """How many of the last periods are held out, so that there are rows and days to judge by."""
-    wanted = max(ceil(ROWS / max(usual, 1)), 7 if frequency == "day" else 1)
-    return int(np.clip(wanted, 1, max((number - 4) // 3, 1)))
+    wanted = max(ceil(ROWS / max(usual, 1)), 7 if frequency == "day" else 1, number // WISHED)
+    return int(np.clip(wanted, 1, max((number - 4) // 3, number // 4)))

@@ -261,15 +261,15 @@ def _takes(usual: Usual, column: ColumnProfile, conversion: Conversion) -> bool:
 
 
 def _alike(usual: Usual, conversion: Conversion) -> bool:
-    """Whether the reference's own values look known after the conversion, too.
+    """Whether the reference's own values, converted, are known to it half as surely.
 
-    So do those of a column that lies around 0 with another sign: values tell nothing then.
+    So are those of a column that lies around 0 with another sign: values tell nothing then.
     """
     shares = []
     for column in usual.columns:
         moved = column.only(conversion.undo(column.values) != column.values).convert(conversion)
         shares.append(moved.only(usual.knows(moved)).known / max(moved.known, 1))
-    return float(np.median(shares)) >= EXPLAINED * float(np.median(usual.shares))
+    return float(np.median(shares)) >= EXPLAINED / 2 * float(np.median(usual.shares))
 
 
 def _expects(usual: Usual, column: ColumnProfile, before: ColumnProfile) -> bool:
