@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 MISSING = frozenset({"", "na", "n/a", "#n/a", "nan", "null", "none", "nat", "?", "-"})
+WORDS = frozenset({"none"})  # of these, what may name an outcome
 ISO = "ISO8601"
 EPOCHS = {"epoch seconds": 1_000_000, "epoch milliseconds": 1_000}  # microseconds of one
 SIGNS = re.compile(r"[\s\u00a0$€£¥%']|\b(?:USD|EUR|GBP)\b")

@@ -10,11 +10,10 @@ from data.fields import Field
 from data.outcomes import Outcome
 from data.roles import Asked
 from data.tables import Table
-from data.timing import Timing
+from data.timing import SLICE_ROWS, Timing
 
 MANY = 30  # values from which on a text is known by its past rate
 SLICES = 3
-SLICE_ROWS = 1000  # with fewer a slice is odd by chance
 ARRIVAL = "arrival"
 
 

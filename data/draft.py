@@ -16,7 +16,7 @@ from data.described import Described, describe, described_text, form_of, sample
 from data.features import Feature
 from data.fields import Field
 from data.outcomes import Outcome, outcome
-from data.roles import LIKE_ID, Asked, alone_of, areas_of, check_names, event_time, left_out
+from data.roles import LIKE_ID, Asked, areas_of, check_names, event_time, left_out
 from data.table_files import Form, place
 from data.tables import Table
 from data.timing import Timing, timing
@@ -24,6 +24,11 @@ from data.timing import Timing, timing
 LEAK = 0.9  # ROC-AUC of one column alone, in mean over classes: what is known only afterwards
 CERTAIN = 0.99  # the same for one class of several
 LEAKS = "alone tells the outcome"
+FEW_ROWS = (
+    "so few rows that candidates are not compared: the linear one is taken, unless "
+    "rolling.minimum_periods is 2; and that the gates judge all rows together, no part of them."
+)
+SORTED = 0.6  # correlation of an outcome with the next row's
 FEW = 6  # periods in which each field is looked at
 
 
@@ -86,7 +91,8 @@ def draft(name: str, asked: Asked) -> Draft:
     chosen = replace(asked, time=None if asked.order else event_time(asked, described, path))
     told = outcome(rows[asked.target], described[asked.target], asked.task, asked.positive, form)
     left = left_out(chosen, described)
-    areas = {c: areas_of(rows[c], described[c], told) for c in described if c not in left}
+    fair = [c for c in described if c not in left]
+    areas = {c: areas_of(rows[c], described[c], told, form.decimal) for c in fair}
     alone = {c: max(found, default=0.5) for c, found in areas.items()}
     left |= {
         c: f"{LEAKS} (ROC-AUC {alone[c]:.3f}): known only afterwards?"
@@ -103,11 +109,13 @@ def draft(name: str, asked: Asked) -> Draft:
         frequency=when.frequency,
         key=when.key,
         rows_per_period=when.rows_per_period,
+        shuffled=when.rows if asked.shuffle else 0,
         left_out=tuple(column for column in table.left_out if column not in when.key),
     )
     features = features_of(table, fields, described, told, when)
     found = _found(chosen, described, left, alone, when.key)
-    said = [*_warnings(chosen, described, left), *told.said, *when.said]
+    said = [*_warnings(chosen, described, left, told), *told.said, *when.said]
+    said += [FEW_ROWS] if when.few else []
     within = _within(
         table, rows, described, told, [c for c in names if c in alone and c != chosen.time]
     )
@@ -146,7 +154,10 @@ def _within(
 ) -> float:
     """What one field tells alone in a period: outcomes that drift are told better than in all."""
     if table.rows_per_period:
-        period = pd.Series(np.arange(len(rows)) // table.rows_per_period)
+        turns = replace(table, shuffled=len(rows) if table.shuffled else 0).turns(
+            pd.Series(np.arange(len(rows)))
+        )
+        period = turns // table.rows_per_period
     else:
         moments = table.moments(rows)
         lengths = {"week": "W-SUN", "month": "M", "day": "D"}
@@ -154,11 +165,11 @@ def _within(
     names = period.dropna().unique()
     chosen = names[:: max(len(names) // FEW, 1)]
     areas = [
-        alone_of(rows[column], described[column], told, (period == name).to_numpy())
+        areas_of(rows[each], described[each], told, table.form.decimal, (period == name).to_numpy())
         for name in chosen
-        for column in columns
+        for each in columns
     ]
-    return max(areas, default=0.5)
+    return max((float(np.mean(found)) for found in areas if found), default=0.5)
 
 
 def _table(
@@ -185,6 +196,7 @@ def _table(
         formats=formats or (cells.ISO,),
         form=form,
         rows_per_period=1 if asked.order else 0,
+        shuffled=1 if asked.shuffle else 0,
     )
 
 
@@ -208,11 +220,24 @@ def _found(
     return tuple(found)
 
 
+def _sorted(told: Outcome) -> bool:
+    """Whether neighbouring rows have much the same outcome, as in a table that is sorted by it."""
+    codes = told.codes[told.known]
+    each = (e.astype(float) for e in told.task.events(codes.astype(told.task.dtype)).values())
+    common = [e for e in each if e[1:].std() and e[:-1].std()]
+    return max((float(np.corrcoef(e[:-1], e[1:])[0, 1]) for e in common), default=0.0) > SORTED
+
+
 def _warnings(
-    asked: Asked, described: Mapping[str, Described], left: Mapping[str, str]
+    asked: Asked, described: Mapping[str, Described], left: Mapping[str, str], told: Outcome
 ) -> list[str]:
     leaks = [repr(column) for column, why in left.items() if why.startswith(LEAKS)]
     said = []
+    if asked.order and not asked.shuffle and _sorted(told):
+        said.append(
+            "neighbouring rows have much the same outcome: the table seems to be sorted, and no "
+            "week is like the next. If the rows are in no order of arrival, say --shuffle."
+        )
     if leaks:
         many = f"{', '.join(leaks)}: each {LEAKS}, or one of its classes, nearly always"
         said.append(

@@ -149,6 +149,7 @@ def _table(draft: Draft, form: str) -> list[str]:
         lines.append(f"    formats={_literal(table.formats)},")
     lines += [f"    form={form},"] if form else []
     lines += [f"    rows_per_period={table.rows_per_period},"] if table.rows_per_period else []
+    lines += [f"    shuffled={table.shuffled},"] if table.shuffled else []
     return [*lines, *_left_out(draft), ")"]
 
 

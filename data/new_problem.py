@@ -10,7 +10,6 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from data.declared import SLICE_ROWS
 from data.digests import write_atomically
 from data.draft import Draft
 from data.drafted import to_python
@@ -18,7 +17,10 @@ from data.errors import EvergreenError
 from data.params import load_params
 from data.pipelines import NAME, pipeline
 from data.problem import Problem
-from data.timing import holdout
+from data.timing import SLICE_ROWS, holdout
+
+BOOSTED = ("hist_gradient_boosting", "xgboost")
+ALL = 0.7  # of the usual number of rows: so many are there in a poor period, too
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,12 @@ def parameters(draft: Draft) -> dict[str, Any]:
     number, usual = len(when.learned), when.usual
     held = holdout(usual, number, when.frequency)
     rows = usual * number
-    judged = max(min(500, int(0.7 * usual * held)), 50)
-    rolling = min(8, max(number - held - 5, 2))
+    judged = max(min(500, int(ALL * usual * held)), 50)
+    spare = number - held - 2  # periods that comparing and calibrating may have
+    calibration, selection = 3 if spare >= 5 else 2, 2 if spare >= 4 else 1
+    rolling = min(8, max(spare + 2 - selection - calibration, 2))
     first_train = max(min(int(0.6 * number), number - 2), rolling + 5 + held, 5) - 1
+    learned = usual * (number - held)
     linear = "ridge" if draft.outcome.task.kind == "regression" else "logistic"
     coverage = min(when.coverage[name] for name in when.learned)
     return {
@@ -99,13 +104,16 @@ def parameters(draft: Draft) -> dict[str, Any]:
         "train.holdout_periods": held,
         "train.minimum_periods": max(min(4, number - held), 2),
         "train.minimum_label_coverage": round(min(0.9, max(coverage - 0.02, 0.0)), 2),
-        "candidates": ["base_rate", linear, "hist_gradient_boosting", "xgboost"],
-        "xgboost.min_child_weight": float(min(50, max(rows // 1000, 3))),
+        "candidates": ["base_rate", *([*BOOSTED, linear] if when.few else [linear, *BOOSTED])],
+        "xgboost.min_child_weight": _child_weight(draft, rows),
         "xgboost.max_depth": 6 if rows > 20_000 else 4,
         "hist_gradient_boosting.min_samples_leaf": int(min(100, max(rows // 300, 10))),
-        "rolling.minimum_periods": rolling,
+        "rolling.minimum_periods": number if when.few else rolling,
+        "rolling.selection_periods": selection,
+        "calibration.periods": calibration,
         "gates.minimum_rows": judged,
-        "gates.slice_past_rows": SLICE_ROWS,
+        "gates.slice_past_rows": min(SLICE_ROWS, int(ALL * learned)),
+        "gates.slice_rows": min(100, judged),
         "gates.slice_fit_margin": round(0.01 + 120 / rows, 3),  # the yardstick overfits few rows
         "gates.permutation_bound": round(min(max(0.25, draft.alone - 0.4), 0.5), 2),
         "gates.plausible_auc": round(min(max(0.95, draft.alone + 0.03), 0.995), 3),
@@ -115,6 +123,13 @@ def parameters(draft: Draft) -> dict[str, Any]:
         "demo.first_train": when.learned[min(first_train, number - 2)],
         "demo.last_period": when.last,
     }
+
+
+def _child_weight(draft: Draft, rows: int) -> float:
+    """What a leaf needs: rows for a number; of an event a row counts its variance, 1/4 at most."""
+    if draft.outcome.task.kind == "regression":
+        return float(min(250, max(rows // 50, 10)))
+    return float(min(50, max(rows // 1000, 3)))
 
 
 def with_values(text: str, values: Mapping[str, Any]) -> str:

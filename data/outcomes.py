@@ -53,7 +53,8 @@ def outcome(
         EvergreenError: if it has one value, too many classes, or does not fit what is wanted.
     """
     words = cells.text(column)
-    words = words.where(~words.fillna("").str.casefold().isin(cells.MISSING), None)
+    unknown = cells.MISSING if d.kind in ("number", "integer") else cells.MISSING - cells.WORDS
+    words = words.where(~words.fillna("").str.casefold().isin(unknown), None)
     counts = words.value_counts()
     groups = _groups(counts)
     if len(groups) < 2:

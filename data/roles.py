@@ -18,6 +18,7 @@ from data.task import Kind
 
 MINIMUM_EVENTS = 30
 SINCE, UNTIL = 631_152_000, 2_208_988_800  # 1990 and 2040, in seconds since 1970
+DAYS = (1990_01_01, 2040_01_01)  # the same, as people write days in one number
 NAMED = ("id", "key", "uuid", "index", "number", "no", "nr", "code")
 SOME, EACH = 30, 20  # of more words than some, the rows that each needs
 LIKE_ID = "like an id: a value of its own in (nearly) every row"
@@ -28,7 +29,8 @@ class Asked:
     """What a person says of a table; the rest is inferred.
 
     Attributes:
-        time: the column of the event time; `order` in its place: rows are in order of arrival.
+        time: the column of the event time; `order` in its place: rows are in order of arrival;
+            `shuffle`: they are in none.
         delay: from an event until its outcome is known.
         exclude, keep: columns that are no fields, or fields against all that speaks against them.
         time_format: as strptime has it, where it cannot be seen.
@@ -39,6 +41,7 @@ class Asked:
     target: str
     time: str | None = None
     order: bool = False
+    shuffle: bool = False
     key: tuple[str, ...] = ()
     frequency: Frequency | None = None
     task: Kind | None = None
@@ -92,8 +95,9 @@ def event_time(asked: Asked, described: Mapping[str, Described], path: Path) -> 
     near = [hint for c, d in described.items() if (hint := _clock(c, d)) and c != asked.target]
     raise EvergreenError(
         f"{path} has no column with moments{''.join(near)}. {why}. Name a column with --time (and "
-        "how it is written with --time-format, such as '%d.%m.%Y'), or use --order if the rows are "
-        "in the order in which they arrived: they are then cut into artificial weeks"
+        "how it is written with --time-format, such as '%d.%m.%Y'). Without any, the rows are cut "
+        "into artificial weeks: say --order if they are in the order in which they arrived, "
+        "--shuffle if they are in none (sorted, or collected)"
     )
 
 
@@ -101,6 +105,8 @@ def _clock(column: str, d: Described) -> str:
     """What to say of whole numbers that may be a moment."""
     if d.kind != "integer" or d.minimum is None or d.maximum is None:
         return ""
+    if DAYS[0] < d.minimum <= d.maximum < DAYS[1] and d.distinct > 1:
+        return f" ({column!r} may be days: --time {column!r} --time-format '%Y%m%d')"
     for form, unit in cells.EPOCHS.items():
         since, until = SINCE * 1_000_000 / unit, UNTIL * 1_000_000 / unit
         if since < d.minimum <= d.maximum < until and d.distinct > 1:
@@ -145,21 +151,15 @@ def _is_id(column: str, d: Described) -> bool:
     return d.kind == "integer" and share > 0.99 and (d.rising or named)
 
 
-def alone_of(
-    column: pd.Series, d: Described, told: Outcome, among: np.ndarray | None = None
-) -> float:
-    """ROC-AUC of a column for the outcome; of several contrasts the worst.
+def areas_of(
+    column: pd.Series, d: Described, told: Outcome, decimal: str, among: np.ndarray | None = None
+) -> list[float]:
+    """ROC-AUC of a column for each contrast of the outcome that has rows enough.
 
     Args:
+        decimal: the decimal point of its numbers.
         among: the rows that are looked at, shape (n,); default: all.
     """
-    return max(areas_of(column, d, told, among), default=0.5)
-
-
-def areas_of(
-    column: pd.Series, d: Described, told: Outcome, among: np.ndarray | None = None
-) -> list[float]:
-    """ROC-AUC of a column for each contrast of the outcome that has rows enough."""
     known = told.known if among is None else told.known & among
     events = [event == 1 for event in told.task.events(told.codes[known]).values()]
     events = [e for e in events if min(e.sum(), (~e).sum()) >= MINIMUM_EVENTS]
@@ -167,7 +167,7 @@ def areas_of(
         moments = pd.to_datetime(cells.moments(column, d.formats), errors="coerce")
         values = (moments - pd.Timestamp(0)) / pd.Timedelta(hours=1)
     else:
-        values = cells.text(column) if d.kind == "text" else cells.numbers(column)
+        values = cells.text(column) if d.kind == "text" else cells.numbers(column, decimal)
     if d.kind != "text":
         values = pd.to_numeric(values, errors="coerce").replace([np.inf, -np.inf], np.nan)
     return [separates(values[known], event) for event in events]

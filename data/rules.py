@@ -108,7 +108,9 @@ def leak(
 ) -> Finding | None:
     """A request field that alone tells the label, with a ROC-AUC above the limit.
 
-    The event time is none: within a period an outcome may well drift.
+    Of several classes, or of a number, it is the mean of the contrasts (`Task.events`): that it
+    tells one of them is what fields are for. The event time is none: within a period an outcome
+    may well drift.
     """
     if told is None:
         return None
@@ -118,7 +120,8 @@ def leak(
     events = [event for event in events if min(event.sum(), (~event).sum()) >= MINIMUM_EVENTS]
     fields = [field for field in problem.fields if field.name != problem.event_time]
     for field in fields if events else ():
-        area = max(separates(rows.loc[known, field.name], event) for event in events)
+        areas = [separates(rows.loc[known, field.name], event) for event in events]
+        area = float(np.mean(areas))
         if area > limit:
             said = f"{field.name!r} alone predicts the label with ROC-AUC {area:.3f}"
             return Finding("label leak", f"{said}: is it known before the event?")

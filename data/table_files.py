@@ -40,7 +40,9 @@ def place(path: str) -> Path:
             f"the table {found} is not there: correct `path` of the problem's table"
         )
     if found.suffix not in SUFFIXES:
-        raise EvergreenError(f"{found}: a table is one of {', '.join(SUFFIXES)}")
+        raise EvergreenError(
+            f"{found}: a table is one of {', '.join(SUFFIXES)}; unpack it, or export it as one"
+        )
     return found
 
 

@@ -45,6 +45,7 @@ class Table:
         left_out: columns that nobody reads.
         formats: of the event time, tried in this order; see `data.cells`.
         rows_per_period: of a table without time: so many rows, in their order, are a week.
+        shuffled: so many of its first rows are in no order: they are dealt to the weeks like cards.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Table:
     formats: tuple[str, ...] = (cells.ISO,)
     form: Form = PLAIN
     rows_per_period: int = 0
+    shuffled: int = 0
 
     def periods(self) -> list[str]:
         """Every period that has rows; of a table without time, every full one."""
@@ -107,6 +109,7 @@ class Table:
         """Cells of the target as labels; missing where nothing is known."""
         found = cells.text(column)
         known = found.notna() & ~found.fillna("").str.casefold().isin(cells.MISSING)
+        known |= found.isin([*self.labels])
         if self.labels:
             return found.map(lambda cell: self.labels.get(cell, cell)).where(known, None)
         numbers = cells.numbers(column, self.form.decimal).astype(object)
@@ -154,10 +157,17 @@ class Table:
         """The event time of each row; missing where it cannot be read."""
         if self.rows_per_period:
             week = timedelta(days=7) / self.rows_per_period
-            found = ORIGIN + part[PLACE] * pd.Timedelta(week)
+            found = ORIGIN + self.turns(part[PLACE]) * pd.Timedelta(week)
             return pd.Series(found).astype("datetime64[us]")
         found = cells.moments(part[self._column(self.time)], self.formats)
         return pd.to_datetime(found, errors="coerce")
+
+    def turns(self, places: pd.Series) -> pd.Series:
+        """Whose turn it is: the place of each row in the order of arrival, by that in the table."""
+        if not self.shuffled:
+            return places
+        dealt, old = _dealt(self.shuffled), places < self.shuffled
+        return places.where(~old, dealt[places.where(old, 0).to_numpy(dtype=np.int64)])
 
     def _shaped(self, part: pd.DataFrame) -> pd.DataFrame:
         """Rows as the table has them in the names and types of the fields.
@@ -224,6 +234,15 @@ def _joined(part: pd.DataFrame, columns: Iterable[str], between: str) -> pd.Seri
     for each in texts[1:]:
         whole = whole + between + each.fillna("?")
     return whole
+
+
+@lru_cache(maxsize=2)
+def _dealt(rows: int) -> np.ndarray:
+    """A shuffled deck of 0 to `rows` - 1, always the same."""
+    hashed = pd.util.hash_array(np.arange(rows, dtype=np.int64))
+    turns = np.empty(rows, dtype=np.int64)
+    turns[np.argsort(hashed, kind="stable")] = np.arange(rows)
+    return turns
 
 
 @lru_cache(maxsize=8)

@@ -1,7 +1,7 @@
 """How long a period of a table is, which of them can be learned from, and what names a row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import ceil
 from pathlib import Path
@@ -19,9 +19,11 @@ from data.tables import ORIGIN, Table
 FREQUENCIES: tuple[Frequency, ...] = ("week", "month", "day")
 # Periods, and rows in the median one: good enough, and just enough.
 LEAST = 5  # periods
+FEWEST = 400  # rows with an outcome: of a quarter of fewer, held out, chance tells as much
 GOOD, ENOUGH, FEW = (12, 500), (6, 100), (LEAST + 2, 0)
 MANY = 100  # rows of a period; with fewer one bad row, or one outcome, is a share of it
 WISHED = 12
+SLICE_ROWS = 1000  # with fewer a slice is odd by chance
 ROWS = 500  # of an artificial period
 WHOLE = 0.5  # of the median's rows; with fewer the first or last period is a part of one
 COVERED = 0.9
@@ -32,11 +34,13 @@ class Timing:
     """The periods of a table.
 
     Attributes:
+        rows: of the whole table.
         counts, coverage: rows by period, and the share of them whose outcome is known.
         first, last: what can be learned from: no gap, no part of a period, outcomes known.
         parts: of the event time that differ between rows.
     """
 
+    rows: int
     frequency: Frequency
     key: tuple[str, ...]
     rows_per_period: int
@@ -56,6 +60,11 @@ class Timing:
     def usual(self) -> int:
         """Rows of the median one of these."""
         return int(np.median([self.counts[name] for name in self.learned]))
+
+    @property
+    def few(self) -> bool:
+        """Whether there are too few rows to tell candidates, or parts of the rows, apart."""
+        return self.usual * len(self.learned) < SLICE_ROWS
 
 
 @dataclass
@@ -94,19 +103,22 @@ def timing(table: Table, wanted: Frequency | None, path: Path, candidates: Seque
         )
     per = _per_period(seen.rows) if table.rows_per_period else 0
     if per:
+        how = "shuffled" if table.shuffled else "in their order"
         said.append(
-            f"the rows have no time: {per:,} at a time, in their order, are called a week, from "
+            f"the rows have no time: {per:,} at a time, {how}, are called a week, from "
             f"{Period.of(ORIGIN, 'week')} on. Drift and quality are watched in that order only; "
             "rows that do not fill a week wait for more."
         )
-    days = _artificial(seen.flags, per) if per else seen.days
+    days = _artificial(_in_turn(table, seen), per) if per else seen.days
     frequency = "week" if per else wanted or _frequency(days)
     by = _by_period(days, frequency)
     first, last, more = _bounds(by, frequency, bool(per))
     counts = {str(name): int(n) for name, n in by["rows"].items()}
     coverage = {str(name): float(s) for name, s in (by["known"] / by["rows"]).items()}
     parts = () if per else seen.parts
-    return Timing(frequency, key, per, counts, coverage, first, last, parts, (*said, *more))
+    return Timing(
+        seen.rows, frequency, key, per, counts, coverage, first, last, parts, (*said, *more)
+    )
 
 
 def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
@@ -170,7 +182,7 @@ def _key(table: Table, seen: _Seen) -> tuple[tuple[str, ...], list[str]]:
 
 def _per_period(rows: int) -> int:
     """Rows of an artificial week: some hundreds, but enough weeks."""
-    weeks = int(np.clip(rows // ROWS, LEAST + 1, 40))
+    weeks = int(np.clip(rows // ROWS, LEAST + 3, 40))
     return max(rows // weeks, 1)
 
 
@@ -184,6 +196,14 @@ def _flags(label: pd.Series) -> pd.DataFrame:
     two = label.dropna().isin([0, 1, "0", "1"]).all()
     ones = label.isin([1, "1"]).astype(float) if two else known / 2
     return pd.DataFrame({"rows": 1, "known": known, "ones": ones})
+
+
+def _in_turn(table: Table, seen: _Seen) -> pd.DataFrame:
+    """The flags in the order in which the rows come."""
+    if not table.shuffled:
+        return seen.flags
+    turns = replace(table, shuffled=seen.rows).turns(pd.Series(seen.flags.index))
+    return seen.flags.iloc[np.argsort(turns.to_numpy())]
 
 
 def _artificial(flags: pd.DataFrame, per: int) -> pd.DataFrame:
@@ -254,6 +274,12 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
             f"{by.index[0]} to {by.index[-1]}), and {LEAST} are needed: try a shorter --frequency "
             "(day, week, month), or bring more data"
         )
+    if (there := int(known[first : last + 1].sum())) < FEWEST:
+        raise EvergreenError(
+            f"there are {there} rows with an outcome to learn from, and {FEWEST} are needed: a "
+            "quarter of them is held out to judge a model by, and of fewer than a hundred rows "
+            "chance tells more than the model does. Bring more"
+        )
     if usual < MANY:
         said.append(
             f"{usual:.0f} rows in a {frequency} are few: chance alone moves what is measured of "
@@ -270,5 +296,5 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
 
 def holdout(usual: int, number: int, frequency: Frequency) -> int:
     """How many of the last periods are held out, so that there are rows and days to judge by."""
-    wanted = max(ceil(ROWS / max(usual, 1)), 7 if frequency == "day" else 1)
-    return int(np.clip(wanted, 1, max((number - 4) // 3, 1)))
+    wanted = max(ceil(ROWS / max(usual, 1)), 7 if frequency == "day" else 1, number // WISHED)
+    return int(np.clip(wanted, 1, max((number - 4) // 3, number // 4)))

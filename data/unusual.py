@@ -101,7 +101,8 @@ def constant(batch: Batch) -> Finding | None:
         if column.known < EVIDENCE or max(tops) == 1:
             continue
         stuck = column.top > batch.beyond(tops, SHARE_FLOOR)
-        if stuck or (column.top == 1 and max(tops) < 1 - SHARE_FLOOR / 10):
+        room = max(max(tops) - min(tops), SHARE_FLOOR / 10)  # a week without rain is none
+        if stuck or (column.top == 1 and max(tops) < 1 - room):
             value = column.values[column.counts.argmax()]
             said.append(
                 f"{name!r} has one value in {column.top:.0%} of rows, {value!s} "
@@ -256,7 +257,19 @@ def _takes(usual: Usual, column: ColumnProfile, conversion: Conversion) -> bool:
     new = moved.only(~usual.knows(moved))
     if new.known <= STRANGE * moved.known:
         return False
-    return _explained(usual, new.convert(conversion))
+    return _explained(usual, new.convert(conversion)) and not _alike(usual, conversion)
+
+
+def _alike(usual: Usual, conversion: Conversion) -> bool:
+    """Whether the reference's own values, converted, are known to it half as surely.
+
+    So are those of a column that lies around 0 with another sign: values tell nothing then.
+    """
+    shares = []
+    for column in usual.columns:
+        moved = column.only(conversion.undo(column.values) != column.values).convert(conversion)
+        shares.append(moved.only(usual.knows(moved)).known / max(moved.known, 1))
+    return float(np.median(shares)) >= EXPLAINED / 2 * float(np.median(usual.shares))
 
 
 def _expects(usual: Usual, column: ColumnProfile, before: ColumnProfile) -> bool:

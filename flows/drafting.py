@@ -37,6 +37,7 @@ class Wishes:
     target: str | None
     time: str | None
     order: bool
+    shuffle: bool
     key: tuple[str, ...]
     frequency: Frequency | None
     task: Kind | None
@@ -83,7 +84,8 @@ def _asked(wishes: Wishes, checkout: Path, asking: bool) -> Asked:
         path=path,
         target=wishes.target or _target(columns, asking),
         time=wishes.time,
-        order=wishes.order,
+        order=wishes.order or wishes.shuffle,
+        shuffle=wishes.shuffle,
         key=wishes.key,
         frequency=wishes.frequency,
         task=wishes.task,
@@ -135,6 +137,8 @@ def _questions(asked: Asked, columns: dict[str, Described]) -> Asked:
             asked = replace(asked, time=time)
         elif typer.confirm("No column has moments. Are the rows in order of arrival", False):
             asked = replace(asked, order=True)
+        elif typer.confirm("Are they in no order at all, so that they may be shuffled", True):
+            asked = replace(asked, order=True, shuffle=True)
     if not asked.frequency and not asked.order:
         asked = replace(asked, frequency=_length())
     if not asked.delay:

@@ -76,6 +76,9 @@ def new_problem(
     order: Annotated[
         bool, _option("There is no time: the rows are in order of arrival.", "--order")
     ] = False,
+    shuffle: Annotated[
+        bool, _option("There is no time, and no order: the rows are shuffled.", "--shuffle")
+    ] = False,
     key: Annotated[list[str] | None, _option("A column that names a row; repeat for more.")] = None,
     frequency: Annotated[Length | None, _option("How long a period is.")] = None,
     task: Annotated[Kind | None, _option("What kind of outcome it is.")] = None,
@@ -104,6 +107,7 @@ def new_problem(
         target=target,
         time=time,
         order=order,
+        shuffle=shuffle,
         key=tuple(key or ()),
         frequency=frequency.value if frequency else None,
         task=task.value if task else None,

@@ -7,7 +7,7 @@ even where there is no champion.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -169,9 +169,10 @@ class Case:
     def slices(self) -> tuple[SliceFinding, ...]:
         past = Scored(self.seen.rows, self.past_score, self.yardstick_past_score)
         held = Scored(self.holdout, self.score, self.compared[1])
+        unseen = replace(held, other=self.yardstick_score)
         needed = self.params.slice_past_rows, self.params.slice_rows
         chance = self.retrain_noise.bias
-        return findings(self.problem, self.task, past, held, needed, self.draws, chance)
+        return findings(self.problem, self.task, past, held, unseen, needed, self.draws, chance)
 
     @property
     def draws(self) -> dict[str, Any]:

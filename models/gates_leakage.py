@@ -110,4 +110,6 @@ def plausible_auc(case: Case) -> Verdict:
         reason = "the holdout has one outcome only"
         return Verdict("plausible_auc", None, None, most, len(label), None, reason)
     reason = f"{task.ranking} {value:.3f}, too good to be true from {most}"
+    if value >= most:
+        reason += ": look for a field of afterwards; if there is none, raise gates.plausible_auc"
     return Verdict("plausible_auc", value < most, value, most, len(label), None, reason)

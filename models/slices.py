@@ -30,6 +30,8 @@ class SliceFinding:
         fit: loss on training rows beyond the yardstick's, each at its level.
         regression: loss on the holdout beyond the compared model's, each at its level.
         outcome: the class that `bias` is about, of several.
+        optimism: what of `fit` is surely not there on the slice's held-out rows: the yardstick fits
+            it in training, and cannot hold it.
     """
 
     slice: str
@@ -41,6 +43,7 @@ class SliceFinding:
     fit: Interval | None
     regression: Interval | None
     outcome: str = ""
+    optimism: float = 0.0
 
     @property
     def place(self) -> Place:
@@ -73,6 +76,7 @@ def findings(
     task: Task,
     past: Scored,
     held: Scored,
+    unseen: Scored,
     needed: tuple[int, int],
     draws: Mapping[str, Any],
     chance: Mapping[Place, float],
@@ -80,7 +84,8 @@ def findings(
     """Every value of every slice of the problem, and the whole, with what could be found out.
 
     Args:
-        past: compared with the yardstick; held: with the champion, else the yardstick.
+        past: compared with the yardstick; held: with the champion, else the yardstick; unseen: the
+            held-out rows with the yardstick.
         needed: training and held-out rows; a slice with fewer is not judged.
         draws: samples, confidence and seed of the bootstraps. With many slices one is odd by
             chance, so that the share outside each interval is divided by their number (Bonferroni).
@@ -89,7 +94,7 @@ def findings(
     label, day = past.rows.label, past.rows.day
     pairs = list(zip(*(residuals(label, score, task, needed[0])
                        for score in (past.own, past.other)), strict=True))  # fmt: skip
-    fit, regression = past.added_loss(task), held.added_loss(task)
+    fit, regression, still = (each.added_loss(task) for each in (past, held, unseen))
     parts, found = list(masks(problem, past.rows.columns, held.rows.columns)), []
     judged = sum(bool(before.sum() >= needed[0]) for *_, before, _ in parts)
     strict = {**draws, "confidence": 1 - (1 - draws["confidence"]) / max(judged, 1)}
@@ -97,8 +102,11 @@ def findings(
         losses = (_interval(fit, day, before, needed[0], strict),
                   _interval(regression, held.rows.day, mine, needed[1], strict))  # fmt: skip
         here = SliceFinding(name, value, int(mine.sum()), int(before.sum()), None, None, *losses)
-        known = losses[0] is not None
-        found.append(_biased(here, pairs, chance, (day, before), strict) if known else here)
+        if there := here.fit:
+            here = _biased(here, pairs, chance, (day, before), strict)
+            rest = _interval(still, held.rows.day, mine, needed[1], draws)
+            here = replace(here, optimism=max(0.0, there.value - rest.high) if rest else 0.0)
+        found.append(here)
     return tuple(found)
 
 

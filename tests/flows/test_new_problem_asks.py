@@ -16,7 +16,7 @@ import data
 from data.draft import draft
 from data.errors import EvergreenError
 from data.ingest import ingest
-from data.new_problem import write
+from data.new_problem import parameters, write
 from data.partitions import Partitions
 from data.periods import Period
 from data.pipelines import stale
@@ -166,3 +166,89 @@ def test_a_table_of_other_lines_is_read_alike(tmp_path):
     asked = Asked(str(tmp_path / "f.csv"), "class", order=True, text=("shelf",))
     kinds = {field.name: field.kind for field in draft("flowers", asked).table.fields}
     assert kinds["shelf"] == "text" and kinds["petal_size_cm"] == "number"
+
+
+def test_rows_in_no_order_are_shuffled_and_later_ones_come_after(tmp_path, checkout):
+    """A table that is sorted by what is predicted: its weeks are alike, and stay what they are."""
+    size = RANDOM.gamma(2, 100, 1600)
+    table = pd.DataFrame({"x": size + RANDOM.normal(0, 80, 1600), "z": RANDOM.normal(size=1600),
+                          "what": size.round(2)}).sort_values("what")  # fmt: skip
+    path = tmp_path / "t.csv"
+    assert any("--shuffle" in text for text in written(table, path, order=True).said)
+    found = written(table, path, order=True, shuffle=True)
+    assert not any("--shuffle" in text for text in found.said)
+    problem = runpy.run_path(str(write(found, checkout).problem))["PROBLEM"]
+    weeks = {name: problem.read(Period.parse(name)) for name in problem.periods()}
+    keys = [key for batch in weeks.values() for key in batch["key"]]
+    assert len(weeks) == 8 and len(set(keys)) == len(keys) == 1600
+    means = [batch["outcome"].astype(float).mean() for batch in weeks.values()]
+    assert max(means) < 1.3 * min(means)
+    later = pd.concat([table, table.assign(what=1.0).iloc[:200]])
+    later.to_csv(path, index=False)
+    for name, batch in weeks.items():
+        pd.testing.assert_frame_equal(problem.read(Period.parse(name)), batch)
+    (new,) = set(problem.periods()) - set(weeks)
+    assert (problem.read(Period.parse(new))["outcome"] == "1.0").all()
+
+
+def test_a_small_table_has_gates_that_can_judge_it_or_one_sentence(tmp_path):
+    rows = 450
+    table = pd.DataFrame({"x": RANDOM.normal(size=rows), "z": RANDOM.normal(size=rows)})
+    table["what"] = np.where(table["x"] + RANDOM.normal(size=rows) > 0, "yes", "no")
+    found = written(table, tmp_path / "t.csv", order=True)
+    taken, learned = parameters(found), found.timing.usual * 6
+    assert taken["gates.slice_past_rows"] < learned and taken["train.holdout_periods"] == 2
+    assert taken["gates.slice_rows"] <= taken["gates.minimum_rows"] < 2 * found.timing.usual
+    assert taken["candidates"][-1] == "logistic" and any("linear" in text for text in found.said)
+    with pytest.raises(EvergreenError, match=r"296 rows with an outcome .* 400 are needed"):
+        written(table.iloc[:300], tmp_path / "t.csv", order=True)
+
+
+def test_a_class_may_be_called_none(tmp_path, checkout):
+    rows = 3000
+    table = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=rows, freq="1h"),
+                          "x": RANDOM.normal(size=rows).round(2),
+                          "what": RANDOM.choice(["none", "minor", "Major"], rows)})  # fmt: skip
+    table.loc[::50, "what"] = ""
+    found = written(table, tmp_path / "t.csv")
+    assert found.outcome.task.classes == ("Major", "minor", "none")
+    problem = runpy.run_path(str(write(found, checkout).problem))["PROBLEM"]
+    batch = problem.read(Period.parse("2024-W03"))
+    told = problem.outcomes(batch)["label"]
+    assert set(told.dropna()) == {"Major", "minor", "none"} and told.isna().any()
+
+
+def test_a_leak_with_a_decimal_comma_is_one(tmp_path):
+    rows = 2000
+    what = RANDOM.choice(["yes", "no"], rows)
+    paid = ((what == "yes") * 9.5 + RANDOM.normal(size=rows)).round(3)
+    table = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=rows, freq="1h"),
+                          "paid": pd.Series(paid).astype(str).str.replace(".", ","),
+                          "z": RANDOM.choice(["a", "b"], rows), "what": what})  # fmt: skip
+    assert "paid" not in {field.name for field in written(table, tmp_path / "t.csv").table.fields}
+
+
+def test_columns_around_zero_have_no_other_sign_or_unit(tmp_path, checkout):
+    """Standardised columns: with the other sign, or divided by ten, they look much the same."""
+    rows = 4000
+    table = pd.DataFrame({"when": pd.date_range("2024-01-01", periods=rows, freq="25min"),
+                          "x": RANDOM.normal(size=rows).round(3),
+                          "z": RANDOM.normal(size=rows).round(3),
+                          "what": RANDOM.choice(["yes", "no"], rows)})  # fmt: skip
+    problem = runpy.run_path(str(write(written(table, tmp_path / "t.csv"), checkout).problem))[
+        "PROBLEM"
+    ]
+    partitions = Partitions(tmp_path / "raw")
+    for name in problem.periods()[:-1]:
+        ingest(problem, partitions, Period.parse(name), problem.read(Period.parse(name)))
+    assert len(partitions.periods()) == len(problem.periods()) - 1
+
+
+def test_a_day_in_one_number_is_named_with_the_way_to_read_it(tmp_path):
+    rows = 2000
+    days = pd.date_range("2024-01-01", periods=rows, freq="3h").strftime("%Y%m%d")
+    table = pd.DataFrame({"day": days, "x": RANDOM.normal(size=rows),
+                          "what": RANDOM.choice(["yes", "no"], rows)})  # fmt: skip
+    with pytest.raises(EvergreenError, match="--time 'day' --time-format '%Y%m%d'"):
+        written(table, tmp_path / "t.csv")
+    assert written(table, tmp_path / "t.csv", time="day", time_format="%Y%m%d")
