@@ -7,6 +7,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from data import keepalive
 from data.digests import write_atomically
 from data.errors import EvergreenError
 from flows.settings import Settings
@@ -126,10 +127,11 @@ def _make_databases(session: Any, team: Team, problem: str) -> None:
 
     known = {name for (name,) in ask(session, "SELECT datname FROM pg_database")}
     for name in (team.mlflow, team.prefect(problem)):
-        if name in known:
-            continue
         try:
-            ask(session, f'CREATE DATABASE "{name}"')
+            if name not in known:
+                ask(session, f'CREATE DATABASE "{name}"')
+            for setting, value in keepalive.server().items():  # of MLflow's and Prefect's sessions
+                ask(session, f'ALTER DATABASE "{name}" SET {setting} = {value}')
         except Error as error:
             raise EvergreenError(
                 f"{team.database}: {words(error)}; let who may do so run: CREATE DATABASE {name} "

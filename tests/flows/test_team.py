@@ -4,8 +4,8 @@ import multiprocessing
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import replace
 
 import psycopg2
@@ -27,21 +27,30 @@ from flows.team import Team
 from models import audit
 from models.ledger import Kind, Ledger
 from models.registry import CHAMPION, PREVIOUS, Registry
+from models.shared_ledger import SharedLedger
 from models.signing import sign
 from models.tracking import ARTIFACT, REGISTERED
 from tests import stores
 from tests.conftest import fill
 from tests.e2e.world import make_world
+from tests.networks import Host, hosts
 from tests.planted import PROBLEM
-from tests.team_hosts import ACT, die_after_the_line, hold, open_registry, race
+from tests.team_hosts import ACT, die_after_the_line, hang, open_registry, promote_slowly, race
 
-HOSTS, PROCESSES, THREADS = "ab", 2, 4
+HOSTS, THREADS = "ab", 4
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[dict[str, str]]:
+def network() -> Iterator[tuple[tuple[Host, ...], str]]:
+    """Two hosts with a link each, or this one twice and why."""
+    with hosts(2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def team(network) -> Iterator[dict[str, str]]:
     """The environment of a host, and everything made as `up` makes it."""
-    with stores.team() as given:
+    with stores.team([host.server for host in network[0] if host.namespace]) as given:
         keeping.prepare(Settings.read(given))
         yield given
 
@@ -61,7 +70,7 @@ def processes():
 @pytest.fixture
 def host(postgresql, team, tmp_path, request):
     """Opens the registry as the host of that name sees it."""
-    return lambda name: open_registry(postgresql, tmp_path / name, request.node.name[5:40])
+    return lambda name: open_registry(postgresql, tmp_path / name, request.node.name[-40:])
 
 
 def add(registry: Registry, digest: str):
@@ -82,19 +91,21 @@ def wrong(registry: Registry) -> list[str]:
     return [check.reason for check in checks if not check.ok]
 
 
-def test_of_two_hosts_that_race_exactly_one_promotion_wins(postgresql, host, tmp_path, processes):
+def test_of_two_hosts_that_race_exactly_one_promotion_wins(
+    postgresql, network, host, tmp_path, processes
+):
     registry = host("a")
     champion = add(registry, "0000")
     registry.promote(champion, None, ACT)
-    racers = [add(registry, f"1-{i:02d}").number for i in range(PROCESSES * THREADS)]
+    racers = [add(registry, f"1-{i:02d}").number for i in range(2 * THREADS)]
     start, said = processes.Barrier(len(racers)), processes.Queue()
     running = [
         processes.Process(
             target=race,
-            args=(postgresql, tmp_path / HOSTS[i % 2], registry.name, racers[i::PROCESSES], "1"),
-            kwargs={"start": start, "said": said},
+            args=(postgresql, tmp_path / HOSTS[i], registry.name, network[0][i]),
+            kwargs={"numbers": racers[i::2], "expected": "1", "start": start, "said": said},
         )
-        for i in range(PROCESSES)
+        for i in range(2)
     ]
     for process in running:
         process.start()
@@ -121,7 +132,7 @@ def test_a_killed_holder_lets_go_and_a_killed_promotion_is_completed(
     one, two = add(a, "0001"), add(a, "0002")
     a.promote(one, None, ACT)
     held = processes.Event()
-    holder = processes.Process(target=hold, args=(postgresql, tmp_path / "a", a.name, held))
+    holder = processes.Process(target=hang, args=(postgresql, tmp_path / "a", a.name, 60, held))
     holder.start()
     assert held.wait(60)
     with (
@@ -149,11 +160,7 @@ def test_whoever_loses_the_connection_writes_nothing(postgresql, host, tmp_path)
 
     def cut() -> bool:
         """The server ends the holder's connection, and another host promotes meanwhile."""
-        with closing(psycopg2.connect(postgresql)) as admin, admin.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-            )
-            admin.commit()
+        end_holders(postgresql)
         b.promote(three, "1", ACT)
         return True
 
@@ -162,6 +169,85 @@ def test_whoever_loses_the_connection_writes_nothing(postgresql, host, tmp_path)
     assert b.alias(CHAMPION).number == "3" and wrong(a) == wrong(b) == []
     with pytest.raises(EvergreenError, match="under its lock only"):
         a.ledger.append(Kind.RELEASED, "1", one.digest, ACT)
+
+
+@pytest.mark.parametrize("after_the_line", [False, True])
+def test_a_link_that_is_cut_in_mid_promotion_ends_in_exactly_one(
+    postgresql, network, host, tmp_path, processes, after_the_line
+):
+    (far, _), reason = network
+    if reason:
+        pytest.skip(reason)
+    b = host("b")
+    for digest in ("0001", "0002", "0003"):
+        add(b, digest)
+    b.promote(b.get("1"), None, ACT)
+    ready, go, said = processes.Event(), processes.Event(), processes.Queue()
+    arguments = (postgresql, tmp_path / "a", b.name, far, "2", after_the_line, ready, go, said)
+    promoter = processes.Process(target=promote_slowly, args=arguments)
+    promoter.start()
+    assert ready.wait(60)
+    far.cut()
+    try:
+        go.set()
+        overtaken = "champion changed since it was judged" if after_the_line else None
+        with pytest.raises(EvergreenError, match=overtaken) if overtaken else nullcontext():
+            b.promote(b.get("3"), "1", ACT)  # gets the lock once the database gives the other up
+        assert "nothing more is moved by this run" in said.get(timeout=30)
+        promoter.join()
+    finally:
+        far.mend()
+    champion = "2" if after_the_line else "3"
+    assert b.alias(CHAMPION).number == champion and wrong(b) == []
+    assert [entry.version for entry in b.ledger.read()] == ["1", champion]
+
+
+class Sleepy(SharedLedger):
+    """Asked for the lock it says that it has it; then sleeps, while `instead` happens."""
+
+    instead: Callable[[], None]
+
+    def _ask(self, query, values=()):
+        found = super()._ask(query, values)
+        if query == "SELECT 1":
+            Sleepy.instead()
+        return found
+
+
+def test_a_host_that_hangs_keeps_no_lock_and_moves_no_alias_when_it_wakes(
+    postgresql, host, tmp_path, processes
+):
+    a, b = host("a"), host("b")
+    two, three = [add(a, f"000{i}") for i in (1, 2, 3)][1:]
+    a.promote(a.get("1"), None, ACT)
+    held = processes.Event()
+    holder = processes.Process(target=hang, args=(postgresql, tmp_path / "c", a.name, 0.5, held))
+    holder.start()
+    assert held.wait(60)
+    with b.ledger.held(tmp_path / "no.lock", 10):
+        assert holder.is_alive(), "it lost the lock without ending"
+    holder.kill()
+    holder.join()
+
+    def meanwhile() -> None:
+        Sleepy.instead = lambda: None
+        end_holders(postgresql)
+        b.promote(three, "2", ACT)
+
+    Sleepy.instead = meanwhile
+    sleeper = replace(a, ledger=Sleepy(a.ledger.path, a.ledger.database, a.name))
+    with pytest.raises(EvergreenError, match="this run lost the promotion lock: MLflow knows line"):
+        sleeper.promote(two, "1", ACT)
+    assert [entry.version for entry in b.ledger.read()] == ["1", "2", "3"]
+    assert b.alias(CHAMPION).number == "3" and b.alias(PREVIOUS).number == "2"
+    assert wrong(a) == wrong(b) == []
+
+
+def end_holders(url: str) -> None:
+    """Whoever holds an advisory lock loses the connection."""
+    with closing(psycopg2.connect(url)) as admin, admin.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        admin.commit()
 
 
 def test_the_ledger_is_only_appended_to_and_its_copies_know(postgresql, host, team):
