@@ -1,6 +1,7 @@
 """A team's stores, the real ones: two hosts, one ledger, one lock, one bucket."""
 
 import multiprocessing
+import os
 import shutil
 import signal
 from collections import Counter
@@ -17,8 +18,11 @@ from data.digests import seal
 from data.errors import EvergreenError
 from data.params import load_params
 from data.postgres import Postgres
+from flows import guard, roster, service, users
 from flows import stores as keeping
+from flows.access import Role
 from flows.bucket import Bucket
+from flows.door import Doorkeeper
 from flows.migrate import run_migrate
 from flows.project import Project
 from flows.settings import PORTS, Settings
@@ -35,6 +39,7 @@ from tests.conftest import fill
 from tests.e2e.world import make_world
 from tests.networks import Host, hosts
 from tests.planted import PROBLEM
+from tests.serving_stack import wait_for
 from tests.team_hosts import ACT, die_after_the_line, hang, open_registry, promote_slowly, race
 
 HOSTS, THREADS = "ab", 4
@@ -336,6 +341,39 @@ def test_stores_that_are_away_are_one_clear_line(team, tmp_path):
         Bucket(Settings.read({**team, **wrong_key}).team).keys("bentos")
     with pytest.raises(EvergreenError, match="password authentication failed"):
         Postgres(Settings.read(team).team.database, "wrong").rows("a test", "SELECT 1")
+
+
+def test_one_list_of_users_is_that_of_all_hosts(team, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
+    monkeypatch.setattr(roster, "EVERY", 0.1)
+    laptop = Settings.read({"EVERGREEN_HOME": str(tmp_path / "a")})
+    a, b = (Settings.read({**team, "EVERGREEN_HOME": str(tmp_path / name)}) for name in "ab")
+    assert not roster.refresh(b).sign_in
+    with roster.one_writer(laptop) as (known, keep):
+        known, ann = users.add(known, "ann", Role.APPROVER, ACT.at)
+        keep(known)
+    keeping.prepare(a)  # her list becomes the team's
+    assert roster.refresh(b).sign_in and users.load(b.root) == known
+    service.have_secret(a)
+    door = Doorkeeper.of(a)
+    with roster.one_writer(b) as (known, keep):
+        known, oli = users.add(known, "oli", Role.OPERATOR, ACT.at)
+        keep(known)
+    wait_for(lambda: door.bearer(oli), 20)
+    told = {**team, "EVERGREEN_HOME": str(a.root), "EVERGREEN_TOKEN": oli}
+    os.environ.update(told)
+    guard.admit("retrain")
+    with roster.one_writer(b) as (known, keep):
+        keep(users.revoke(known, "oli", ACT.at))
+    os.environ.update(told)
+    with pytest.raises(EvergreenError, match="was revoked"):
+        guard.admit("retrain")
+    (port,) = stores.free_ports(1)
+    gone = f"postgresql://u:p@127.0.0.1:{port}/evergreen"
+    away = {**team, "EVERGREEN_HOME": str(b.root), "EVERGREEN_DATABASE_URL": gone}
+    assert users.find(users.load(roster.refresh(Settings.read(away)).root), ann).name == "ann"
+    with pytest.raises(EvergreenError, match="not open"), roster.one_writer(Settings.read(away)):
+        pass
 
 
 @pytest.fixture
