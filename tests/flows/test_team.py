@@ -2,12 +2,15 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg2
 import pytest
@@ -35,7 +38,7 @@ from models.shared_ledger import SharedLedger
 from models.signing import sign
 from models.tracking import ARTIFACT, REGISTERED
 from tests import stores
-from tests.conftest import fill
+from tests.conftest import ROOT, fill
 from tests.e2e.world import make_world
 from tests.networks import Host, hosts
 from tests.planted import PROBLEM
@@ -440,6 +443,10 @@ def test_a_laptops_history_goes_to_the_team_and_back(team, laptop, tmp_path, mon
     shared.registry.record(Kind.RELEASED, shared.registry.get("2"), ACT)
     lived = history(shared)
 
+    destroy_and_restore(settings, tmp_path)
+    assert history(Project.open(settings)) == lived
+    assert all(shared.registry.registered(version) for version in shared.registry.versions())
+
     shutil.rmtree(laptop.settings.home / "mlflow" / "artifacts")
     shutil.rmtree(laptop.settings.home / "dvc")
     done = run_migrate(settings, "laptop")
@@ -452,6 +459,37 @@ def test_a_laptops_history_goes_to_the_team_and_back(team, laptop, tmp_path, mon
         run_migrate(settings, "laptop")
     with pytest.raises(EvergreenError, match=r"is not empty \(2 runs, 1 models\)"):
         run_migrate(settings, "team")
+
+
+def destroy_and_restore(settings: Settings, folder: Path) -> None:
+    """Back up and restore by the lines of docs/team.md, with nothing left of the stores between."""
+    page = (ROOT / "docs" / "team.md").read_text().partition("## Backup")[2]
+    dump, restore = re.findall("```bash\n(.*?)```", page, re.DOTALL)
+    team = settings.team
+    told = {"PATH": f"{stores.binaries()}:{os.environ['PATH']}", "PGPASSWORD": team.password}
+    told["EVERGREEN_DATABASE_URL"] = team.database
+
+    def run(lines: str) -> None:
+        done = subprocess.run(["bash", "-ec", lines], cwd=folder, env=told, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    run(dump)
+    bucket = Bucket(team)
+    kept = bucket.keys("mlflow") | bucket.keys("dvc")
+    for key in kept:
+        assert bucket.fetch(key, folder / "backup" / "bucket" / key)
+    names = (team.name, team.mlflow, team.prefect(""))
+    for name in names:
+        Postgres(f"{team.beside('evergreen')}", team.password).rows(
+            "a test", f'DROP DATABASE "{name}" WITH (FORCE)'
+        )
+    client = stores.bucket_client(team.endpoint)
+    for key in kept:
+        client.delete_object(Bucket=team.bucket, Key=team.key(key))
+    shutil.rmtree(keeping.cache(settings))
+    run(restore)
+    for key in kept:
+        bucket.put(folder / "backup" / "bucket" / key, key)
 
 
 def test_closed_logs_are_sent_once_and_again_where_they_are_missing(team, tmp_path):
