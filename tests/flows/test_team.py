@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import psycopg2
 import pytest
@@ -211,19 +212,20 @@ def test_a_link_that_is_cut_in_mid_promotion_ends_in_exactly_one(
 
 
 class Sleepy(SharedLedger):
-    """Asked for the lock it says that it has it; then sleeps, while `instead` happens."""
+    """Asked for the lock it says that it has it; then sleeps, while something else happens."""
 
-    instead: Callable[[], None]
+    meanwhile: ClassVar[list[Callable[[], None]]] = []
 
     def _ask(self, query, values=()):
         found = super()._ask(query, values)
         if query == "SELECT 1":
-            Sleepy.instead()
+            Sleepy.meanwhile.pop(0)()
         return found
 
 
-def test_a_host_that_hangs_keeps_no_lock_and_moves_no_alias_when_it_wakes(
-    postgresql, host, tmp_path, processes
+@pytest.mark.parametrize("before", ["head", "alias"])
+def test_a_host_that_hangs_keeps_no_lock_and_writes_nothing_when_it_wakes(
+    postgresql, host, tmp_path, processes, before
 ):
     a, b = host("a"), host("b")
     two, three = [add(a, f"000{i}") for i in (1, 2, 3)][1:]
@@ -237,12 +239,12 @@ def test_a_host_that_hangs_keeps_no_lock_and_moves_no_alias_when_it_wakes(
     holder.kill()
     holder.join()
 
-    def meanwhile() -> None:
-        Sleepy.instead = lambda: None
+    def overtake() -> None:
         end_holders(postgresql)
         b.promote(three, "2", ACT)
 
-    Sleepy.instead = meanwhile
+    awake = [lambda: None] * (before == "alias")
+    Sleepy.meanwhile = [*awake, overtake]
     sleeper = replace(a, ledger=Sleepy(a.ledger.path, a.ledger.database, a.name))
     with pytest.raises(EvergreenError, match="this run lost the promotion lock: MLflow knows line"):
         sleeper.promote(two, "1", ACT)
