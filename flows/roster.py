@@ -73,7 +73,7 @@ def refresh(settings: Settings) -> Settings:
     """
     if settings.team is None:
         return settings
-    with suppress(EvergreenError):
+    with suppress(EvergreenError, OSError):
         if _differs(settings, _asked(settings.team)):
             with users.one_writer(settings.root):
                 users.save(settings.root, _asked(settings.team))

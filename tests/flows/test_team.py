@@ -37,7 +37,7 @@ from models.ledger import Kind, Ledger
 from models.registry import CHAMPION, PREVIOUS, Registry
 from models.shared_ledger import SharedLedger
 from models.signing import sign
-from models.tracking import ARTIFACT, REGISTERED
+from models.tracking import ARTIFACT, REGISTERED, Tracking
 from tests import stores
 from tests.conftest import ROOT, fill
 from tests.e2e.world import make_world
@@ -433,10 +433,18 @@ def test_a_laptops_history_goes_to_the_team_and_back(team, laptop, tmp_path, mon
     for name, value in settings.child_environment().items():
         monkeypatch.setenv(name, value)
 
+    keeping.prepare(settings)  # and another problem is there already
+    theirs = Tracking(settings.tracking_uri, f"{keeping.artifacts(settings)}", "other").client()
+    theirs.create_registered_model("other")
+    run = theirs.create_run(theirs.create_experiment("other"))
+    theirs.create_model_version("other", "s3://elsewhere", run.info.run_id)
+
     done = run_migrate(settings, "team")
     assert (done.runs, done.versions, done.lines, done.snapshots) == (2, 2, 2, 1)
     shared = Project.open(settings)
     assert history(shared) == before and before[-1] == []
+    assert theirs.get_run(run.info.run_id).info.experiment_id == run.info.experiment_id
+    assert len(shared.registry.tracking.client().search_experiments()) == 3
     assert shared.registry.versions()[0].source.startswith(f"s3://{stores.BUCKET}/shared/mlflow/")
     assert not (laptop.settings.home / "mlflow" / "mlflow.db").exists()
     shared.registry.tracking.client().create_experiment("numbers go on after those that came")
@@ -452,14 +460,14 @@ def test_a_laptops_history_goes_to_the_team_and_back(team, laptop, tmp_path, mon
     shutil.rmtree(laptop.settings.home / "mlflow" / "artifacts")
     shutil.rmtree(laptop.settings.home / "dvc")
     done = run_migrate(settings, "laptop")
-    assert (done.runs, done.versions, done.lines, done.snapshots) == (2, 2, 3, 1)
+    assert (done.runs, done.versions, done.lines, done.snapshots) == (3, 3, 3, 1)
     back = Project.open(laptop.settings)
     assert history(back) == lived and lived[-1] == []
     assert back.ledger.path.read_bytes().startswith(kept)
     assert all(back.registry.registered(version) for version in back.registry.versions())
     with pytest.raises(EvergreenError, match="move it aside, nothing is merged"):
         run_migrate(settings, "laptop")
-    with pytest.raises(EvergreenError, match=r"is not empty \(2 runs, 1 models\)"):
+    with pytest.raises(EvergreenError, match=r"has runs or versions of parcels already"):
         run_migrate(settings, "team")
 
 
