@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test check lock clean image image-context sbom provenance audit \
+.PHONY: help setup demo test test-team check lock clean image image-context sbom provenance audit \
 	ci-model bench-serving bench-rollout bench-hostile bench-monitors bench-engines
 
 help: ## list the words
@@ -19,6 +19,10 @@ demo: $(READY) ## stack up, and one whole life of a model, to a chart
 
 test: $(READY) ## everything that must hold
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test-team: $(READY) ## a model's whole life, and every way of a release, with PostgreSQL and S3
+	@EVERGREEN_TEST_TEAM=on $(BIN)/python -m pytest -n 2 --dist loadfile \
+		tests/e2e/test_e2e_cycle.py tests/e2e/test_e2e_release.py
 
 check: $(READY) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .

@@ -7,10 +7,9 @@ from typing import Any
 
 import psycopg2  # type: ignore[import-untyped]
 
+from data import keepalive
 from data.errors import EvergreenError
 
-# A host that vanished without a word is found dead after half a minute, and its locks are free.
-KEEPALIVES = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4"
 Error = psycopg2.Error
 
 
@@ -20,10 +19,13 @@ class Postgres:
 
     Attributes:
         url: `postgresql://USER@HOST:PORT/NAME`, without a password.
+        silence: seconds after which a host that vanished without a word is given up, and its
+            locks are free.
     """
 
     url: str
     password: str = field(default="", repr=False)
+    silence: int = keepalive.SILENCE
 
     @contextmanager
     def connected(self, purpose: str) -> Iterator[Any]:
@@ -35,18 +37,8 @@ class Postgres:
         Raises:
             EvergreenError: if the database cannot be reached.
         """
-        how = {"password": self.password} if self.password else {}
         try:
-            connection = psycopg2.connect(
-                self.url,
-                connect_timeout=5,
-                application_name=purpose[:60],
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=4,
-                options=KEEPALIVES,
-                **how,
-            )
+            connection = psycopg2.connect(self.url, **self.arguments(purpose))
         except psycopg2.OperationalError as error:
             raise EvergreenError(
                 f"PostgreSQL does not open {self.url}: {words(error)}; bring it up (EVERGREEN_"
@@ -57,6 +49,13 @@ class Postgres:
             yield connection
         finally:
             connection.close()
+
+    def arguments(self, purpose: str) -> dict[str, Any]:
+        """How every connection is opened, to this database and to those beside it."""
+        watched = " ".join(f"-c {k}={v}" for k, v in keepalive.server(self.silence).items())
+        how = {"password": self.password} if self.password else {}
+        told = {"application_name": purpose[:60], "options": watched}
+        return {**how, **told, **keepalive.client(self.silence)}
 
     def rows(self, purpose: str, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         """What a query answers, on a connection of its own."""

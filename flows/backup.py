@@ -81,8 +81,8 @@ def refuse_shared(settings: Settings) -> None:
     if settings.team is not None:
         raise EvergreenError(
             f"{DATABASE} is set: the state is in PostgreSQL and S3, which have their own backups "
-            "(`pg_dump` of the three databases first, then a copy of the bucket); this command is "
-            "for the home of one machine"
+            "(`pg_dump` of the three databases first, then a copy of the bucket: docs/team.md has "
+            "the lines); this command is for the home of one machine"
         )
 
 

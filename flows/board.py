@@ -24,7 +24,7 @@ from starlette.routing import Route
 from data.errors import EvergreenError
 from flows import board_view
 from flows.door import BoardDoor, Doorkeeper
-from flows.overview import PAGES, Overview, chart, gather, version_folder
+from flows.overview import PAGES, Overview, chart, gather, version_page
 from flows.settings import HOST, Settings
 
 FRESH = 5.0  # seconds for which an overview is shown again
@@ -80,13 +80,10 @@ class Board:
         if page not in PAGES.values():
             return _missing()
         try:
-            folder = version_folder(self.settings, number)
+            path = version_page(self.settings, number, page)
         except EvergreenError as error:
             return PlainTextResponse(f"{error}\n", 503, SAFE)
-        if folder is None:
-            return _missing()
-        beside = folder / page
-        return _kept(beside if beside.exists() else folder.parent / page)
+        return _kept(path) if path else _missing()
 
     def chart(self, _: Request) -> Response:
         return _kept(chart(self.settings))
@@ -139,5 +136,5 @@ def served() -> Starlette:
     settings = Settings.read(os.environ)
     made = app(Board(settings))
     if settings.sign_in:
-        made.add_middleware(BoardDoor, keeper=Doorkeeper(settings))
+        made.add_middleware(BoardDoor, keeper=Doorkeeper.of(settings))
     return made

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from flows import service, users
+from flows import roster, service, users
 from flows.access import Role
 from flows.settings import Settings
 from flows.users import User
@@ -26,6 +26,12 @@ class Doorkeeper:
     """Knows people by `NAME:TOKEN` or the token alone, and the installation's own parts."""
 
     settings: Settings
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Doorkeeper":
+        """One who hears of a team's people from now on."""
+        roster.follow(settings)
+        return cls(settings)
 
     def user(self, authorization: str) -> User | None:
         """Whose header it is; None for nobody's."""

@@ -58,7 +58,7 @@ def authorize() -> Authorization | Response:
 
 @lru_cache(maxsize=1)
 def _keeper() -> Doorkeeper:
-    return Doorkeeper(Settings.read(os.environ))
+    return Doorkeeper.of(Settings.read(os.environ))
 
 
 @lru_cache(maxsize=4096)

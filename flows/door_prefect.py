@@ -180,7 +180,7 @@ def served(settings: Settings) -> ASGIApp:
         found = reply.json() if reply.status_code == 200 else {}
         return found if isinstance(found, dict) else {}
 
-    return Door(app, secret, Doorkeeper(settings), deployment)
+    return Door(app, secret, Doorkeeper.of(settings), deployment)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from typer.core import TyperGroup
 
 from data.errors import EvergreenError
-from flows import access, service, users
+from flows import access, roster, service, users
 from flows.access import COMMANDS, Role
 from flows.settings import Settings
 from flows.users import User
@@ -61,7 +61,7 @@ def admit(path: str, by: str | None = None, keep_token: bool = False) -> None:
         EvergreenError: if the role does not suffice, or the token is nobody's.
     """
     token = os.environ.get(TOKEN, "") if keep_token else os.environ.pop(TOKEN, "")
-    settings = Settings.read(os.environ)
+    settings = roster.refresh(Settings.read(os.environ))
     if not settings.sign_in:
         return
     known = users.load(settings.root)

@@ -72,8 +72,8 @@ def _to_team(laptop: Settings, settings: Settings, team: Team, say: Say) -> Migr
         raise EvergreenError(f"{database} is not there: this home has no history to move")
     source, folder = Project.open(laptop), laptop.home / "mlflow" / "artifacts"
     lock, ledger = source.registry.lock, _shared(settings)
-    move.refuse_if_used(team.tracking_uri)
-    with source.ledger.held(lock), ledger.held(lock) as target:
+    move.refuse_if_used(team.tracking_uri, source.problem.name)
+    with source.ledger.held(lock), ledger.held(lock, idle=0) as target:
         lines = _whole(source)
         count = _snapshots(laptop, settings)
         say(f"{count} snapshots are in {team.s3('dvc')}")
@@ -93,14 +93,14 @@ def _to_laptop(settings: Settings, laptop: Settings, team: Team, say: Say) -> Mi
     source, folder = Project.open(settings), laptop.home / "mlflow" / "artifacts"
     part = database.with_name(f"{database.name}.part")
     part.unlink(missing_ok=True)
-    with source.ledger.held(source.registry.lock):
+    with source.ledger.held(source.registry.lock, idle=0):
         lines = _whole(source)
         count = _snapshots(settings, laptop)
         say(f"{count} snapshots are in {laptop.root / 'dvc' / 'remote'}")
         files = _fetched(Bucket(team), folder)
         say(f"{files} files are in {folder}")
         write_atomically(laptop.home / stores.LEDGER, b"".join(line + b"\n" for line in lines))
-        move.refuse_if_used(f"sqlite:///{part}")
+        move.refuse_if_used(f"sqlite:///{part}", source.problem.name)
         places = [_places(settings, laptop)]
         moved = move.copy(team.tracking_uri, f"sqlite:///{part}", places)
         part.replace(database)

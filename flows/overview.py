@@ -171,19 +171,21 @@ def chart(settings: Settings) -> Path:
     return settings.home / "demo" / "chart.png"
 
 
-def version_folder(settings: Settings, number: str) -> Path | None:
-    """Where what was signed with a version lies; None if this home has no such version.
+def version_page(settings: Settings, number: str, page: str) -> Path | None:
+    """A page that was kept with a version or its run; None if this home has no such one.
 
     Raises:
-        EvergreenError: if MLflow does not answer as it should.
+        EvergreenError: if MLflow or the store of files does not answer as it should.
     """
     known = ask.registered(settings, _name(_params(settings).problem)).versions
     if number not in known:
         return None
     if settings.team:
-        return stores.opened(settings, known[number])
+        return stores.page(settings, known[number], page)
     folder = Path(unquote(urlparse(known[number].source).path)).resolve()
-    return folder if folder.is_relative_to(settings.home.resolve()) else None
+    if not folder.is_relative_to(settings.home.resolve()):
+        return None
+    return folder / page if (folder / page).exists() else folder.parent / page
 
 
 def _asked(settings: Settings, name: str | None, at: datetime) -> tuple[dict[str, Any], list[str]]:

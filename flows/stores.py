@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from filelock import FileLock
 
+from data import keepalive
 from data.digests import write_atomically
 from data.errors import EvergreenError
+from flows import roster
 from flows.settings import Settings
 from flows.team import Team
 from models.ledger import Ledger
@@ -63,6 +65,20 @@ def opened(settings: Settings, version: Version) -> Path:
     return store.opened(version, Keys(settings.signing_key).public, cache(settings))
 
 
+def page(settings: Settings, version: Version, name: str) -> Path | None:
+    """A page of a team's version: among what was signed with it, or kept with its run."""
+    from flows.bucket import Bucket
+
+    team = settings.team
+    assert team is not None
+    signed = opened(settings, version) / name
+    if signed.exists():
+        return signed
+    kept = settings.home / "cache" / "pages" / version.run_id / name  # written once, with the run
+    place = PurePosixPath(version.source.removeprefix(f"{team.s3()}/"))
+    return kept if kept.exists() or Bucket(team).fetch(str(place.parent / name), kept) else None
+
+
 def configure_dvc(settings: Settings) -> None:
     """Point DVC's cache and remote, which all problems share, to this root or this team."""
     local = settings.checkout / ".dvc" / "config.local"
@@ -93,6 +109,7 @@ def prepare(settings: Settings) -> None:
     Bucket(settings.team).ensure()
     with _alone(settings.team) as session:
         _make_databases(session, settings.team, settings.problem)
+    roster.adopt(settings)
 
 
 @contextmanager
@@ -122,10 +139,11 @@ def _make_databases(session: Any, team: Team, problem: str) -> None:
 
     known = {name for (name,) in ask(session, "SELECT datname FROM pg_database")}
     for name in (team.mlflow, team.prefect(problem)):
-        if name in known:
-            continue
         try:
-            ask(session, f'CREATE DATABASE "{name}"')
+            if name not in known:
+                ask(session, f'CREATE DATABASE "{name}"')
+            for setting, value in keepalive.server().items():  # of MLflow's and Prefect's sessions
+                ask(session, f'ALTER DATABASE "{name}" SET {setting} = {value}')
         except Error as error:
             raise EvergreenError(
                 f"{team.database}: {words(error)}; let who may do so run: CREATE DATABASE {name} "

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote, urlsplit
 
+from data import keepalive
 from data.errors import EvergreenError
 
 DATABASE, S3, ENDPOINT = "EVERGREEN_DATABASE_URL", "EVERGREEN_S3_URL", "EVERGREEN_S3_ENDPOINT"
@@ -87,7 +88,8 @@ class Team:
 
     @property
     def tracking_uri(self) -> str:
-        return _driver("psycopg2", self.beside(self.mlflow))
+        patience = "&".join(f"{name}={value}" for name, value in keepalive.client().items())
+        return f"{_driver('psycopg2', self.beside(self.mlflow))}?{patience}"
 
     def s3(self, *parts: str) -> str:
         """An address in the bucket, such as `s3://bucket/prefix/mlflow`."""

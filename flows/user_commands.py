@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from flows import users
+from flows import roster, users
 from flows.access import Role
 from flows.settings import Settings
 
@@ -23,11 +23,9 @@ def add(
     role: Annotated[Role, typer.Option(help="What they may do; `docs/security.md` has the table.")],
 ) -> None:
     """Add a person and show their token, this once. From the first one on, everybody signs in."""
-    root = Settings.read(os.environ).root
-    with users.one_writer(root):
-        before = users.load(root)
+    with roster.one_writer(Settings.read(os.environ)) as (before, keep):
         after, token = users.add(before, name, role, datetime.now(UTC))
-        users.save(root, after)
+        keep(after)
     if not before:
         console.print("sign-in is on from now on; a stack that is up follows at its next `up`")
     console.print(f"{name} is {role}; they set EVERGREEN_TOKEN to this:")
@@ -46,7 +44,6 @@ def list_users() -> None:
 @app.command()
 def revoke(name: Name) -> None:
     """Take a person's token back; it opens nothing any more, at once."""
-    root = Settings.read(os.environ).root
-    with users.one_writer(root):
-        users.save(root, users.revoke(users.load(root), name, datetime.now(UTC)))
+    with roster.one_writer(Settings.read(os.environ)) as (before, keep):
+        keep(users.revoke(before, name, datetime.now(UTC)))
     console.print(f"{name} is revoked")

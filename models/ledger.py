@@ -14,16 +14,22 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from filelock import FileLock, Timeout
 
 from data.digests import canonical_json, digest_of
 from data.errors import EvergreenError
 
+if TYPE_CHECKING:
+    from models.fence import Writer
+    from models.tracking import Tracking
+
 GENESIS = "0" * 64
 TORN = ".torn"
+HEAD = "ledger_head"  # the tag of the registered model by which MLflow knows the last line
 LOCK_SECONDS = 120.0
+IDLE_SECONDS = 60.0  # less, so that who waits has the lock before it gives up
 
 
 class Kind(StrEnum):
@@ -121,8 +127,14 @@ class Ledger:
         return str(self.path)
 
     @contextmanager
-    def held(self, lock: Path, seconds: float = LOCK_SECONDS) -> Iterator["Ledger"]:
+    def held(
+        self, lock: Path, seconds: float = LOCK_SECONDS, idle: float = IDLE_SECONDS
+    ) -> Iterator["Ledger"]:
         """The ledger, to be appended to; nobody else on this host holds the lock meanwhile.
+
+        Args:
+            seconds: how long to wait for the lock.
+            idle: in which a holder on another host shows that it lives; 0 for no limit.
 
         Raises:
             EvergreenError: if another run has it for longer than that.
@@ -139,8 +151,13 @@ class Ledger:
         """What is to be said of copies; a file has none."""
         return ""
 
-    def must_hold(self) -> None:
-        """A file's lock goes with its process, so there is nothing to ask."""
+    @contextmanager
+    def fenced(self, tracking: "Tracking", head: Head) -> Iterator["Writer"]:
+        """What writes to MLflow that which follows from the line `head`.
+
+        A file's lock goes with its process, so there is nothing to ask.
+        """
+        yield tracking.client()
 
     def read(self) -> list[Entry]:
         """All lines, oldest first.

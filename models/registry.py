@@ -17,12 +17,12 @@ from mlflow.tracking import MlflowClient
 
 from data.errors import EvergreenError
 from models import standing, store
-from models.ledger import Act, Entry, Head, Kind, Ledger, head_fault
+from models.ledger import HEAD, Act, Entry, Head, Kind, Ledger, head_fault
 from models.tracking import ARTIFACT, REGISTERED, Tracking
 from models.version import Version
 
 CHALLENGER, CHAMPION, PREVIOUS = standing.CHALLENGER, standing.CHAMPION, standing.PREVIOUS
-HEAD, PROMOTED = "ledger_head", "promoted"
+PROMOTED = "promoted"
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
@@ -216,14 +216,17 @@ class Registry:
 
     def _follow(self, entries: Sequence[Entry]) -> None:
         """Move the aliases to where the ledger has them."""
-        client = self._client()
         champion, before = standing.holders(entries)
-        for alias, number in ((PREVIOUS, before), (CHAMPION, champion)):
-            if number and self._number(alias) != number:
-                self.ledger.must_hold()
-                client.set_registered_model_alias(self.name, alias, number)
-        if champion and self._number(CHALLENGER) == champion:
-            client.delete_registered_model_alias(self.name, CHALLENGER)
+        wanted = ((PREVIOUS, before), (CHAMPION, champion))
+        moved = [(alias, to) for alias, to in wanted if to and self._number(alias) != to]
+        done = champion is not None and self._number(CHALLENGER) == champion
+        if not moved and not done:
+            return
+        with self.ledger.fenced(self.tracking, entries[-1].head) as writer:
+            for alias, number in moved:
+                writer.set_registered_model_alias(self.name, alias, number)
+            if done:
+                writer.delete_registered_model_alias(self.name, CHALLENGER)
 
     def _append(
         self,
@@ -242,11 +245,11 @@ class Registry:
 
         The head comes last: until it is there, the next writer does all of this again.
         """
-        client = self._client()
-        self.ledger.must_hold()
-        if entry.kind is Kind.PROMOTED:
-            self.tag(self.get(entry.version), {PROMOTED: str(entry.head)})
-        client.set_registered_model_tag(self.name, HEAD, str(entry.head))
+        head = str(entry.head)
+        with self.ledger.fenced(self.tracking, entry.head) as writer:
+            if entry.kind is Kind.PROMOTED:
+                writer.set_model_version_tag(self.name, entry.version, PROMOTED, head)
+            writer.set_registered_model_tag(self.name, HEAD, head)
 
     def _number(self, alias: str) -> str | None:
         found = self.alias(alias)

