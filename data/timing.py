@@ -276,15 +276,13 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
         )
     if (there := int(known[first : last + 1].sum())) < FEWEST:
         raise EvergreenError(
-            f"there are {there} rows with an outcome to learn from, and {FEWEST} are needed: a "
-            "quarter of them is held out to judge a model by, and of fewer than a hundred rows "
-            "chance tells more than the model does. Bring more"
+            f"there are {there} rows with an outcome to learn from, and {FEWEST} are needed: of "
+            "the fewer than a hundred that are held out, chance would tell more than the model does"
         )
     if usual < MANY:
         said.append(
             f"{usual:.0f} rows in a {frequency} are few: chance alone moves what is measured of "
-            "one, so that gates and monitors can say little. A longer --frequency, or more data, "
-            "helps."
+            "one. A longer --frequency, or more data, lets gates and monitors say more."
         )
     if number < WISHED:
         said.append(
