@@ -37,18 +37,24 @@ def release_judged(project: Project, judged: Judged, said: str, by: str | None) 
     """
     number = judged.version.number
     if not judged.passed:
-        return Outcome(f"{judged.message}; the champion keeps serving", done=False)
+        return Outcome(f"{judged.message}; {_kept(project)}", done=False)
     if rolled := standing.taken_back(project.ledger.read(), number):
-        refused = f"version {number} was rolled back ({rolled.reason}): the champion keeps serving"
+        refused = f"version {number} was rolled back ({rolled.reason}): {_kept(project)}"
         return Outcome(f"{refused}; `evergreen release {number}` brings it back", done=False)
     if ended := standing.aborted(project.ledger.read(), number):
-        refused = f"version {number} was sent back ({ended.reason}): the champion keeps serving"
+        refused = f"version {number} was sent back ({ended.reason}): {_kept(project)}"
         return Outcome(f"{refused}; `evergreen release {number}` tries it again", done=False)
     try:
         run_release(project, number, by)
     except NotPromotedError as refusal:
-        return Outcome(f"{refusal}; the champion keeps serving", done=False)
+        return Outcome(f"{refusal}; {_kept(project)}", done=False)
     return Outcome(f"version {number} serves, {said}")
+
+
+def _kept(project: Project) -> str:
+    """What is so after a refusal."""
+    champion = project.registry.alias(CHAMPION)
+    return "the champion keeps serving" if champion else "nothing serves yet"
 
 
 def changing(

@@ -111,11 +111,11 @@ def _keep(what: dict[str, object], report: GateReport) -> None:
             file.write(json.dumps({**what, **report.to_json()}) + "\n")
 
 
-def retrains(one: World, count: int) -> float:
+def retrains(one: World, first: int, count: int) -> float:
     """Judge retrains of the same quality against the good model; the share that is refused."""
     why: Counter[str] = Counter()
     refused = 0
-    for number in range(count):
+    for number in range(first, first + count):
         kind = RETRAINS[number % len(RETRAINS)]
         artefact = same_quality(one, kind, 1000 + number)
         report = one.judge(artefact, one.good)
@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--problem", choices=["planted", "flights"], default="planted")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--retrains", type=int, default=102)
+    parser.add_argument("--first", type=int, default=0, help="retrain; to share them out")
     parser.add_argument("--only", default="", help="families whose name contains this")
     parser.add_argument("--faint", action="store_true", help="faults that may be too small to see")
     arguments = parser.parse_args()
@@ -151,7 +152,7 @@ def main() -> None:
         try:
             CONSOLE.print(f"the good model: {one.judge(one.good).reason}")
             if arguments.retrains:
-                retrains(one, arguments.retrains)
+                retrains(one, arguments.first, arguments.retrains)
             if arguments.seeds:
                 families = FAINT if arguments.faint else FAMILIES
                 bad(one, families, arguments.seeds, arguments.only)

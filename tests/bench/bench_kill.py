@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import requests
@@ -34,6 +34,7 @@ from models.artifact import to_requests
 from models.ledger import Kind, Ledger
 from tests import planted
 from tests.conftest import fill
+from tests.e2e.warm import Warm
 from tests.e2e.world import GIT, World, make_world, processes_of
 
 FIRST, AS_OF = "2024-W01", "2024-W09"
@@ -182,7 +183,8 @@ def main() -> None:
     given = parser.parse_args()
     random.seed(given.seed)
     folder = Path(tempfile.mkdtemp(prefix="evergreen-kill-"))
-    world = make_world(folder)
+    warm = Warm(folder)  # for what is not killed
+    world = replace(make_world(folder), warm=warm)
     try:
         client, seconds = start(world)
         asking = threading.Thread(target=client.run)
@@ -194,6 +196,7 @@ def main() -> None:
             asking.join()
     finally:
         world.run("down")
+        warm.close()
         for process in processes_of(world):
             process.kill()
         shutil.rmtree(folder, ignore_errors=True)
