@@ -2,20 +2,17 @@
 
 import os
 import signal
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 
 from data import keepalive
 from data.errors import EvergreenError
 from data.postgres import Postgres
-from models.ledger import Act
 from models.registry import Registry
 from models.shared_ledger import SharedLedger
 from models.tracking import Tracking
+from tests.models.promoters import ACT, promote_together
 from tests.networks import Host
 
-ACT = Act(datetime(2024, 3, 4, 5, 6, tzinfo=UTC), "a test", "because", "none")
 SILENCE = 3
 
 
@@ -32,22 +29,10 @@ def open_registry(url: str, home: Path, name: str, host: Host = Host()) -> Regis
 def race(
     url: str, home: Path, name: str, host: Host, numbers: list[str], expected: str, start, said
 ) -> None:
-    """Promote each version in a thread of its own when all are ready; `said` hears of it."""
+    """What one host of a race does."""
     host.enter()
     registry = open_registry(url, home, name, host)
-    versions = {number: registry.get(number) for number in numbers}
-
-    def promote(number: str) -> None:
-        start.wait(120)
-        try:
-            registry.promote(versions[number], expected, ACT)
-        except EvergreenError as error:
-            said.put((number, str(error)))
-        else:
-            said.put((number, "won"))
-
-    with ThreadPoolExecutor(len(numbers)) as pool:
-        list(pool.map(promote, numbers))
+    promote_together(dict.fromkeys(numbers, registry), expected, start, said)
 
 
 def hang(url: str, home: Path, name: str, idle: float, held) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,12 @@ def open_registry(store: Path, name: str) -> Registry:
 
 
 def race(store: Path, name: str, numbers: list[str], expected: str | None, start, said) -> None:
+    """What one process of a race does."""
+    promote_together({n: open_registry(store, name) for n in numbers}, expected, start, said)
+
+
+def promote_together(registries: Mapping[str, Registry], expected: str | None, start, said) -> None:
     """Promote each version in a thread of its own when all are ready; `said` hears of it."""
-    registries = {number: open_registry(store, name) for number in numbers}
     versions = {number: registry.get(number) for number, registry in registries.items()}
 
     def promote(number: str) -> None:
@@ -37,8 +42,8 @@ def race(store: Path, name: str, numbers: list[str], expected: str | None, start
         else:
             said.put((number, "won"))
 
-    with ThreadPoolExecutor(len(numbers)) as pool:
-        list(pool.map(promote, numbers))
+    with ThreadPoolExecutor(len(versions)) as pool:
+        list(pool.map(promote, versions))
 
 
 def promote_and_die(store: Path, name: str, number: str, expected: str | None, at: int) -> None:
