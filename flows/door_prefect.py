@@ -64,7 +64,7 @@ class Door:
         wanted, what = needed(method, path), f"{method} {quote(path)}"  # one line in the log
         try:
             access.check(user.name, user.role, wanted, what)
-            body = await self._changed(user, method, path, receive)
+            body = await self._changed(user, wanted, path, receive)
         except EvergreenError as error:
             print(f"{what}: refused, {error}", flush=True)
             return await _refused(403, str(error))(scope, receive, send)
@@ -76,9 +76,11 @@ class Door:
     def _basic(self) -> str:
         return f"Basic {base64.b64encode(self.secret.encode()).decode()}"
 
-    async def _changed(self, user: User, method: str, path: str, receive: Receive) -> bytes | None:
+    async def _changed(
+        self, user: User, wanted: Role | None, path: str, receive: Receive
+    ) -> bytes | None:
         """The body that goes on, where it is not the one that came; None for that."""
-        if needed(method, path) is Role.VIEWER or OPERATED.fullmatch(path):
+        if wanted is Role.VIEWER or OPERATED.fullmatch(path):
             return None
         found = RUN.fullmatch(path)
         deployment = await self.deployment(found[1]) if found else {}
