@@ -10,7 +10,7 @@ from bento import experiment, rollout, target
 from bento.slots import Serving, Slot
 from bento.target import Packed
 from data.errors import EvergreenError
-from tests.serving_stack import SMOKE, Load
+from tests.serving_stack import SMOKE, Load, wait_for
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,11 @@ def two_releases(place: Place) -> None:
     with Load(predict, place.row) as load:
         slot = place.deploy(place.second)
         assert slot == "green" and set(load.seen) == {"1"}
-        old = load.seen["1"]
         began = experiment.begin(serving, "canary", slot, 20)
-        time.sleep(1)
-        share = load.seen["2"] / (load.seen["2"] + load.seen["1"] - old)
-        assert 0.1 < share < 0.3
+        old, new = load.seen["1"], load.seen["2"]
+        wait_for(lambda: load.seen["1"] + load.seen["2"] >= old + new + 300, 60)
+        old, new = load.seen["1"] - old, load.seen["2"] - new
+        assert 0.1 < new / (old + new) < 0.3
         assert rollout.status(serving).problem is None, "a canary is no fault"
         assert experiment.end(serving, began) and experiment.end(serving, began) is None
         assert target.load(serving).weights == {"blue": 100, "green": 0}, "aborted"
