@@ -19,6 +19,8 @@ from data.task import Task
 PROBABILITY, PROBABILITIES, PREDICTION = "probability", "probabilities", "prediction"
 MOVED = 1.0  # of a regression's scale: numbers further apart are two decisions
 
+FEW = 8  # values: NumPy needs as long for them as for hundreds
+
 Score = float | list[float]
 
 
@@ -54,8 +56,8 @@ def valid(task: Task, found: np.ndarray) -> np.ndarray:
 
 
 def _are_probabilities(found: np.ndarray) -> bool:
-    """NaN is none. A few are looked at one by one: NumPy needs as long for them as for hundreds."""
-    if found.size <= 8:
+    """NaN is none."""
+    if found.size <= FEW:
         return all(0 <= each <= 1 for each in found.ravel().tolist())
     return bool(found.min() >= 0 and found.max() <= 1)
 

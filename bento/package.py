@@ -107,7 +107,7 @@ class Order:
 
 
 def build(
-    artefact: Path, *, name: str, version: str, store: Path, checkout: Path, seconds: float = 2.0
+    artefact: Path, *, name: str, version: str, store: Path, checkout: Path, seconds: float
 ) -> Package:
     """The package of an artefact, built in a fresh process unless the store has it already.
 
@@ -151,7 +151,7 @@ def check(package: Package) -> None:
         raise EvergreenError(f"{package.path} differs from what was built: delete it and release")
 
 
-def ordered(artefact: Path, name: str, version: str, checkout: Path, seconds: float = 2.0) -> Order:
+def ordered(artefact: Path, name: str, version: str, checkout: Path, seconds: float) -> Order:
     """What would be built."""
     for what, value in (("name", name), ("version", version)):
         if not _SLUG.fullmatch(value):

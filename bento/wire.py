@@ -104,8 +104,7 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self._held is not None and not self.transport.is_closing():
-            body = b"".join(self._held)
-            self._held = None
+            body = self._let_go(self._held)
             super().on_headers_complete()
             super().on_body(body)
 
@@ -131,9 +130,13 @@ class Protocol(HttpToolsProtocol):
         if self._held is None:
             super().on_message_complete()
             return
-        body = b"".join(self._held)
-        self._held = None
+        body = self._let_go(self._held)
         parser = self.parser
         keep_alive = parser.should_keep_alive() and parser.get_http_version() != "1.0"
         self.cycle = whole = Whole(self, keep_alive)  # type: ignore[assignment]
         self._endpoint.predict(self.headers, body, whole)
+
+    def _let_go(self, held: list[bytes]) -> bytes:
+        """The body that was held, which is uvicorn's matter or the endpoint's from now on."""
+        self._held = None
+        return b"".join(held)

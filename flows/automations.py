@@ -54,7 +54,3 @@ async def register(wanted: Automation) -> None:
         return
     wanted.id = found.id
     await wanted.aupdate()
-
-
-if __name__ == "__main__":
-    asyncio.run(register(zombies()))

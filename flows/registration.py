@@ -14,14 +14,17 @@ from data.errors import EvergreenError
 from flows.automations import register, zombies
 
 
-def register_all(checkout: Path, pool: str) -> None:
+def register_all(checkout: Path, pool: str, *kind: str) -> None:
     """Make or renew the pool, every deployment of prefect.yaml, and the automations.
+
+    Args:
+        kind: of the pool, as options of `prefect work-pool create`.
 
     Raises:
         EvergreenError: with Prefect's last words, if it refuses one of them.
     """
     with chdir(checkout):
-        prefect("work-pool", "create", pool, "--type", "process", "--overwrite")
+        prefect("work-pool", "create", pool, "--overwrite", *kind)
         prefect("--no-prompt", "deploy", "--all")
     asyncio.run(register(zombies()))
 

@@ -75,7 +75,7 @@ def refresh(settings: Settings) -> Settings:
         return settings
     with suppress(EvergreenError, OSError):
         if _differs(settings, _asked(settings.team)):
-            with users.one_writer(settings.root):
+            with users.one_writer(settings.root):  # a command may have changed them meanwhile
                 users.save(settings.root, _asked(settings.team))
     on = settings.sign_in or users.exist(settings.root)
     return replace(settings, sign_in=on, identities=settings.identities or on)

@@ -89,7 +89,7 @@ def _start(settings: Settings, say: Callable[[str], None]) -> None:
     _launch(settings)
     _wait_for(settings, "prefect", f"{settings.url('prefect')}/api/health")
     say("registering deployments and automations")
-    register_all(settings.checkout, POOL)
+    register_all(settings.checkout, POOL, "--type", "process")
     _program(settings, "worker")
     _wait_for(settings, "mlflow", f"{settings.url('mlflow')}/health")
     _wait_for(settings, "board", f"{settings.url('board')}/healthz")

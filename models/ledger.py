@@ -181,19 +181,19 @@ class Ledger:
         detail: Mapping[str, str] | None = None,
     ) -> Entry:
         """Add a line; it is on disk, name and content, when this returns."""
-        lines, _ = self._lines()
+        lines, torn = self._lines()
         known = parse(lines, self.place)
         last = known[-1].head if known else Head()
         at = act.at.astimezone(UTC).isoformat(timespec="seconds")
         who = (act.reason, act.by, act.run, last.hash)
         entry = Entry(last.seq + 1, at, kind, version, digest, expected, *who, dict(detail or {}))
         sealed = entry.sealed()
+        self._set_aside(torn)
         self._write(sealed, lines)
         return sealed
 
     def _write(self, entry: Entry, before: list[bytes]) -> None:
-        """Append it to the lines before; a torn end is moved to a file beside them first."""
-        self._set_aside(self._lines()[1])
+        """Append it to the lines before."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("ab", buffering=0) as file:
             file.write(f"{entry.line}\n".encode())
@@ -209,6 +209,7 @@ class Ledger:
         return lines, torn
 
     def _set_aside(self, torn: bytes) -> None:
+        """Move a torn end to a file beside the lines."""
         if not torn:
             return
         with self.path.with_name(self.path.name + TORN).open("ab") as kept:

@@ -39,7 +39,7 @@ class World:
     params: Params
     seen: Seen
     trained: Trained
-    folder: Path
+    scratch: tempfile.TemporaryDirectory[str]  # goes with the world
 
     @classmethod
     def of(cls, problem: Problem, partitions: Partitions, params: Params, as_of: str) -> "World":
@@ -47,7 +47,9 @@ class World:
         seen = evidence.gather(problem, partitions, params, moment)
         trained = train(problem, partitions, params, moment)
         trained = replace(trained, calibration=evidence.NO_CALIBRATION)
-        return cls(problem, params, seen, trained, Path(tempfile.mkdtemp(prefix="evergreen-bad-")))
+        return cls(
+            problem, params, seen, trained, tempfile.TemporaryDirectory(prefix="evergreen-bad-")
+        )
 
     @cached_property
     def good(self) -> Artifact:
@@ -87,13 +89,13 @@ class World:
         return self.write(replace(self.trained, model=Boosted(self.trained.task, model)), problem)
 
     def write(self, trained: Trained, problem: Problem | None = None) -> Artifact:
-        folder = Path(tempfile.mkdtemp(dir=self.folder)) / "artefact"
+        folder = Path(tempfile.mkdtemp(dir=self.scratch.name)) / "artefact"
         artifact.write(trained, problem or self.problem, self.params, folder)
         return artifact.load(folder)
 
     def tampered(self, change: Callable[[Path], None]) -> Artifact:
         """The good artefact with a file changed, and sealed again."""
-        folder = Path(tempfile.mkdtemp(dir=self.folder)) / "artefact"
+        folder = Path(tempfile.mkdtemp(dir=self.scratch.name)) / "artefact"
         shutil.copytree(self.good.folder, folder)
         change(folder)
         digests.seal(folder)

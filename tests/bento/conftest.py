@@ -174,12 +174,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def first(artefact: Path, store: Path) -> Package:
-    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT)
+    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT, seconds=2.0)
 
 
 @pytest.fixture(scope="module")
 def second(second_artefact: Path, store: Path) -> Package:
-    return build(second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT)
+    return build(
+        second_artefact, name="parcels", version="2", store=store, checkout=CHECKOUT, seconds=2.0
+    )
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,9 @@ PINNED = {"x-slot": "blue"}
 @pytest.fixture(scope="module")
 def stack(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     store = tmp_path_factory.mktemp("store")
-    package = build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT)
+    package = build(
+        artefact, name="parcels", version="1", store=store, checkout=CHECKOUT, seconds=2.0
+    )
     with running() as stack:
         slot = rollout.deploy(stack.serving, package, *golden(artefact), **SMOKE)
         rollout.switch(stack.serving, slot)

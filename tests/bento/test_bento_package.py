@@ -14,7 +14,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def order(artefact: Path, version: str = "1", checkout: Path = CHECKOUT) -> Order:
-    return package.ordered(artefact, "parcels", version, checkout)
+    return package.ordered(artefact, "parcels", version, checkout, 2.0)
 
 
 def test_the_tag_follows_from_model_version_and_code(artefact, second_artefact, tmp_path):
@@ -33,14 +33,21 @@ def test_the_tag_follows_from_model_version_and_code(artefact, second_artefact, 
 @pytest.mark.parametrize("name", ["Parcels", "par cels", "", "-x", "a" * 64])
 def test_a_name_that_fits_no_tag_is_refused(artefact, tmp_path, name):
     with pytest.raises(EvergreenError, match=r"tag|63"):
-        build(artefact, name=name, version="1", store=tmp_path, checkout=CHECKOUT)
+        build(artefact, name=name, version="1", store=tmp_path, checkout=CHECKOUT, seconds=2.0)
 
 
 def test_a_changed_artefact_is_not_packed(artefact, tmp_path):
     shutil.copytree(artefact, tmp_path / "a")
     (tmp_path / "a/golden.json").write_text("{}")
     with pytest.raises(EvergreenError, match=r"golden\.json differs"):
-        build(tmp_path / "a", name="p", version="1", store=tmp_path / "s", checkout=CHECKOUT)
+        build(
+            tmp_path / "a",
+            name="p",
+            version="1",
+            store=tmp_path / "s",
+            checkout=CHECKOUT,
+            seconds=2.0,
+        )
 
 
 def test_everything_that_the_server_imports_is_packed():
@@ -76,6 +83,6 @@ def test_a_killed_build_leaves_nothing_behind_for_long(artefact, tmp_path, monke
 
     monkeypatch.setattr(package, "_run", failing)
     with pytest.raises(EvergreenError, match="stop here"):
-        build(artefact, name="p", version="1", store=tmp_path, checkout=CHECKOUT)
+        build(artefact, name="p", version="1", store=tmp_path, checkout=CHECKOUT, seconds=2.0)
     assert not (tmp_path / "tmp").exists()
     assert list((tmp_path / "packages").iterdir()) == []

@@ -17,7 +17,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def archive(artefact, tmp_path_factory) -> Path:
     store = tmp_path_factory.mktemp("store")
-    return build(artefact, name="parcels", version="1", store=store, checkout=CHECKOUT).path
+    return build(
+        artefact, name="parcels", version="1", store=store, checkout=CHECKOUT, seconds=2.0
+    ).path
 
 
 @pytest.fixture

@@ -39,7 +39,9 @@ def served() -> Iterator[tuple[Serving, dict]]:
     with tempfile.TemporaryDirectory(dir="/tmp") as folder, running(rate_limit=0) as stack:
         artefact = make_artefact(Path(folder) / "artefact", seed=1)
         names = {"name": "parcels", "version": "1"}
-        package = build(artefact, **names, store=Path(folder) / "store", checkout=CHECKOUT)
+        package = build(
+            artefact, **names, store=Path(folder) / "store", checkout=CHECKOUT, seconds=2.0
+        )
         slot = rollout.deploy(stack.serving, package, *golden(artefact), **SMOKE)
         rollout.switch(stack.serving, slot)
         yield stack.serving, golden(artefact)[1][0]

@@ -88,7 +88,12 @@ def prepare(folder: Path) -> list[dict]:
 def unpacked(folder: Path) -> Path:
     """Our bento, as a slot holds it."""
     package = build(
-        folder / "artefact", name="flights", version="1", store=folder / "store", checkout=ROOT
+        folder / "artefact",
+        name="flights",
+        version="1",
+        store=folder / "store",
+        checkout=ROOT,
+        seconds=2.0,
     )
     bento = folder / "bento"
     with tarfile.open(package.path) as archive:
