@@ -18,7 +18,7 @@ demo: $(READY) ## stack up, and one whole life of a model, to a chart
 	@$(BIN)/evergreen demo
 
 test: $(READY) ## everything that must hold
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-team: $(READY) ## a model's whole life, and every way of a release, with PostgreSQL and S3
 	@EVERGREEN_TEST_TEAM=on $(BIN)/python -m pytest -n 2 --dist loadfile \

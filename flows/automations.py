@@ -4,7 +4,6 @@ A worker that is killed with its run leaves the run Running forever, which block
 send heartbeats: where they stop, and no end was told, the server calls the run crashed.
 """
 
-import asyncio
 from datetime import timedelta
 
 from prefect.automations import Automation

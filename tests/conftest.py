@@ -1,5 +1,6 @@
 """The planted problem on disk, for every room; state and telemetry stay inside the tests."""
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterable
@@ -70,6 +71,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that all cores end together."""
     place = {name: at for at, name in enumerate(LONG)}
     items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
+def pytest_collection() -> None:
+    """To look for garbage among what is imported, again and again, takes half of the time."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,9 @@ model to promote; its retrain is killed, with everything that it started, and th
 end. A client asks the gateway all along. Of three turns one is killed at a random moment of the
 time that a retrain takes, one of its second half, and one at a random moment of the second that
 begins with its line in the ledger, where aliases move and traffic is switched.
-Counted: requests that failed, turns after which `evergreen verify` complains, and turns that did
-not end in exactly one promotion. A run that was over before its moment came counts as no kill.
+Counted: requests that failed, turns after which `evergreen verify` complains, and turns that ended
+neither in exactly one promotion nor in one refusal by the gates, which may find a seed's model bad.
+A run that was over before its moment came counts as no kill.
 """
 
 import argparse
@@ -115,9 +116,9 @@ def must(world: World, *arguments: str) -> str:
     return done.stdout
 
 
-def promotions(world: World) -> list[str]:
+def promotions(world: World, kind: Kind = Kind.PROMOTED) -> list[str]:
     entries = Ledger(world.home / "ledger.jsonl").read()
-    return [entry.version for entry in entries if entry.kind is Kind.PROMOTED]
+    return [entry.version for entry in entries if entry.kind is kind]
 
 
 def where(world: World, before: int) -> str:
@@ -160,6 +161,7 @@ def start(world: World) -> tuple[Client, float]:
 def turns(world: World, client: Client, seconds: float, kills: int, minutes: float) -> bool:
     """All turns; whether nothing was wrong after any of them."""
     places: Counter[str] = Counter()
+    refused = 0
     wrong: list[str] = []
     turn, end = 1, time.monotonic() + 60 * minutes
     while places.total() < kills and time.monotonic() < end:
@@ -176,12 +178,15 @@ def turns(world: World, client: Client, seconds: float, kills: int, minutes: flo
         again = world.run("retrain", "--as-of", AS_OF)
         made = promotions(world)[len(before) :]
         faults = [check["reason"] for check in verify(world) if not check["ok"]]
-        if again.returncode or len(made) != 1:
+        gates = len(promotions(world, Kind.REJECTED)) - refused
+        refused += gates
+        if again.returncode or len(made) + gates != 1:
             faults.append(f"promoted {made}, rerun says {again.stderr}")
         wrong += [f"turn {turn}: {fault}" for fault in faults]
         console.print(f"{places.total()} kills, {dict(places)}, wrong: {len(wrong)}", *faults)
     console.print(
-        f"{places.total()} kills over a retrain of {seconds:.0f} s: {dict(places)}\n"
+        f"{places.total()} kills over a retrain of {seconds:.0f} s: {dict(places)}, "
+        f"{refused} versions refused by gates\n"
         f"requests {client.answers.total()}, failed {len(client.failures)} {client.failures[:3]}\n"
         f"wrong after the rerun: {wrong or 'nothing'}"
     )

@@ -21,6 +21,7 @@ from tests.e2e.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("prefect", "mlflow", "board", "gateway", "blue", "green")
+ROOMS = ("bento", "data", "flows", "models")
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@localhost"]
 
 
@@ -107,7 +108,12 @@ def make_world(folder: Path, told: Mapping[str, str] | None = None) -> World:
     for name in listed.stdout.splitlines():
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+            shutil.copy2(ROOT / name, folder / name)
+    for room in ROOMS:
+        for compiled in (ROOT / room).glob("**/*.cpython-*[0-9].pyc"):
+            place = folder / compiled.relative_to(ROOT)
+            place.parent.mkdir(exist_ok=True)
+            shutil.copy2(compiled, place)  # it fits the source by that one's time
     (folder / "dvc.lock").unlink(missing_ok=True)
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["problem"] = "tests/planted.py"
