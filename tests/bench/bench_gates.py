@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import sqrt
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from tests.bad_contracts import (
     CONTRACTS,
     FAINT,
     FAMILIES,
+    FEWER_DAYS,
     RETRAINS,
     Family,
     contract,
@@ -111,12 +112,12 @@ def _keep(what: dict[str, object], report: GateReport) -> None:
             file.write(json.dumps({**what, **report.to_json()}) + "\n")
 
 
-def retrains(one: World, first: int, count: int) -> float:
+def retrains(one: World, kinds: Sequence[str], first: int, count: int) -> float:
     """Judge retrains of the same quality against the good model; the share that is refused."""
     why: Counter[str] = Counter()
     refused = 0
     for number in range(first, first + count):
-        kind = RETRAINS[number % len(RETRAINS)]
+        kind = kinds[number % len(kinds)]
         artefact = same_quality(one, kind, 1000 + number)
         report = one.judge(artefact, one.good)
         _keep({"kind": kind}, report)
@@ -143,21 +144,20 @@ def main() -> None:
     parser.add_argument("--problem", choices=["planted", "flights"], default="planted")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--retrains", type=int, default=102)
+    known = [*RETRAINS, FEWER_DAYS]
+    parser.add_argument("--kinds", nargs="+", choices=known, default=RETRAINS, help="of retrains")
     parser.add_argument("--first", type=int, default=0, help="retrain; to share them out")
     parser.add_argument("--only", default="", help="families whose name contains this")
     parser.add_argument("--faint", action="store_true", help="faults that may be too small to see")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         one = world(arguments.problem, Path(folder))
-        try:
-            CONSOLE.print(f"the good model: {one.judge(one.good).reason}")
-            if arguments.retrains:
-                retrains(one, arguments.first, arguments.retrains)
-            if arguments.seeds:
-                families = FAINT if arguments.faint else FAMILIES
-                bad(one, families, arguments.seeds, arguments.only)
-        finally:
-            shutil.rmtree(one.folder)
+        CONSOLE.print(f"the good model: {one.judge(one.good).reason}")
+        if arguments.retrains:
+            retrains(one, arguments.kinds, arguments.first, arguments.retrains)
+        if arguments.seeds:
+            families = FAINT if arguments.faint else FAMILIES
+            bad(one, families, arguments.seeds, arguments.only)
 
 
 if __name__ == "__main__":

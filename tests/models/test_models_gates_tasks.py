@@ -40,7 +40,7 @@ def test_a_good_model_passes_alone_and_against_a_champion(world, report):
 
 
 def test_a_retrain_that_is_as_good_passes(world):
-    found = world.judge(bad_contracts.same_quality(world, "days", 5), world.good)
+    found = world.judge(bad_contracts.same_quality(world, bad_contracts.FEWER_DAYS, 5), world.good)
     assert found.passed, found.reason
 
 
