@@ -35,7 +35,7 @@ def render(found: Overview) -> RenderableType:
 
 
 def _slots(found: Overview) -> Table:
-    shown = Table("slot", "version", "digest", "weight", "serves since")
+    shown = Table("slot", "version", "digest", "weight", "took all traffic")
     for slot, release in found.slots.items():
         if release is None:
             shown.add_row(slot, "empty", "", "", "")
