@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from bento import client, gateway, history, rollout, supervisor
+from bento import client, gateway, history, rollout, supervisor, target
 from bento.contract import MAX_BODY
 from bento.predictions import read
 from data.digests import sha256_file
