@@ -39,6 +39,7 @@ def opened(version: Version, public_key: Path | None, cache: Path | None = None)
         folder = _checked(_downloaded(version, scratch), version, public_key)
         with suppress(OSError):  # another process may have been faster
             folder.rename(kept)
+            return kept
     return _checked(kept, version, public_key)
 
 
