@@ -15,6 +15,7 @@ from models.artifact import Trained
 from models.candidates import LOGISTIC
 from models.evidence import Case
 from models.gates_behaviour import disturbed
+from models.yardstick import Noise
 from tests import bad_contracts, bad_models
 from tests.bad_contracts import CONTRACTS, contract, same_quality
 from tests.bad_models import World
@@ -223,7 +224,7 @@ def test_a_margin_is_what_the_verdict_is_measured_against(world):
     low = gates.GATES["beats_logistic"](case).interval[0]
     for by, passes in ((low - 1e-6, True), (low + 1e-6, False)):
         changed = case.params.model_copy(update={"beat_logistic_by": by})
-        verdict = gates.GATES["beats_logistic"](replace(case, params=changed))
+        verdict = gates.GATES["beats_logistic"](replace(case, params=changed, chance=Noise()))
         assert verdict.passed is passes and LOGISTIC in verdict.name
 
 
