@@ -182,7 +182,8 @@ def _difference(serving: Serving, state: State, endpoint: dict[str, Any] | None)
 def _switch(serving: Serving, state: State, slot: Slot) -> State:
     release = must_answer(serving, state, slot)
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    state = state.with_slot(slot, replace(release, since=release.since or at))
+    before = release.since if state.active == slot else None  # it has the traffic already
+    state = state.with_slot(slot, replace(release, since=before or at))
     weights = {name: FULL_WEIGHT if name == slot else 0 for name in SLOTS}
     state = replace(state, active=slot, weights=weights, experiment=None)
     state = target.of(serving).apply(state)

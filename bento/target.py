@@ -16,7 +16,7 @@ from bento.slots import SLOTS, Serving, Slot
 
 @dataclass(frozen=True)
 class Release:
-    """What a slot holds. `since` says when it first took all traffic; None if it never did."""
+    """What a slot holds. `since` says when it last took all traffic; None if it never did."""
 
     version: str
     digest: str

@@ -35,15 +35,20 @@ def render(found: Overview) -> RenderableType:
 
 
 def _slots(found: Overview) -> Table:
-    shown = Table("slot", "version", "digest", "weight", "serves since")
+    shown = Table("slot", "version", "digest", "weight", "took all traffic")
     for slot, release in found.slots.items():
         if release is None:
             shown.add_row(slot, "empty", "", "", "")
             continue
         mark = " (active)" if slot == found.active else ""
-        weight, since = str(found.weights[slot]), release.since or "never"
+        weight, since = str(found.weights[slot]), _when(release.since) if release.since else "never"
         shown.add_row(f"{slot}{mark}", release.version, release.digest[:16], weight, since)
     return shown
+
+
+def _when(at: str) -> str:
+    """An ISO text in UTC to the minute."""
+    return f"{at[:16].replace('T', ' ')} UTC"
 
 
 def _verdicts(report: Report) -> Table:
@@ -61,12 +66,12 @@ def _decided(found: Overview) -> Table:
     shown = Table("when", "what", "by", "why", title="decided last", title_justify="left")
     for line in found.ledger[:LINES]:
         what = f"version {line.version} {line.kind.replace('_', ' ')}"
-        shown.add_row(line.at[:16], what, Text(line.by), Text(line.reason))
+        shown.add_row(_when(line.at), what, Text(line.by), Text(line.reason))
     return shown
 
 
 def _runs(found: Overview) -> Table:
     shown = Table("state", "what", "when", "run", title="runs", title_justify="left")
     for run in found.runs[:RUNS]:
-        shown.add_row(run.state, run.deployment, run.at[:16], Text(run.name))
+        shown.add_row(run.state, run.deployment, _when(run.at), Text(run.name))
     return shown

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import requests
 
-from bento import client, gateway, history, rollout, supervisor
+from bento import client, gateway, history, rollout, supervisor, target
 from bento.contract import MAX_BODY
 from bento.predictions import read
 from data.digests import sha256_file
@@ -65,6 +65,8 @@ def test_a_whole_rollout(stack, artefact, second_artefact, first, second, row):
     a_refusal_and_a_way_back(place)
     moves = [(switch.version, switch.slot) for switch in history.read(serving.folder)]
     assert moves == [("1", "blue"), ("2", "green"), ("1", "blue")]
+    active = target.load(serving).slots["blue"]
+    assert active is not None and active.since == history.read(serving.folder)[-1].at
 
     records = list(read(serving.folder))
     assert {record["model_version"] for record in records} == {"1", "2"}
