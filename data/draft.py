@@ -239,10 +239,11 @@ def _warnings(
             "week is like the next. If the rows are in no order of arrival, say --shuffle."
         )
     if leaks:
-        many = f"{', '.join(leaks)}: each {LEAKS}, or one of its classes, nearly always"
+        each = "each alone tells" if len(leaks) > 1 else "alone tells"
+        told_of = "the outcome, or one of its classes," if told.task.classes else "the outcome"
         said.append(
-            f"{many}. What is known only afterwards does so. They are left out; `--keep COLUMN` "
-            "makes one a field all the same."
+            f"{', '.join(leaks)}: {each} {told_of} nearly always. What is known only afterwards "
+            "does so, and so it is left out; `--keep COLUMN` makes it a field all the same."
         )
     if asked.time and described[asked.time].unclear and not asked.time_format:
         said.append(

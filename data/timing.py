@@ -94,7 +94,8 @@ def timing(table: Table, wanted: Frequency | None, path: Path, candidates: Seque
     if not seen.rows - seen.unread:
         raise EvergreenError(
             f"no cell of {table._column(table.time)!r} can be read as a moment: say how it is "
-            "written with --time-format, such as '%d.%m.%Y %H:%M'"
+            "written with --time-format, such as '%d.%m.%Y %H:%M'; if it only counts (weeks 1, 2), "
+            "sort the table by it and say --order in place of --time"
         )
     key, said = _key(table, seen)
     if seen.unread:
@@ -270,9 +271,10 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
     number = last - first + 1
     if number < LEAST:
         raise EvergreenError(
-            f"there are {number} {frequency}s to learn from (of {len(by)} with rows from "
-            f"{by.index[0]} to {by.index[-1]}), and {LEAST} are needed: try a shorter --frequency "
-            "(day, week, month), or bring more data"
+            f"there are {number} {frequency}s to learn from (of {len(by)} from {by.index[0]} to "
+            f"{by.index[-1]}, {len(empty)} without rows), and {LEAST} are needed: try another "
+            "--frequency (day, week, month), or bring more data. If the time is only a year, or a "
+            "batch, sort the table by it and say --order in place of --time"
         )
     if (there := int(known[first : last + 1].sum())) < FEWEST:
         raise EvergreenError(

@@ -29,7 +29,7 @@ from models.candidates import CANDIDATES, CHALLENGER, LOGISTIC, RIDGE, linear_na
 from models.quality import at_level
 from models.rolling import LABEL, PERIOD
 from models.slices import Scored, SliceFinding, findings
-from models.yardstick import Noise, Seen, Yardstick, noise
+from models.yardstick import Noise, Seen, Yardstick, apart, noise
 
 YARDSTICK = "yardstick"
 DEFAULTS = {LOGISTIC: Logistic, RIDGE: Ridge}
@@ -124,6 +124,11 @@ class Case:
         return self.yardstick.predict(self.seen.values)
 
     @cached_property
+    def yardstick_apart_score(self) -> np.ndarray:
+        """The same, each day's from a yardstick that was trained on other days."""
+        return apart(self.seen, self.params, self.seed)
+
+    @cached_property
     def plain_score(self) -> np.ndarray:
         """Answers of a linear model of the gates' own to the held-out rows."""
         candidate = CANDIDATES[linear_name(self.task)]
@@ -172,7 +177,8 @@ class Case:
         unseen = replace(held, other=self.yardstick_score)
         needed = self.params.slice_past_rows, self.params.slice_rows
         chance = self.retrain_noise.bias
-        return findings(self.problem, self.task, past, held, unseen, needed, self.draws, chance)
+        return findings(self.problem, self.task, past, held, unseen, self.yardstick_apart_score,
+                        needed, self.draws, chance)  # fmt: skip
 
     @property
     def draws(self) -> dict[str, Any]:

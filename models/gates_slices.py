@@ -39,11 +39,14 @@ def slice_fit(case: Case) -> Verdict:
 
     It fails where a slice's value lies above the margin with its whole interval above zero, or
     above three margins: the model did not learn these rows, or learned other labels than they have.
-    To the margin comes what the yardstick fits in training and cannot hold, in all rows or surely
-    in those of the slice: a plainer model that does as well on unseen rows is no fault.
+    To the margin comes what the yardstick fits in training and cannot hold, and the challenger does
+    not, in all rows (more where such rows are, as the largest counts) or surely in those of the
+    slice: a plainer model that does as well on unseen rows is no fault.
     """
     margin = case.params.slice_fit_margin
-    known = [(f, f.fit, margin + max(case.optimism, f.optimism)) for f in case.slices if f.fit]
+    known = [
+        (f, f.fit, margin + max(case.optimism * f.times, f.optimism)) for f in case.slices if f.fit
+    ]
     needed = case.params.slice_past_rows
 
     def beyond(fit: Interval) -> float:

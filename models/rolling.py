@@ -26,7 +26,8 @@ from data.matrix import Learned, Past
 from data.params import Params
 from data.periods import Period
 from data.task import Task
-from models.candidates import CANDIDATES, Settings
+from models.bootstrap import auc_draws, mean_draws
+from models.candidates import BASE_RATE, CANDIDATES, Settings, linear_name
 from models.engines import MEMORY, Engine, Given
 from models.quality import ranking
 
@@ -163,6 +164,9 @@ def _metric(part: pd.DataFrame, name: str, metric: str, task: Task) -> float:
 def choose(found: Origins, table: pd.DataFrame, params: Params, task: Task) -> Choice:
     """The candidate with the best mean metric over the selection periods; ties go to the simpler.
 
+    What is best by no more than one standard error is so by chance as likely as not, and the linear
+    candidate is taken in its place (Breiman et al. 1984).
+
     Args:
         table: as `scores` makes it.
     """
@@ -173,7 +177,34 @@ def choose(found: Origins, table: pd.DataFrame, params: Params, task: Task) -> C
         return Choice(last.name, last.settings(params), False, reason)
     rows = table[table[PERIOD].isin([period.name for period in found.selection])]
     means = {name: mean_metric(rows, name, metric, task) for name in names}
-    best = CANDIDATES[max(names, key=lambda name: means[name])]
+    best, plain = max(names, key=lambda name: means[name]), linear_name(task)
+    reason = f"{best} has the best {metric}"
+    if plain in names and best not in (BASE_RATE, plain):
+        error = standard_error(rows, best, plain, params, task)
+        if means[best] - means[plain] <= error:
+            near = f"within one standard error ({error:.4f}) of its"
+            reason = f"{plain} is simpler than {best} and {near} {metric}"
+            best = plain
     said = ", ".join(f"{name} {abs(value):.4f}" for name, value in means.items())
-    reason = f"{best.name} has the best {metric} predicted {found.reason}: {said}"
-    return Choice(best.name, best.settings(params), False, reason)
+    reason = f"{reason} predicted {found.reason}: {said}"
+    return Choice(best, CANDIDATES[best].settings(params), False, reason)
+
+
+def standard_error(table: pd.DataFrame, one: str, other: str, params: Params, task: Task) -> float:
+    """That of the difference of two candidates' `mean_metric`, over days drawn again."""
+    draws = [
+        _draws(part, one, params, task) - _draws(part, other, params, task)
+        for _, part in table.groupby(PERIOD)
+    ]
+    return float(np.std(np.mean(draws, axis=0)))
+
+
+def _draws(part: pd.DataFrame, name: str, params: Params, task: Task) -> np.ndarray:
+    """One period's metric, of days drawn again and again, shape (samples,)."""
+    label, score, day = part[LABEL].to_numpy(), task.take(part, name), part[DAY].to_numpy()
+    how = params.gates.bootstrap_samples, params.train.seed
+    if params.rolling.metric == "log_loss":
+        return -mean_draws(task.losses(label, score), day, *how)
+    if not task.learnable(label):
+        return np.full(how[0], 0.5)
+    return auc_draws(label, score, day, *how, task)

@@ -32,6 +32,8 @@ class SliceFinding:
         outcome: the class that `bias` is about, of several.
         optimism: what of `fit` is surely not there on the slice's held-out rows: the yardstick fits
             it in training, and cannot hold it.
+        times: how many times as much as in all rows the yardstick fits in training, and cannot hold
+            on days that it did not see; at least 1.
     """
 
     slice: str
@@ -44,6 +46,7 @@ class SliceFinding:
     regression: Interval | None
     outcome: str = ""
     optimism: float = 0.0
+    times: float = 1.0
 
     @property
     def place(self) -> Place:
@@ -77,6 +80,7 @@ def findings(
     past: Scored,
     held: Scored,
     unseen: Scored,
+    apart: np.ndarray,
     needed: tuple[int, int],
     draws: Mapping[str, Any],
     chance: Mapping[Place, float],
@@ -86,6 +90,7 @@ def findings(
     Args:
         past: compared with the yardstick; held: with the champion, else the yardstick; unseen: the
             held-out rows with the yardstick.
+        apart: yardsticks' answers to the training rows of days that they did not see.
         needed: training and held-out rows; a slice with fewer is not judged.
         draws: samples, confidence and seed of the bootstraps. With many slices one is odd by
             chance, so that the share outside each interval is divided by their number (Bonferroni).
@@ -96,6 +101,7 @@ def findings(
                        for score in (past.own, past.other)), strict=True))  # fmt: skip
     fit, regression, still = (each.added_loss(task) for each in (past, held, unseen))
     parts, found = list(masks(problem, past.rows.columns, held.rows.columns)), []
+    own = Scored(past.rows, apart, past.other).added_loss(task)
     judged = sum(bool(before.sum() >= needed[0]) for *_, before, _ in parts)
     strict = {**draws, "confidence": 1 - (1 - draws["confidence"]) / max(judged, 1)}
     for name, value, before, mine in parts:
@@ -105,7 +111,9 @@ def findings(
         if there := here.fit:
             here = _biased(here, pairs, chance, (day, before), strict)
             rest = _interval(still, held.rows.day, mine, needed[1], draws)
-            here = replace(here, optimism=max(0.0, there.value - rest.high) if rest else 0.0)
+            optimism = max(0.0, there.value - rest.high) if rest else 0.0
+            times = own[before].mean() / own.mean() if own.mean() > 0 else 1.0
+            here = replace(here, optimism=optimism, times=max(1.0, float(times)))
         found.append(here)
     return tuple(found)
 

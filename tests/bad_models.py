@@ -28,7 +28,7 @@ from models.artifact import Artifact, Trained
 from models.evidence import Case
 from models.fitted import Boosted
 from models.train import decision_threshold, train
-from models.yardstick import Noise, Seen, Yardstick, noise
+from models.yardstick import Noise, Seen, Yardstick, apart, noise
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,10 @@ class World:
         found = noise(self.yardstick, self.seen, held, self.problem, params, seed)
         return found.times(params)
 
+    @cached_property
+    def apart(self) -> np.ndarray:
+        return apart(self.seen, self.params.gates, self.params.train.seed)
+
     def fit(self, values: np.ndarray, label: np.ndarray, seed: int = 0, weight=None, **changes):
         settings = {**self.params.xgboost.model_dump(), **changes}
         kind = XGBRegressor if self.trained.task.kind == "regression" else XGBClassifier
@@ -111,7 +115,9 @@ class World:
     def prepared(self, challenger: Artifact, champion: Artifact | None = None) -> Case:
         """The case with what is the same for all, trained once."""
         case = self.case(challenger, champion)
-        case.__dict__.update(yardstick=self.yardstick, retrain_noise=self.noise)
+        case.__dict__.update(
+            yardstick=self.yardstick, retrain_noise=self.noise, yardstick_apart_score=self.apart
+        )
         return case
 
     def judge(self, challenger: Artifact, champion: Artifact | None = None) -> gates.GateReport:

@@ -252,3 +252,25 @@ def test_a_day_in_one_number_is_named_with_the_way_to_read_it(tmp_path):
     with pytest.raises(EvergreenError, match="--time 'day' --time-format '%Y%m%d'"):
         written(table, tmp_path / "t.csv")
     assert written(table, tmp_path / "t.csv", time="day", time_format="%Y%m%d")
+
+
+def test_years_are_too_coarse_a_time_and_it_is_said(tmp_path):
+    random = np.random.default_rng(6)
+    table = pd.DataFrame({"year": random.integers(2003, 2010, 900), "age": random.normal(size=900)})
+    table["wage"] = table["age"] + random.normal(size=900)
+    table.to_csv(tmp_path / "wage.csv", index=False)
+    with pytest.raises(EvergreenError, match=r"307 without rows.* say --order"):
+        draft("wage", Asked(str(tmp_path / "wage.csv"), "wage", time="year"))
+
+
+def test_a_number_is_compared_by_its_size_on_rows_enough(tmp_path):
+    """A ranking says nothing of how much; and a field that was kept may be all that is known."""
+    random, rows = np.random.default_rng(6), 4000
+    when = pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(rows) * 65, unit="min")
+    table = pd.DataFrame({"at": when, "km": random.gamma(2, 1, rows)})
+    table["claims"] = random.poisson(table["km"] * 20)
+    table.to_csv(tmp_path / "claims.csv", index=False)
+    found = parameters(draft("claims", Asked(str(tmp_path / "claims.csv"), "claims", keep=("km",))))
+    assert found["rolling.metric"] == "log_loss"
+    assert found["rolling.selection_periods"] >= 10  # of about 155 rows
+    assert found["gates.permutation_bound"] > 0.5

@@ -187,3 +187,30 @@ def test_costs_of_decisions_counted_by_hand(params):
             "always_cost": 3 / 5,
         }
     )
+
+
+@pytest.mark.parametrize("metric", ["roc_auc", "log_loss"])
+@pytest.mark.parametrize(("off", "taken"), [(1.9, LOGISTIC), (0.8, XGBOOST)])
+def test_what_is_better_by_chance_gives_way_to_the_linear_candidate(metric, off, taken, params):
+    """Of two that know about the same the boosted one is taken only where it is surely better."""
+    weeks = span(Period.parse("2024-W01"), Period.parse("2024-W20"))
+    asked = changed(params, rolling={"minimum_periods": 8, "metric": metric})
+    asked = asked.model_copy(update={"candidates": [BASE_RATE, LOGISTIC, XGBOOST]})
+    found = rolling.origins(weeks, asked)
+    random, rows = np.random.default_rng(14), 300 * len(found.periods)
+    odds, one, other = random.normal(0, [[1.5], [2.0], [off]], (3, rows))
+    scores = {BASE_RATE: np.zeros(rows), LOGISTIC: odds + one, XGBOOST: odds + other}
+    table = pd.DataFrame({
+        "period": np.repeat([week.name for week in found.periods], 300),
+        "day": np.arange(rows) // 50,
+        "label": (random.random(rows) < 1 / (1 + np.exp(-odds))).astype(np.int8),
+        **{name: 1 / (1 + np.exp(-margin / 4)) for name, margin in scores.items()},
+    })  # fmt: skip
+    choice = rolling.choose(found, table, asked, BINARY)
+    compared = table[table["period"].isin([week.name for week in found.selection])]
+    means = {name: rolling.mean_metric(compared, name, metric, BINARY) for name in scores}
+    assert max(means, key=means.__getitem__) == XGBOOST
+    assert choice.kind == taken and choice.reason.startswith(
+        "logistic is simpler than xgboost and within one standard error" if taken == LOGISTIC
+        else f"xgboost has the best {metric}"
+    )  # fmt: skip

@@ -12,9 +12,11 @@ from data.partitions import Partitions
 from data.periods import Period
 from models import artifact, evidence, gates, gates_artifact
 from models.artifact import Trained
+from models.bootstrap import Interval
 from models.candidates import LOGISTIC
 from models.evidence import Case
 from models.gates_behaviour import disturbed
+from models.yardstick import Noise
 from tests import bad_contracts, bad_models
 from tests.bad_contracts import CONTRACTS, contract, same_quality
 from tests.bad_models import World
@@ -223,8 +225,24 @@ def test_a_margin_is_what_the_verdict_is_measured_against(world):
     low = gates.GATES["beats_logistic"](case).interval[0]
     for by, passes in ((low - 1e-6, True), (low + 1e-6, False)):
         changed = case.params.model_copy(update={"beat_logistic_by": by})
-        verdict = gates.GATES["beats_logistic"](replace(case, params=changed))
+        verdict = gates.GATES["beats_logistic"](replace(case, params=changed, chance=Noise()))
         assert verdict.passed is passes and LOGISTIC in verdict.name
+        lucky = replace(case, params=changed, chance=Noise(auc=1e-3))
+        assert gates.GATES["beats_logistic"](lucky).passed
+
+
+def test_a_plainer_model_may_fit_less_where_the_yardstick_overfits_most(world):
+    """What all held-out rows say of optimism is shared out by rows of days that were not seen."""
+    case = world.prepared(world.good)
+    apart, fitted = case.yardstick_apart_score, case.yardstick_past_score
+    label, task = world.label, case.task
+    assert task.losses(label, apart).mean() > task.losses(label, fitted).mean() + 1e-3
+    found = case.slices[0]
+    assert all(one.times >= 1 for one in case.slices) and found.times == 1
+    for times, passes in ((1.0, False), (3.0, True)):
+        fit = replace(found, fit=Interval(0.05, 0.04, 0.06), optimism=0.0, times=times)
+        case.__dict__.update(slices=(fit,), optimism=0.02)
+        assert gates.GATES["slice_fit"](case).passed is passes
 
 
 @pytest.mark.parametrize(("slower", "passes"), [(3.0, True), (5.0, False)])
