@@ -20,8 +20,7 @@ class Gates(Section):
     classes or a number see `data.task` and `models.gates_quality`.
 
     Attributes:
-        beat_base_rate_by, beat_logistic_by: the whole interval of the gain in ROC-AUC is above; off
-            the latter comes what chance does to a retrain.
+        beat_base_rate_by, beat_logistic_by: the whole interval of the gain in ROC-AUC is above.
         yardstick_margin, champion_margin: ROC-AUC that may be lost to them: fails where the whole
             interval is beyond it, or the value beyond twice it.
         log_loss_margin: nats beyond the champion's, or the base rate's before there is one.
