@@ -268,8 +268,7 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
             f"in {alike} {frequency}s all outcomes are the same: such a batch is refused. A longer "
             "--frequency may have both in each."
         )
-    number = last - first + 1
-    if number < LEAST:
+    if (number := last - first + 1) < LEAST:
         raise EvergreenError(
             f"there are {number} {frequency}s to learn from (of {len(by)} from {by.index[0]} to "
             f"{by.index[-1]}, {len(empty)} without rows), and {LEAST} are needed: try another "
