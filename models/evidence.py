@@ -177,8 +177,10 @@ class Case:
         unseen = replace(held, other=self.yardstick_score)
         needed = self.params.slice_past_rows, self.params.slice_rows
         chance = self.retrain_noise.bias
-        return findings(self.problem, self.task, past, held, unseen, self.yardstick_apart_score,
-                        needed, self.draws, chance)  # fmt: skip
+        # Without optimism there is nothing to share out: no further yardsticks are trained.
+        apart = self.yardstick_apart_score if self.optimism else self.yardstick_past_score
+        return findings(self.problem, self.task, past, held, unseen, apart, needed, self.draws,
+                        chance)  # fmt: skip
 
     @property
     def draws(self) -> dict[str, Any]:

@@ -87,7 +87,7 @@ def killed(world: World, after: float, promoted: int | None = None) -> float | N
     """
     began = time.monotonic()
     process = _begun(world)
-    while promoted is not None and process.poll() is None and len(promotions(world)) <= promoted:
+    while promoted is not None and process.poll() is None and len(versions(world)) <= promoted:
         time.sleep(0.01)
     try:
         process.wait(after)
@@ -116,7 +116,7 @@ def must(world: World, *arguments: str) -> str:
     return done.stdout
 
 
-def promotions(world: World, kind: Kind = Kind.PROMOTED) -> list[str]:
+def versions(world: World, kind: Kind = Kind.PROMOTED) -> list[str]:
     entries = Ledger(world.home / "ledger.jsonl").read()
     return [entry.version for entry in entries if entry.kind is kind]
 
@@ -126,7 +126,7 @@ def where(world: World, before: int) -> str:
     ledger = Ledger(world.home / "ledger.jsonl")
     if ledger.torn():
         return "in a ledger line"
-    if len(promotions(world)) == before:
+    if len(versions(world)) == before:
         return "before the ledger"
     found = {check["name"]: check["ok"] for check in verify(world)}
     if not found["aliases"]:
@@ -151,7 +151,7 @@ def start(world: World) -> tuple[Client, float]:
     must(world, "retrain", "--as-of", AS_OF)
     change(world, 1)
     seconds = killed(world, after=600)
-    if seconds is None or len(promotions(world)) != 2:
+    if seconds is None or len(versions(world)) != 2:
         raise SystemExit("a retrain that nobody killed did not promote")
     batch = planted.prepare(planted.read(Period.parse("2024-W09")))
     rows = to_requests(to_columns(batch, planted.FIELDS), planted.FIELDS)
@@ -167,7 +167,7 @@ def turns(world: World, client: Client, seconds: float, kills: int, minutes: flo
     while places.total() < kills and time.monotonic() < end:
         turn += 1
         change(world, turn)
-        before = promotions(world)
+        before = versions(world)
         if turn % 3 == 0:
             took = killed(world, random.uniform(0, 1), len(before))
         else:
@@ -176,9 +176,9 @@ def turns(world: World, client: Client, seconds: float, kills: int, minutes: flo
             places[where(world, len(before))] += 1
         seconds = took or seconds
         again = world.run("retrain", "--as-of", AS_OF)
-        made = promotions(world)[len(before) :]
+        made = versions(world)[len(before) :]
         faults = [check["reason"] for check in verify(world) if not check["ok"]]
-        gates = len(promotions(world, Kind.REJECTED)) - refused
+        gates = len(versions(world, Kind.REJECTED)) - refused
         refused += gates
         if again.returncode or len(made) + gates != 1:
             faults.append(f"promoted {made}, rerun says {again.stderr}")
