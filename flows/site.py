@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from data.digests import digest_of, sha256_file
 from data.errors import EvergreenError
-from data.partitions import ROWS, Partitions
+from data.partitions import ROWS, Partitions, period_of
 from data.periods import Period
 from data.windows import fingerprint
 from flows.dossier import PARAMS
@@ -187,9 +187,13 @@ def _restored(
     project: Project, raw: Path, md5: str, stored: Artifact | None, *, trust_cache: bool
 ) -> Check:
     project.snapshots.restore(md5, raw, trust_cache=trust_cache)
+    partitions = Partitions(raw)
     if stored is None:
-        return Check("data", True, f"snapshot {md5}", "restored; the artefact cannot vouch for it")
-    partitions, seen = Partitions(raw), _seen(stored.training)
+        for name in partitions.manifest():
+            suffix = name.removeprefix(period_of(name))
+            partitions.verify(Period.parse(period_of(name)), suffix)
+        return Check("data", True, f"snapshot {md5}", "as its manifest says; no artefact to ask")
+    seen = _seen(stored.training)
     for period in seen.periods:
         partitions.verify(period, ROWS)
     found, recorded = fingerprint(partitions, seen.periods, seen.as_of), seen.files

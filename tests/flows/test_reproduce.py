@@ -69,15 +69,19 @@ def test_without_the_cache_in_a_dirty_tree_and_on_another_commit(world, project,
     assert left_behind(project) == []
 
 
-def test_a_damaged_cache_is_left_aside_for_the_remote(world, project, first):
+def damage(cache):
     """Size and time are kept, so that DVC itself would deliver the changed bytes."""
-    for path in (world.home / "dvc" / "cache" / "files").rglob("*"):
+    for path in cache.rglob("*"):
         if path.is_file():
             content, times = bytearray(path.read_bytes()), path.stat()
             content[len(content) // 2] ^= 1
             path.chmod(0o644)
             path.write_bytes(bytes(content))
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_a_damaged_cache_is_left_aside_for_the_remote(world, project, first):
+    damage(world.home / "dvc" / "cache" / "files")
     assert run_reproduce(project, first.number).equal
     shutil.rmtree(world.home / "dvc" / "cache")
 
@@ -94,14 +98,16 @@ def test_other_parameters_are_named_with_what_follows_from_them(world, first, al
     assert found["message"].startswith(f"version {first.number} differs: params.yaml")
 
 
-def test_a_tampered_artefact_is_named_and_the_model_comes_back_all_the_same(
-    project, first, altered
+def test_with_a_tampered_artefact_and_a_damaged_cache_the_model_comes_back_all_the_same(
+    world, project, first, altered
 ):
+    damage(world.home / "dvc" / "cache" / "files")
     altered("registered/artefact/contract.json", '"threshold":0.3', '"threshold":0.9')
     found = run_reproduce(project, first.number)
     assert differing(found) == {"stored artefact", "predictions"}
     assert "is not as it was signed" in found.checks[0].rebuilt
     assert "Hash mismatch for 'artefact/contract.json'" in found.checks[0].rebuilt
+    shutil.rmtree(world.home / "dvc" / "cache")
 
 
 @pytest.mark.parametrize(
