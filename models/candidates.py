@@ -32,6 +32,9 @@ ALL: tuple[Kind, ...] = (*CLASSIFICATION, "regression")
 # What stands in for a class that the training rows do not have: a model must know all of them.
 ABSENT = 1e-3
 Settings = Mapping[str, Any]
+# For the whole process: fits run side by side, and BLAS has one number of threads for all of them.
+# With more than one it adds in another order, so that other cores would make another linear model.
+threadpool_limits(1, user_api="blas")
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,10 @@
 """Training is a function of the past and the parameters; the artefact is what came of it."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -109,6 +112,32 @@ def test_out_of_fold_scores_come_from_models_that_did_not_see_the_row(
     unseen = train.out_of_fold_scores(past, choice, good.trained.calibration, params, BINARY)
     assert roc_auc_score(rows.label, seen) > 0.65
     assert abs(roc_auc_score(rows.label, unseen) - 0.5) < 0.03
+
+
+LINEAR = """
+import sys
+import numpy as np
+from data.features import Numeric
+from data.task import BINARY
+from models.candidates import CANDIDATES
+draws = np.random.default_rng(7).normal(size=(20_000, 31))
+columns = [Numeric(str(n), str(n)) for n in range(30)]
+label = (draws.sum(axis=1) > 0).astype(np.int8)
+settings = {"C": 0.1, "max_iter": 50}
+matrix = draws[:, :30].astype(np.float32)
+fitted = CANDIDATES["logistic"].train(BINARY, columns, matrix, label, settings, 1)
+sys.stdout.write(fitted.pipeline["model"].coef_.tobytes().hex())
+"""
+
+
+def test_a_linear_model_is_the_same_on_a_machine_with_other_cores():
+    found = {
+        subprocess.check_output(
+            [sys.executable, "-c", LINEAR], env={**os.environ, "OPENBLAS_NUM_THREADS": threads}
+        )
+        for threads in ("1", "2")
+    }
+    assert len(found) == 1 and found != {b""}
 
 
 def test_one_outcome_only_is_refused(filled, tmp_path, make):
