@@ -36,6 +36,9 @@ CLUSTER = "EVERGREEN_DASK"
 CODE = (features, matrix, windows)
 AHEAD = 4  # parts for each worker that are on their way here
 LIMIT = "30s"
+# After this a connection is given up. Dask's own half a minute is over before a very busy machine
+# answers, and a client that was given up waits for its tasks for ever.
+PATIENCE = {"distributed.comm.timeouts.tcp": "10m"}
 
 
 @contextmanager
@@ -46,10 +49,11 @@ def opened(address: str) -> "Iterator[Client]":
         EvergreenError: if none answers there, its workers run other code, or one task after the
             other kills them.
     """
+    from dask import config
     from distributed import KilledWorker
 
     try:
-        with _local() if not address else _remote(address) as client:
+        with config.set(PATIENCE), _local() if not address else _remote(address) as client:
             yield client
     except KilledWorker as error:
         raise EvergreenError(
