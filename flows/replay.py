@@ -16,7 +16,7 @@ from data.ingest import deliver, ingest
 from data.partitions import Partitions
 from data.periods import Period
 from flows.project import Project
-from models import policies, replay, replayed
+from models import overseer, policies, replay, replayed
 from models.fits import Fits, Task
 from models.learned import Profiles
 from models.lives import Life, Scene, live
@@ -159,6 +159,7 @@ def _content(
         "kind": kind,
         "settings": getattr(params, kind).model_dump(),
         "governor": params.governor.model_dump(),
+        "monitors": list(overseer.MONITORS),
         "prices": asdict(asked.prices),
         "policies": [asdict(line) for line in found],
         "recommended": best.policy,

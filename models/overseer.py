@@ -8,16 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from data import drift, features, soundness
-from data.drift import SCORE_DRIFT
+from data.drift import FEATURE_DRIFT, SCORE_DRIFT
 from data.params import Params
 from data.reference import Reference
+from data.soundness import CONTRACT
 from data.verdicts import Finding, find
 from models import concept, levels, monitors, slices
+from models.concept import CONCEPT_DRIFT
 from models.levels import CALIBRATION
 from models.lives import Lived
 from models.monitors import QUALITY, Judged
 from models.quality import answers
 from models.replay import Season
+
+MONITORS = (CONTRACT, FEATURE_DRIFT, SCORE_DRIFT, QUALITY, CALIBRATION, CONCEPT_DRIFT)
 
 
 @dataclass
