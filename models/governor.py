@@ -9,12 +9,13 @@ from data.drift import FEATURE_DRIFT
 from data.params import Governor
 from data.periods import Period, span
 from data.verdicts import Finding, Verdict, find
+from models.monitors import QUALITY, TURNED
 
 CALIBRATION, CONCEPT_DRIFT = "calibration", "concept_drift"
 # An alarm of one of these is for a person to look at: a retrain would learn the fault.
 BROKEN = ("contract", "skew", "label_arrival")
 # Without a word from these nobody knows whether there is anything sound to learn from.
-NEEDED = (*BROKEN, FEATURE_DRIFT, "quality")
+NEEDED = (*BROKEN, FEATURE_DRIFT, QUALITY)
 MONTH = timedelta(days=30)
 
 
@@ -69,6 +70,9 @@ class Watched:
         broken = [f for f in self.findings if f.monitor in BROKEN and f.verdict is Verdict.ALARM]
         if broken:
             return f"a retrain would not help: {broken[0].reason}"
+        quality = find(self.findings, QUALITY)
+        if quality is not None and quality.evidence.get(TURNED):
+            return f"outcomes or fields look turned round: {quality.reason}"
         unknown = [f for f in self.findings if f.monitor in NEEDED and f.verdict is Verdict.UNKNOWN]
         if unknown:
             return f"{unknown[0].monitor} is unknown: {unknown[0].reason}"

@@ -143,6 +143,18 @@ def test_a_broken_relation_needs_no_second_alarm():
     assert decide(alone, Period.parse("2024-W08"), PARAMS).action is Action.WAIT
 
 
+def test_what_ranks_worse_than_chance_is_for_a_person():
+    turned = Finding("quality", Verdict.WARN, 0.4, 0.1, 500, "ROC-AUC 0.25", {"turned": True})
+    found = decide(
+        [watched("2024-W20", turned, said("concept_drift", Verdict.ALARM), gap(-2.5))],
+        Period.parse("2024-W01"),
+        PARAMS,
+    )
+    assert found == Decision(
+        Action.INVESTIGATE, "outcomes or fields look turned round: ROC-AUC 0.25"
+    )
+
+
 def gap(value: float, verdict: Verdict = Verdict.OK) -> Finding:
     return Finding("calibration", verdict, None, None, 500, "", {"gap": value})
 
