@@ -16,11 +16,11 @@ from data import features, field_history, reference
 from data.digests import canonical_json, digest_of, sha256_file, write_atomically
 from data.params import Params
 from data.reference import Reference
-from models import concept, profile, tally
+from models import concept, profile, quality, slices, tally
 from models.fits import Fits, Task
 from models.replay import trained
 
-CODE = (concept, field_history, profile, reference, tally)
+CODE = (concept, field_history, profile, quality, reference, slices, tally)
 
 
 @dataclass(frozen=True)
