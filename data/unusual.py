@@ -268,7 +268,7 @@ def _alike(usual: Usual, conversion: Conversion) -> bool:
     shares = []
     for column in usual.columns:
         moved = column.only(conversion.undo(column.values) != column.values).convert(conversion)
-        shares.append(moved.only(usual.knows(moved)).known / max(moved.known, 1))
+        shares.append(_known(usual, moved))
     return float(np.median(shares)) >= EXPLAINED / 2 * float(np.median(usual.shares))
 
 
@@ -283,9 +283,16 @@ def _explained(usual: Usual, new: ColumnProfile) -> bool:
     """Whether these values are as well known to the reference as its own periods' are."""
     if new.known < EVIDENCE or len(new.values) < DIFFERENT:
         return False
-    places = usual.places(new)
-    known = new.only(places >= 0)
-    # Numbers that a conversion makes tiny are all the same one.
+    return _known(usual, new) >= EXPLAINED * float(np.median(usual.shares)) > ENOUGH
+
+
+def _known(usual: Usual, column: ColumnProfile) -> float:
+    """Share of rows with a value that the reference has, too; 0 if these are few of its values.
+
+    Numbers that a conversion makes tiny are all the same one.
+    """
+    places = usual.places(column)
+    known = column.only(places >= 0)
     if len(set(places[places >= 0])) < max(DIFFERENT, len(known.values) / 2):
-        return False
-    return known.known / new.known >= EXPLAINED * float(np.median(usual.shares)) > ENOUGH
+        return 0.0
+    return known.known / column.known

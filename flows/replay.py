@@ -16,8 +16,9 @@ from data.ingest import deliver, ingest
 from data.partitions import Partitions
 from data.periods import Period
 from flows.project import Project
-from models import policies, replay, replayed
+from models import overseer, policies, replay, replayed
 from models.fits import Fits, Task
+from models.learned import Profiles
 from models.lives import Life, Scene, live
 from models.overseer import Overseer
 from models.policies import ALWAYS, LEVEL, NEVER, OURS
@@ -71,7 +72,8 @@ def run_replay(project: Project, asked: Asked, progress: Progress) -> dict[str, 
     seeds = [params.train.seed + i for i in range(asked.seeds)]
     tasks = [Task(s, as_of, seed) for s in seasons for seed in seeds for as_of in s.fits]
     _fit(fits, tasks, asked.jobs, progress)
-    scenes = [_scene(project, fits, season, seed) for season in seasons for seed in seeds]
+    profiles = Profiles(fits, params, asked.jobs)
+    scenes = [_scene(profiles, season, seed) for season in seasons for seed in seeds]
     shown = progress.add_task("lives", total=len(scenes) * (len(chosen) + 1))
     lives: list[Life] = []
     for scene in scenes:
@@ -124,11 +126,13 @@ def _fit(fits: Fits, tasks: Sequence[Task], jobs: int, progress: Progress) -> No
     fits.make(missing, jobs, lambda task: progress.advance(shown))
 
 
-def _scene(project: Project, fits: Fits, season: Season, seed: int) -> Scene:
-    watch = Overseer(season, project.params, fits.folder)
-    return Scene(
-        season, seed, project.params, lambda as_of: fits.get(Task(season, as_of, seed)), watch
-    )
+def _scene(profiles: Profiles, season: Season, seed: int) -> Scene:
+    def task(as_of: int) -> Task:
+        return Task(season, as_of, seed)
+
+    params, fits = profiles.params, profiles.fits
+    watch = Overseer(season, params, lambda as_of: profiles.get(task(as_of)))
+    return Scene(season, seed, params, lambda as_of: fits.get(task(as_of)), watch)
 
 
 def _content(
@@ -155,6 +159,7 @@ def _content(
         "kind": kind,
         "settings": getattr(params, kind).model_dump(),
         "governor": params.governor.model_dump(),
+        "monitors": list(overseer.MONITORS),
         "prices": asdict(asked.prices),
         "policies": [asdict(line) for line in found],
         "recommended": best.policy,

@@ -12,6 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from data.task import BINARY, Task
+from models.policies import MODEL
 
 Content = Mapping[str, Any]
 Row = Mapping[str, Any]
@@ -246,9 +247,8 @@ def _reading(content: Content) -> Iterator[str]:
         "at equal distances, in mean over five phases; the interval holds 90 % of resamples of "
         "blocks of four periods; then in how many seasons the policy is better. **+level**: these "
         "schedules recalibrate after every period, too.",
-        "**alarms**: periods further, by PSI, from all that was learned together than any learned "
-        "one is from the others (for `alarm`: than 0.2); **false**: those after which a new model "
-        "was no better over the next four periods.",
+        f"**alarms**: {_alarms(content)}; **false**: those after which a new model was no better "
+        "over the next four periods.",
         "**delay**: periods from when a new model was shown to be worth it (the whole interval of "
         "its gain above 0, known only afterwards) to the retrain; **missed**: times a season that "
         "none came any more.",
@@ -256,10 +256,33 @@ def _reading(content: Content) -> Iterator[str]:
         "A decision comes when a period's labels are known, and rows until then are answered as "
         "before. A retrain learns all periods but the newest, on which the gates compare it with "
         "the champion; the noise of retraining is not allowed for, and the other gates are not "
-        "replayed. Nor are monitors that watch for broken data.",
+        f"replayed. {_watched(content)}.",
         "One year, and parameters chosen on it: no proof beyond it.",
     ):
         yield f"- {line}"
+
+
+def _alarms(content: Content) -> str:
+    far = (
+        "periods further, by PSI, from all that was learned together than any learned one is from "
+        "the others"
+    )
+    if not content.get("monitors"):
+        return f"{far} (for `alarm`: than 0.2)"
+    return (
+        f"of `ours` {far}, or a proven change of the relation; of `alarm` periods in which a "
+        f"monitor alarms that says something of the model ({', '.join(MODEL)})"
+    )
+
+
+def _watched(content: Content) -> str:
+    """Which monitors spoke; files of before have drift and level alone."""
+    if not content.get("monitors"):
+        return "Nor are monitors that watch for broken data"
+    return (
+        f"The monitors {', '.join(content['monitors'])} say what they would have said of the rows "
+        "that the champion answered; those of servers and deliveries are not replayed"
+    )
 
 
 def _markdown(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -9,12 +9,14 @@ from data.drift import FEATURE_DRIFT
 from data.params import Governor
 from data.periods import Period, span
 from data.verdicts import Finding, Verdict, find
+from models.monitors import QUALITY, TURNED
 
 CALIBRATION, CONCEPT_DRIFT = "calibration", "concept_drift"
 # An alarm of one of these is for a person to look at: a retrain would learn the fault.
 BROKEN = ("contract", "skew", "label_arrival")
 # Without a word from these nobody knows whether there is anything sound to learn from.
-NEEDED = (*BROKEN, FEATURE_DRIFT, "quality")
+NEEDED = (*BROKEN, FEATURE_DRIFT, QUALITY)
+ELSEWHERE = 3.0  # standard deviations between outcomes and answers, in mean
 MONTH = timedelta(days=30)
 
 
@@ -69,6 +71,12 @@ class Watched:
         broken = [f for f in self.findings if f.monitor in BROKEN and f.verdict is Verdict.ALARM]
         if broken:
             return f"a retrain would not help: {broken[0].reason}"
+        quality, level = (find(self.findings, name) for name in (QUALITY, CALIBRATION))
+        if quality is not None and quality.evidence.get(TURNED):
+            return f"outcomes or fields look turned round: {quality.reason}"
+        # of numbers alone, which have a unit of their own
+        if level and "unit" in level.evidence and abs(level.evidence["gap"]) >= ELSEWHERE:
+            return f"outcomes look like those of something else: {level.reason}"
         unknown = [f for f in self.findings if f.monitor in NEEDED and f.verdict is Verdict.UNKNOWN]
         if unknown:
             return f"{unknown[0].monitor} is unknown: {unknown[0].reason}"

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from data.params import Params
+from data.reference import Daily
 from data.task import Task
 from data.verdicts import Finding
+from models import tally
 from models.bootstrap import Interval, block_bootstrap
 from models.gates_quality import no_more_loss, no_worse_ranking
 from models.governor import Action, Attempt, Watched
@@ -22,7 +24,28 @@ from models.train import decision_threshold
 # Retrains are judged by the periods that follow; a further one is another model's.
 HORIZON = 4
 
-Watch = Callable[[int, int, np.ndarray], tuple[Finding, ...]]
+
+@dataclass(frozen=True)
+class Lived:
+    """What is known of a champion when the labels of a slot are.
+
+    Attributes:
+        champion: the slot that its model was judged on.
+        margin: served ones of all rows of the slot, shape (n,) or (n, classes).
+        mine: rows that the champion answered at its present level, shape (n,).
+        daily: its error on every day since it began, at whatever level.
+        last: what was said of it after the slot before.
+    """
+
+    slot: int
+    champion: int
+    margin: np.ndarray
+    mine: np.ndarray
+    daily: Daily
+    last: tuple[Finding, ...]
+
+
+Watch = Callable[[Lived], tuple[Finding, ...]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +114,7 @@ class Scene:
 
     Attributes:
         answers: slot -> answers of the model as of it.
-        watch: (slot, the champion's slot, served margins) -> findings.
+        watch: what the monitors say.
     """
 
     season: Season
@@ -150,6 +173,7 @@ class _World:
     champion: int
     states: list[State]
     history: list[Watched] = field(default_factory=list)
+    daily: list[Daily] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
 
 
@@ -210,7 +234,7 @@ def turns(scene: Scene, policy: Policy) -> Iterator[Turn]:
 def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
     """Decide after a slot, and do it."""
     season, slot, champion = scene.season, turn.slot, world.champion
-    findings = scene.watch(slot, champion, turn.margin) if policy.alarmed else ()
+    findings = scene.watch(_lived(season, world, turn)) if policy.alarmed else ()
     now = Watched(season.stand_in(slot), findings)
     known = Known(
         slot - season.decisions.start,
@@ -226,7 +250,7 @@ def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
         world.attempts.append(Attempt(now.period, challenger.seconds))
         promoted = blocked(scene, slot, challenger.of(slot), turn.margin) is None
         if promoted:
-            world.champion, world.history = slot, []
+            world.champion, world.history, world.daily = slot, [], []
             world.states.append(State(season.known(slot), slot))
     elif action is Action.RECALIBRATE:
         shift = scene.shift(champion, slot)
@@ -235,14 +259,31 @@ def _decided(scene: Scene, policy: Policy, world: _World, turn: Turn) -> Turn:
     return replace(turn, action=action, alarm=alarm, promoted=promoted)
 
 
+def _lived(season: Season, world: _World, turn: Turn) -> Lived:
+    """What the champion's log and the labels of a slot tell."""
+    rows, task = season.slots[turn.slot].rows, season.task_of(world.champion)
+    place = _state(season, world.states, turn.slot)
+    own = np.array([state.as_of == world.champion for state in world.states])[place]
+    score = answers_of(turn.margin[own], task)
+    world.daily.append(tally.residuals(rows.label[own], score, rows.day[own], task))
+    mine = place == len(world.states) - 1
+    last = world.history[-1].findings if world.history else ()
+    daily = tally.joined(world.daily)
+    return Lived(turn.slot, world.champion, turn.margin, mine, daily, last)
+
+
+def _state(season: Season, states: Sequence[State], slot: int) -> np.ndarray:
+    """Which state answered each row of a slot, shape (n,)."""
+    since = [state.since for state in states]
+    return np.searchsorted(since, season.slots[slot].moment, side="right") - 1
+
+
 def served(
     season: Season, model: Callable[[int], Answers], states: Sequence[State], slot: int
 ) -> np.ndarray:
     """Margins that the rows of a slot were answered with, each by the state of its moment."""
-    moment = season.slots[slot].moment
-    place = np.searchsorted([state.since for state in states], moment, side="right") - 1
-    width = season.task.width
-    margin = np.empty((len(moment), width) if width > 1 else len(moment))
+    place, width = _state(season, states, slot), season.task.width
+    margin = np.empty((len(place), width) if width > 1 else len(place))
     for number in np.unique(place):
         rows, state = place == number, states[number]
         margin[rows] = model(state.as_of).of(slot)[rows] + state.shift

@@ -19,7 +19,8 @@ from models.bootstrap import auc_draws, interval_of, mean_draws
 from models.quality import measure, ranking
 from models.tally import constant_loss, tallies
 
-QUALITY = "quality"
+QUALITY, TURNED = "quality", "turned"
+BELOW_CHANCE = 0.45  # of any ranking, whose chance is 0.5
 OWN = {"binary": "rate", "multiclass": "rates", "regression": "mean"}
 
 
@@ -92,7 +93,8 @@ def quality(judged: Judged, reference: Reference, params: Params, last: Finding 
     """Whether the answers are worse than the reference's own periods ever were.
 
     Two ways to be worse: loss beyond that of the period's own constant answer, and ROC-AUC. What is
-    further beyond its limit decides, and only if the whole interval over bootstrapped days is.
+    further beyond its limit decides, and only if the whole interval over bootstrapped days is. If
+    all of that of the ranking is well below chance, outcomes or fields are turned round.
 
     Args:
         reference: what out-of-fold scores reached, by period.
@@ -114,6 +116,8 @@ def quality(judged: Judged, reference: Reference, params: Params, last: Finding 
             f"; {task.ranking} {found.roc_auc:.3f}: {area.value:+.3f} (at least {area.low:+.3f}) "
         )
         reason += f"below the reference's median, {area.usual.say()}"
+    turned = area is not None and (found.roc_auc or 0.0) + area.value - area.low < BELOW_CHANCE
+    reason += "; the answers rank worse than chance does" if turned else ""
     reason += f"; {judged.missing} labels missing" if judged.missing else ""
     evidence = {
         **asdict(found),
@@ -121,6 +125,7 @@ def quality(judged: Judged, reference: Reference, params: Params, last: Finding 
         "coverage": judged.coverage,
         "missing": judged.missing,
         "past": list(worst.past),
+        TURNED: turned,
     }
     threshold = worst.usual.value
     said = Finding(QUALITY, Verdict.OK, worst.low, threshold, len(judged), reason, evidence)

@@ -5,7 +5,7 @@
 | never | never |
 | always | after every period |
 | every-K | after every K-th |
-| alarm | after every period in which any feature has a PSI above 0.2, as the textbook says |
+| alarm | after every period in which a monitor of features, scores or outcomes alarms |
 | ours | as `models.governor.decide` says with the parameters of params.yaml |
 
 `NAME+level` also recalibrates after every period.
@@ -15,14 +15,16 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from data.drift import FEATURE_DRIFT
+from data.drift import FEATURE_DRIFT, SCORE_DRIFT
 from data.errors import EvergreenError
 from data.params import Governor
 from data.periods import Period
-from data.verdicts import find
-from models.governor import Action, Attempt, Watched, decide
+from data.verdicts import Verdict
+from models.governor import CALIBRATION, CONCEPT_DRIFT, Action, Attempt, Watched, decide
+from models.monitors import QUALITY
 
-TEXTBOOK = 0.2
+# An alarm of one of these says that the model is not what it was.
+MODEL = (FEATURE_DRIFT, SCORE_DRIFT, QUALITY, CALIBRATION, CONCEPT_DRIFT)
 OURS, NEVER, ALWAYS, ALARM = "ours", "never", "always", "alarm"
 LEVEL = "+level"
 NAMES = re.compile(rf"({OURS}|{NEVER}|{ALWAYS}|{ALARM}|every-([1-9][0-9]*))({re.escape(LEVEL)})?")
@@ -93,8 +95,8 @@ def _plain(name: str, every: int, params: Governor) -> Policy:
     if name == ALWAYS:
         return Policy(name, lambda known: Action.RETRAIN)
     if name == ALARM:
-        return Policy(name, lambda known: _retrain(_textbook(known.history[-1])), _textbook)
-    return Policy(name, lambda known: _ours(known, params), alarmed=lambda now: now.far, moves=True)
+        return Policy(name, lambda known: _retrain(_alarms(known.history[-1])), _alarms)
+    return Policy(name, lambda known: _ours(known, params), alarmed=_drifted, moves=True)
 
 
 def evenly(count: int, decisions: int, phase: float, level: bool) -> Policy:
@@ -117,8 +119,10 @@ def _ours(known: Known, params: Governor) -> Action:
     return decide(known.history, known.learned_until, params, known.attempts, known.learned).action
 
 
-def _textbook(now: Watched) -> bool:
-    """Whether any feature's PSI against all that was learned is above 0.2 (Siddiqi 2006)."""
-    drift = find(now.findings, FEATURE_DRIFT)
-    whole = drift.evidence["whole"] if drift else None
-    return whole is not None and whole["psi"] > TEXTBOOK
+def _alarms(now: Watched) -> bool:
+    return any(now.says(monitor, Verdict.ALARM) for monitor in MODEL)
+
+
+def _drifted(now: Watched) -> bool:
+    """Whether there is drift as the governor counts it."""
+    return now.far or now.says(CONCEPT_DRIFT, Verdict.ALARM)

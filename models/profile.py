@@ -1,6 +1,6 @@
 """The whole reference profile of a model: what its training periods looked like, and how it did."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -11,8 +11,10 @@ from data import field_history, reference, windows
 from data.contracts import to_columns
 from data.features import Columns, Feature
 from data.matrix import Matrix, Past, stride
+from data.problem import Problem
 from data.reference import Reference
 from data.task import Task
+from data.windows import Labelled
 from models import slices, tally
 from models.quality import CALIBRATION_BINS, measure
 
@@ -35,23 +37,43 @@ def profile(
         zip(names, seen.columns(), strict=True), task.put(reference.SCORE, scores).items()
     )
     found = reference.of_columns(columns, seen.periods, bins)
-    problem, tallies, areas, days = past.problem, [], [], []
-    parts = windows.stream(past.partitions, problem, past.periods, past.as_of)
-    start = 0
-    for part in parts:
-        own, start = scores[start : start + len(part)], start + len(part)
+    parts = windows.stream(past.partitions, past.problem, past.periods, past.as_of)
+    found = with_outcomes(found, past.problem, task, _scored(parts, scores), _raw(past))
+    every = slice(None, None, stride(len(seen), STEP_ROWS))
+    return replace(found, steps=steps(seen.label[every], scores[every], task))
+
+
+def with_outcomes(
+    found: Reference,
+    problem: Problem,
+    task: Task,
+    parts: Iterable[tuple[Labelled, np.ndarray]],
+    raw: Iterable[Columns],
+) -> Reference:
+    """Histograms, completed by how the scores did and by the raw fields.
+
+    Args:
+        parts: each period's labelled rows and their scores; raw: its raw columns; in order.
+    """
+    tallies, areas, days = [], [], []
+    for part, own in parts:
         values = {name: slices.values(problem, name, part.columns) for name in problem.slices}
         tallies.append(tally.tally(part.label, own, values, task))
         areas.append(measure(part.label, own, task).roc_auc)
         days.append(tally.residuals(part.label, own, part.day, task))
-    every = slice(None, None, stride(len(seen), STEP_ROWS))
     return replace(
         found,
-        fields=field_history.build(problem.fields, _raw(past)),
+        fields=field_history.build(problem.fields, raw),
         slices=tally.history(tallies, areas),
         daily=tally.joined(days),
-        steps=steps(seen.label[every], scores[every], task),
     )
+
+
+def _scored(parts: Iterable[Labelled], scores: np.ndarray) -> Iterator[tuple[Labelled, np.ndarray]]:
+    start = 0
+    for part in parts:
+        yield part, scores[start : start + len(part)]
+        start += len(part)
 
 
 def _raw(past: Past) -> Iterator[Columns]:

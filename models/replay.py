@@ -9,7 +9,7 @@ judged on. Which models serve is a policy's choice and changes no model, so that
 once, see `models.fits`, and any number of policies is replayed from their answers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -26,6 +26,7 @@ from data.problem import Problem
 from data.task import Task
 from data.windows import Labelled
 from models.candidates import CANDIDATES, Settings
+from models.fitted import Fitted
 
 Moments = np.ndarray  # timedelta64[us] since the replay began
 
@@ -90,7 +91,11 @@ class Season:
     @cached_property
     def task(self) -> Task:
         """The problem's, at the scale of what the first model learns."""
-        learned = [slot.rows.label for slot in self.slots[: self.first]]
+        return self.task_of(self.first)
+
+    def task_of(self, as_of: int) -> Task:
+        """The problem's, at the scale of what a model as of that slot learns."""
+        learned = [slot.rows.label for slot in self.slots[:as_of]]
         return self.problem.task.scaled(np.concatenate(learned))
 
     @cached_property
@@ -99,9 +104,10 @@ class Season:
         specs = self.problem.features
         return tuple(features.count(specs, s.rows.columns, s.rows.label) for s in self.slots)
 
-    def features(self, as_of: int) -> tuple[Feature, ...]:
-        """The problem's features fitted on what a model as of that slot learns."""
-        return features.fit_counts(self.problem.features, features.merge(self.counts[:as_of]))
+    def features(self, learned: Iterable[int]) -> tuple[Feature, ...]:
+        """The problem's features fitted on these slots."""
+        counts = features.merge(self.counts[slot] for slot in learned)
+        return features.fit_counts(self.problem.features, counts)
 
 
 def read(problem: Problem, places: Mapping[Period, Partitions]) -> dict[Period, Labelled]:
@@ -167,14 +173,22 @@ class Answers:
 def answers(season: Season, as_of: int, kind: str, settings: Settings, seed: int) -> Answers:
     """Train a model on the slots before `as_of` and ask it about all others."""
     began = thread_time()
-    fitted, seen = season.features(as_of), season.slots[:as_of]
-    matrix = np.concatenate([features.transform(fitted, slot.rows.columns) for slot in seen])
-    label = np.concatenate([slot.rows.label for slot in seen])
-    model = CANDIDATES[kind].train(season.problem.task, fitted, matrix, label, settings, seed)
+    fitted, model = trained(season, range(as_of), kind, settings, seed)
     seconds = thread_time() - began
     later = [features.transform(fitted, slot.rows.columns) for slot in season.slots[as_of:]]
     kind_of = np.float64 if season.task.kind == "regression" else np.float32
     return Answers(as_of, tuple(model.margin(part).astype(kind_of) for part in later), seconds)
+
+
+def trained(
+    season: Season, learned: Sequence[int], kind: str, settings: Settings, seed: int
+) -> tuple[tuple[Feature, ...], Fitted]:
+    """A model of these slots, and the features that it takes."""
+    fitted, seen = season.features(learned), [season.slots[slot].rows for slot in learned]
+    matrix = np.concatenate([features.transform(fitted, rows.columns) for rows in seen])
+    label = np.concatenate([rows.label for rows in seen])
+    model = CANDIDATES[kind].train(season.problem.task, fitted, matrix, label, settings, seed)
+    return fitted, model
 
 
 def lengths(season: Season, as_of: int) -> Sequence[int]:

@@ -155,3 +155,5 @@ SLOW: dict[str, Fault] = {"slow base-rate shift": base_rate}
 HARMLESS: dict[str, Fault] = {
     "nothing": nothing, "traffic halved": halved, "seasonal return": nothing,
 }  # fmt: skip
+UNLEARNED: dict[str, Fault] = {"unlearned season": nothing}
+SEASONS = ("seasonal return", *UNLEARNED)

@@ -165,7 +165,7 @@ def test_the_first_model_gives_the_figures_of_the_readme(tmp_path):
         CONTENT["first"],
     )
     made = replay.answers(season, 8, CONTENT["kind"], CONTENT["settings"], PARAMS.train.seed)
-    fitted, learned = season.features(8), season.slots[:8]
+    fitted, learned = season.features(range(8)), season.slots[:8]
     usual = reference.build(
         [feature.name for feature in fitted],
         np.concatenate([features.transform(fitted, slot.rows.columns) for slot in learned]),

@@ -2,9 +2,11 @@
 
 A model of real weeks is watched on weeks resampled from them: each day is one of the reference's
 days of the same weekday, scored by a model that did not see its block. That is the null; faults are
-put into it. A monitor decides as in production: feature drift two weeks running, contract and
-concept drift at once, the others by their own two-week rule. The door (the ingest contract) is
-asked, too.
+put into it. A season that returns is four of these weeks over and over, scored by models that
+learned the weeks beside each, as one that learned the year before has; an unlearned season by
+models that did not, which is no fault of the data, but one of the model. A monitor decides as in
+production: feature drift two weeks running, contract and concept drift at once, the others by their
+own two-week rule. The door (the ingest contract) is asked, too.
 """
 
 import argparse
@@ -39,7 +41,7 @@ from models import concept, levels, monitors, slices, tally
 from models.candidates import CANDIDATES, XGBOOST
 from models.monitors import Judged
 from models.profile import profile
-from tests.faults import GROSS, HARMLESS, RELATION, SLOW, Day, Fault, Stream
+from tests.faults import GROSS, HARMLESS, RELATION, SEASONS, SLOW, UNLEARNED, Day, Fault, Stream
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 WEEKS = 6
@@ -50,13 +52,20 @@ Score = Callable[[features.Columns], np.ndarray]
 
 @dataclass(frozen=True)
 class World:
-    """A reference, its days, and how each day is scored by a model that did not see it."""
+    """A reference, its days, and how each day is scored by a model that did not see it.
+
+    Attributes:
+        days: weekday -> week, its block, and the rows of each such day.
+        scorers: of each block of weeks that follow each other.
+        beside: of each of as many groups of weeks that do not.
+    """
 
     partitions: Partitions
     fitted: tuple[Feature, ...]
     reference: Reference
     days: Mapping[int, list[tuple[str, int, Day]]]
     scorers: Sequence[Score]
+    beside: Sequence[Score]
     first: Period
     params: Params
 
@@ -76,16 +85,8 @@ def build(partitions: Partitions, first: str, last: str, params: Params) -> Worl
     past = matrix.count(PROBLEM, partitions, weeks, as_of)
     fitted = past.fit()
     blocks = np.array_split(np.array(weeks, dtype=object), params.train.out_of_fold_blocks)
-    settings, seed = CANDIDATES[XGBOOST].settings(params), params.train.seed
-    scorers: list[Score] = []
-    for block in blocks:
-        rest = [week for week in weeks if week not in set(block)]
-        own = past.fit(rest)
-        seen = past.matrix(own, rest)
-        model = CANDIDATES[XGBOOST].train(
-            PROBLEM.task, own, seen.values, seen.label, settings, seed
-        )
-        scorers.append(lambda c, own=own, model=model: model.predict(features.transform(own, c)))
+    scorers = [_scorer(past, block, params) for block in blocks]
+    beside = [_scorer(past, weeks[i :: len(blocks)], params) for i in range(len(blocks))]
     days, scores = defaultdict(list), []
     for place, block in enumerate(blocks):
         for part in windows.stream(partitions, PROBLEM, block, as_of):
@@ -97,7 +98,18 @@ def build(partitions: Partitions, first: str, last: str, params: Params) -> Worl
                 days[int(weekday)].append((str(part.period[0]), place, day))
     seen = past.matrix(fitted)
     reference = profile(past, fitted, seen, np.concatenate(scores), params.monitor.bins)
-    return World(partitions, fitted, reference, days, scorers, weeks[-1].next(), params)
+    return World(partitions, fitted, reference, days, scorers, beside, weeks[-1].next(), params)
+
+
+def _scorer(past: matrix.Past, without: Sequence[Period], params: Params) -> Score:
+    """A model of all weeks but these."""
+    rest = [week for week in past.periods if week not in set(without)]
+    own, settings = past.fit(rest), CANDIDATES[XGBOOST].settings(params)
+    seen = past.matrix(own, rest)
+    model = CANDIDATES[XGBOOST].train(
+        PROBLEM.task, own, seen.values, seen.label, settings, params.train.seed
+    )
+    return lambda columns: model.predict(features.transform(own, columns))
 
 
 @dataclass(frozen=True)
@@ -110,19 +122,34 @@ class Week:
     day: np.ndarray
 
 
+@dataclass(frozen=True)
+class Return:
+    """Weeks that come again.
+
+    Attributes:
+        learned: whether the model knows weeks beside each.
+    """
+
+    weeks: Sequence[str]
+    learned: bool
+
+
 def draw(
-    world: World, period: Period, age: int, fault: Fault, stream: Stream, season: list[str] | None
+    world: World, period: Period, age: int, fault: Fault, stream: Stream, season: Return | None
 ) -> Week:
-    """A week with the fault in it for `age` weeks; with a season only days of those weeks."""
+    """A week with the fault in it for `age` weeks; with a season only days of its weeks."""
     parts = []
     for weekday in range(7):
-        pool = [d for d in world.days[weekday] if season is None or d[0] in season]
-        _, block, day = pool[stream.random.integers(len(pool))]
+        pool = [d for d in world.days[weekday] if season is None or d[0] in season.weeks]
+        week, block, day = pool[stream.random.integers(len(pool))]
+        score_of = world.scorers[block]
+        if season is not None and season.learned:
+            score_of = world.beside[world.reference.periods.index(week) % len(world.beside)]
         date = np.datetime64(period.start + timedelta(days=weekday), "D")
         moment = day.columns["scheduled_departure"]
         moved = date.astype("datetime64[us]") + (moment - moment.astype("datetime64[D]"))
         changed = fault(day.put(scheduled_departure=moved), age, stream)
-        score = world.scorers[block](changed.columns)
+        score = score_of(changed.columns)
         parts.append((changed, score, np.full(len(changed), date)))
     columns = {n: np.concatenate([p[0].columns[n] for p in parts]) for n in parts[0][0].columns}
     return Week(columns, *(np.concatenate(v) for v in ([p[0].label for p in parts],
@@ -157,7 +184,7 @@ def decides(found: Finding, last: Sequence[Finding]) -> bool:
     return alarm and before is not None and before.verdict is Verdict.ALARM
 
 
-def run(world: World, fault: Fault, stream: Stream, season: list[str] | None) -> dict[str, int]:
+def run(world: World, fault: Fault, stream: Stream, season: Return | None) -> dict[str, int]:
     """Monitor -> the first week in which it decides, from 1."""
     weeks: list[Week] = []
     last: list[Finding] = []
@@ -198,18 +225,23 @@ class Before(Partitions):
 
 
 def bench(world: World, names: Sequence[str], streams: int, doors: int) -> None:
-    faults = {**GROSS, **RELATION, **SLOW, **HARMLESS}
+    faults = {**GROSS, **RELATION, **SLOW, **HARMLESS, **UNLEARNED}
     table = Table("fault", *(f"<= {n}" for n in WITHIN), "door", "by", title=str(world.first))
     console = Console(width=150)
-    for turn, name in enumerate(n for n in faults if not names or n in names):
+    for turn, name in enumerate(faults):
+        if names and name not in names:
+            continue
         quiet = name in HARMLESS
         count = streams * (4 if name == "nothing" else 1)
         found, refused = [], 0
         for i in range(count):
-            stream = Stream(i, np.random.default_rng([20130101, turn, i]))
+            drawn = turn - (name in UNLEARNED)  # the weeks of the season that returns
+            stream = Stream(i, np.random.default_rng([20130101, drawn, i]))
             known = world.reference.periods
             start = int(stream.random.integers(len(known) - 3))
-            season = list(known[start : start + 4]) if name == "seasonal return" else None
+            season = None
+            if name in SEASONS:
+                season = Return(known[start : start + 4], learned=name == "seasonal return")
             found.append(run(world, faults[name], stream, season))
             if i < doors:
                 refused += door(world, faults[name], Stream(i, np.random.default_rng(i)))

@@ -12,12 +12,18 @@ from scipy.special import expit
 from data.errors import EvergreenError
 from data.params import Params
 from data.periods import Period, parse_as_of
+from data.reference import Reference
+from data.verdicts import Finding, Verdict
 from flows.project import Project
 from flows.replay import Asked, keep, run_replay
 from flows.replay_view import page
 from flows.settings import PORTS, Settings
-from models import lives, replay
+from models import lives, policies, replay
 from models.candidates import CANDIDATES
+from models.fits import Fits, Task
+from models.governor import Action
+from models.learned import Profiles
+from models.overseer import MONITORS, Overseer
 from models.replayed import Prices
 from models.train import train
 from tests.conftest import fill
@@ -86,7 +92,8 @@ def test_a_replay_goes_on_with_the_models_that_are_there(project, content):
 
 
 def fits_of(project: Project) -> list[Path]:
-    return list((project.settings.home / "replay").rglob("*.npz"))
+    made = project.settings.home / "replay" / "fits"
+    return [*made.rglob("*.npz"), *made.rglob("profiles-*/*.json")]
 
 
 def test_the_page_and_the_json_say_the_same(content, tmp_path):
@@ -126,6 +133,84 @@ def test_a_model_of_the_replay_is_the_one_that_training_makes(project):
     made = asked(seasons(project), 7, project.params)
     scores = trained.holdout_scores["challenger"]
     np.testing.assert_allclose(expit(made.of(7)), scores, atol=1e-6)
+
+
+def test_a_profile_of_the_replay_is_the_one_that_training_keeps(project):
+    due = parse_as_of("2024-W08", PROBLEM.label_delay)
+    trained = train(PROBLEM, project.partitions, project.params, due)
+    made = profiled(project, seasons(project), 7)
+    assert [h.name for h in made.histograms] == [h.name for h in trained.reference.histograms]
+    kept = trained.reference
+    assert (made.periods, made.histograms[:-1]) == (kept.periods, kept.histograms[:-1])
+    assert made.daily.days == kept.daily.days
+    np.testing.assert_allclose(made.daily.residual, kept.daily.residual, atol=1e-6)
+    for mine, theirs in zip(made.slices, kept.slices, strict=True):
+        assert (mine.slice, mine.value, mine.rows) == (theirs.slice, theirs.value, theirs.rows)
+        np.testing.assert_allclose(mine.expected, theirs.expected, atol=1e-3)
+
+
+def profiled(project: Project, season: replay.Season, as_of: int) -> Reference:
+    params, root = project.params, project.settings.home / "profiled"
+    fits = Fits.of(root, "xgboost", CANDIDATES["xgboost"].settings(params), {}, season.first)
+    return Profiles(fits, params, 2).get(Task(season, as_of, params.train.seed))
+
+
+def watched(project: Project, start: str, shift: float = 0.0) -> dict[str, dict[str, Finding]]:
+    """What is said of the first model of a season, by period, if nothing is ever done."""
+    season, params = seasons(project, start), project.params
+    model, usual = asked(season, season.first, params), profiled(project, season, season.first)
+    moved = replace(model, margins=tuple(margin + shift for margin in model.margins))
+    watch, told = Overseer(season, params, lambda _: usual), {}
+
+    def keep(lived: lives.Lived) -> tuple[Finding, ...]:
+        found = watch(lived)
+        told[season.slots[lived.slot].period.name] = {each.monitor: each for each in found}
+        return found
+
+    scene = lives.Scene(season, params.train.seed, params, lambda _: moved, keep)
+    idle = replace(policies.parse("alarm", params.governor), choose=lambda _: Action.WAIT)
+    assert not lives.live(scene, idle).retrains
+    return told
+
+
+def test_the_monitors_see_the_planted_change_and_nothing_before_it(project):
+    told = watched(project, "2024-W01")
+    before = [told[f"2024-W{week:02d}"] for week in range(6, 13)]
+    assert all(tuple(found) == MONITORS for found in told.values())
+    assert not any(f.verdict in (Verdict.ALARM, Verdict.UNKNOWN)
+                   for found in before for f in found.values())  # fmt: skip
+    assert told["2024-W13"]["feature_drift"].verdict is Verdict.ALARM
+
+
+def test_a_level_that_is_off_alarms_in_the_second_period_and_is_evidence_of_another_relation(
+    project,
+):
+    told = watched(project, "2024-W01", shift=1.5)
+    verdicts = [told[f"2024-W{week:02d}"]["calibration"].verdict for week in (6, 7)]
+    assert verdicts == [Verdict.WARN, Verdict.ALARM]
+    assert told["2024-W06"]["calibration"].evidence["gap"] > 0.5
+    assert told["2024-W12"]["concept_drift"].verdict is Verdict.ALARM
+
+
+def test_a_new_champion_is_not_asked_about_answers_of_the_old_one(project):
+    season, params = seasons(project), project.params
+    found: list[lives.Lived] = []
+
+    def keep(lived: lives.Lived) -> tuple[Finding, ...]:
+        found.append(lived)
+        return ()
+
+    scene = lives.Scene(
+        season, params.train.seed, params, lambda as_of: asked(season, as_of, params), keep
+    )
+    at_once = replace(policies.parse("always", params.governor), alarmed=lambda _: False)
+    lives.live(scene, at_once)
+    taken = next(each for each in found if each.champion != season.first)
+    rows = season.slots[taken.slot].rows
+    moment = season.slots[taken.slot].moment
+    np.testing.assert_array_equal(taken.mine, moment >= season.known(taken.slot - 1))
+    assert 0 < taken.mine.sum() < len(rows)
+    assert sum(taken.daily.rows) == taken.mine.sum()
 
 
 def test_no_model_knows_a_label_of_a_slot_that_it_did_not_learn(project):

@@ -143,6 +143,28 @@ def test_a_broken_relation_needs_no_second_alarm():
     assert decide(alone, Period.parse("2024-W08"), PARAMS).action is Action.WAIT
 
 
+def test_what_ranks_worse_than_chance_is_for_a_person():
+    turned = Finding("quality", Verdict.WARN, 0.4, 0.1, 500, "ROC-AUC 0.25", {"turned": True})
+    found = decide(
+        [watched("2024-W20", turned, said("concept_drift", Verdict.ALARM), gap(-2.5))],
+        Period.parse("2024-W01"),
+        PARAMS,
+    )
+    assert found == Decision(
+        Action.INVESTIGATE, "outcomes or fields look turned round: ROC-AUC 0.25"
+    )
+
+
+def test_numbers_of_another_unit_are_for_a_person():
+    def off(value: float, **more: str) -> Action:
+        level = Finding("calibration", Verdict.WARN, 1.0, 0.1, 500, "off", {"gap": value, **more})
+        return decide([watched("2024-W20", level)], Period.parse("2024-W19"), PARAMS).action
+
+    assert off(-353.0, unit="standard deviations") is Action.INVESTIGATE
+    assert off(-2.0, unit="standard deviations") is Action.RECALIBRATE
+    assert off(-4.0) is Action.RECALIBRATE, "log odds of a rare outcome move so far"
+
+
 def gap(value: float, verdict: Verdict = Verdict.OK) -> Finding:
     return Finding("calibration", verdict, None, None, 500, "", {"gap": value})
 

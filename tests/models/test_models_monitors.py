@@ -79,6 +79,14 @@ def test_a_relation_turned_round_is_worse_quality(reference, params):
     found, _ = said(reference, params, judged)
     assert found.verdict is Verdict.WARN and found.value > found.threshold
     assert monitors.quality(judged, reference, params, found).verdict is Verdict.ALARM
+    assert found.evidence["turned"] and "rank worse than chance" in found.reason
+
+
+def test_a_relation_that_is_gone_is_not_turned_round(reference, params):
+    random = np.random.default_rng(14)
+    gone = [week(random, 20 + i, lambda chance, group: 0.3) for i in range(20)]
+    found = [said(reference, params, judged)[0] for judged in gone]
+    assert all(f.verdict is Verdict.WARN and not f.evidence["turned"] for f in found)
 
 
 def test_one_slice_that_is_worse_is_named(reference, params):
