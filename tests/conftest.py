@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 os.environ.update(DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
+# Threads of a library that wait for each other spin, where every core has work already.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 os.environ["PREFECT_HOME"] = str(
     Path(tempfile.gettempdir()) / f"evergreen-tests-prefect-{os.getenv('PYTEST_XDIST_WORKER', '')}"
 )
