@@ -64,9 +64,11 @@ def fill(
     return partitions
 
 
-LONG = ("test_e2e_cycle", "test_e2e_release", "test_e2e_team", "test_e2e_own_data", "test_sign_in",
-        "test_reproduce", "test_models_promotion", "test_data_rules", "test_progressive",
-        "test_team")  # fmt: skip
+LONG = ("test_e2e_cycle", "test_e2e_release", "test_e2e_own_data", "test_e2e_team",
+        "test_reproduce", "test_progressive", "test_data_rules", "test_models_gates",
+        "test_sign_in", "test_new_problem", "test_models_leakage", "test_models_promotion",
+        "test_models_gates_tasks", "test_bento_rollout", "test_recalibrate", "test_challenge",
+        "test_models_engines", "test_models_tasks", "test_team")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
