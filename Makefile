@@ -6,23 +6,27 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup demo test test-team check lock clean image image-context sbom provenance audit \
+.PHONY: help setup demo test test-team test-team-life check lock clean image image-context sbom provenance audit \
 	ci-model bench-serving bench-rollout bench-hostile bench-monitors bench-engines
 
 help: ## list the words
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with the locked packages (the other words do it, too)
 
 demo: $(READY) ## stack up, and one whole life of a model, to a chart
 	@$(BIN)/evergreen demo
 
-test: $(READY) ## everything that must hold
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder
 
-test-team: $(READY) ## a model's whole life, and every way of a release, with PostgreSQL and S3
-	@EVERGREEN_TEST_TEAM=on $(BIN)/python -m pytest -n 2 --dist loadfile \
-		tests/e2e/test_e2e_cycle.py tests/e2e/test_e2e_release.py
+test: $(READY) ## everything that must hold on one machine
+	@$(PYTEST) -n 3 -m "not team"
+
+test-team: $(READY) ## what hosts share, with PostgreSQL and S3
+	@$(PYTEST) -n 2 -m team
+
+test-team-life: $(READY) ## a model's whole life, and every way of a release, in team mode
+	@EVERGREEN_TEST_TEAM=on $(PYTEST) -n 2 tests/e2e/test_e2e_cycle.py tests/e2e/test_e2e_release.py
 
 check: $(READY) ## format, lint, types, layers
 	@$(BIN)/ruff format --check .

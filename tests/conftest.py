@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 os.environ.update(DVC_NO_ANALYTICS="1", DO_NOT_TRACK="1", MLFLOW_DISABLE_TELEMETRY="true")
+# Threads of a library that wait for each other spin, where every core has work already.
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 os.environ["PREFECT_HOME"] = str(
     Path(tempfile.gettempdir()) / f"evergreen-tests-prefect-{os.getenv('PYTEST_XDIST_WORKER', '')}"
 )
@@ -62,9 +64,11 @@ def fill(
     return partitions
 
 
-LONG = ("test_e2e_cycle", "test_e2e_release", "test_e2e_team", "test_e2e_own_data", "test_sign_in",
-        "test_reproduce", "test_models_promotion", "test_data_rules", "test_progressive",
-        "test_team")  # fmt: skip
+LONG = ("test_e2e_cycle", "test_e2e_release", "test_e2e_own_data", "test_e2e_team",
+        "test_reproduce", "test_progressive", "test_data_rules", "test_models_gates",
+        "test_sign_in", "test_new_problem", "test_models_leakage", "test_models_promotion",
+        "test_models_gates_tasks", "test_bento_rollout", "test_recalibrate", "test_challenge",
+        "test_models_engines", "test_models_tasks", "test_team")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

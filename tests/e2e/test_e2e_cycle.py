@@ -478,6 +478,7 @@ def test_from_an_answer_to_everything_that_it_comes_from(world: World) -> None:
     assert retrained["prefect_run"] != "none" and retrained["rolled_back"] == "a test"
 
 
+@pytest.mark.skipif(not TEAM, reason="files are tests/flows/test_reproduce.py's; here it is S3")
 def test_what_ever_served_is_made_again_without_the_cache(world: World) -> None:
     shutil.rmtree(world.home / "dvc" / "cache")
     done = world.run("reproduce", "2", "--json")

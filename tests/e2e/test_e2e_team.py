@@ -30,6 +30,7 @@ from tests.conftest import fill
 from tests.e2e.world import GIT, World, make_world, processes_of
 from tests.serving_stack import wait_for
 
+pytestmark = pytest.mark.team
 PEOPLE = {"ann": Role.APPROVER, "bob": Role.APPROVER, "oli": Role.OPERATOR, "vic": Role.VIEWER}
 
 

@@ -30,7 +30,7 @@ class World:
     """A copy of the checkout; `run` calls its command line as a person would.
 
     Attributes:
-        warm: forks the commands, which pays where there are more than three.
+        warm: forks what runs, which pays where there are more than three commands.
     """
 
     checkout: Path
@@ -38,12 +38,12 @@ class World:
     warm: Warm | None = None
 
     def run(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        if self.warm is None:
-            return self.python("flows.cli", *arguments, timeout=timeout)
-        told = self.environment
-        return self.warm.run("flows.cli", *arguments, environment=told, timeout=timeout)
+        return self.python("flows.cli", *arguments, timeout=timeout)
 
     def python(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+        """`python -m` in this checkout."""
+        if self.warm is not None:
+            return self.warm.run(*arguments, environment=self.environment, timeout=timeout)
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             cwd=self.checkout,

@@ -46,6 +46,7 @@ from tests.planted import PROBLEM
 from tests.serving_stack import wait_for
 from tests.team_hosts import ACT, die_after_the_line, hang, open_registry, promote_slowly, race
 
+pytestmark = pytest.mark.team
 HOSTS, THREADS = "ab", 4
 
 

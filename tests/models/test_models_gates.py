@@ -77,44 +77,41 @@ def test_a_retrain_that_is_as_good_passes(kind, world):
 
 
 FAULTS = {
-    "beats_base_rate": (bad_models.inverted, 1.0),
-    "beats_logistic": (bad_models.shuffled, 1.0),
-    "not_worse_than_yardstick": (bad_models.weak, 1),
-    "not_worse_than_champion": (bad_models.shuffled, 0.8),
-    "log_loss": (bad_models.overfit, 14),
-    "overfit": (bad_models.overfit, 14),
-    "holdout_untouched": (bad_models.seen_holdout, 4),
-    "calibration": (bad_models.shuffled, 0.6),
-    "calibration_level": (bad_models.shifted, 0.6),
-    "calibration_slope": (bad_models.scaled, 0.4),
-    "slice_bias": (bad_models.biased, 0.8),
-    "slice_fit": (bad_models.slice_noise, 1.0),
-    "slice_regression": (bad_models.overfit, 14),
-    "missing_values": (bad_models.fragile, 0.4),
-    "noise": (bad_models.overfit, 12),
-    "serving_parity": (bad_models.other_graph, 59),
-    "golden": (bad_models.other_graph, 59),
-    "finite": (bad_models.nan_weights, 5),
-    "latency": (bad_models.slow, 30),
-    "size": (bad_models.oversized, 40),
-    "single_field_auc": (bad_contracts.leaky, 1.0),
-    "plausible_auc": (bad_contracts.leaky, 0.1),
-    "permutation": (bad_contracts.leaky, 0.3),
-    "banned_columns": (bad_contracts.banned, 1.0),
+    "inverted": (bad_models.inverted, 1.0, {"beats_base_rate"}),
+    "shuffled": (bad_models.shuffled, 1.0, {"beats_logistic"}),
+    "shuffled by 0.8": (bad_models.shuffled, 0.8, {"not_worse_than_champion"}),
+    "shuffled by 0.6": (bad_models.shuffled, 0.6, {"calibration"}),
+    "weak": (bad_models.weak, 1, {"not_worse_than_yardstick"}),
+    "overfit": (bad_models.overfit, 12, {"log_loss", "overfit", "slice_regression", "noise"}),
+    "saw the holdout": (bad_models.seen_holdout, 4, {"holdout_untouched"}),
+    "shifted": (bad_models.shifted, 0.6, {"calibration_level"}),
+    "timid": (bad_models.scaled, 0.4, {"calibration_slope"}),
+    "biased": (bad_models.biased, 0.8, {"slice_bias"}),
+    "one slice shuffled": (bad_models.slice_noise, 1.0, {"slice_fit"}),
+    "fragile": (bad_models.fragile, 0.4, {"missing_values"}),
+    "another graph": (bad_models.other_graph, 59, {"serving_parity", "golden"}),
+    "NaN": (bad_models.nan_weights, 5, {"finite"}),
+    "slow": (bad_models.slow, 30, {"latency"}),
+    "oversized": (bad_models.oversized, 40, {"size"}),
+    "leak": (bad_contracts.leaky, 1.0, {"single_field_auc"}),
+    "plain leak": (bad_contracts.leaky, 0.1, {"plausible_auc"}),
+    "leak that counts": (bad_contracts.leaky, 0.3, {"permutation"}),
+    "banned": (bad_contracts.banned, 1.0, {"banned_columns"}),
 }
 
 
-@pytest.mark.parametrize("gate", FAULTS)
-def test_a_gate_blocks_the_bad_model_that_it_is_there_for(gate, world):
-    make, strength = FAULTS[gate]
+@pytest.mark.parametrize("kind", FAULTS)
+def test_a_bad_model_is_blocked_by_the_gates_that_are_there_for_it(kind, world):
+    make, strength, due = FAULTS[kind]
     made = make(world, strength, 1)
     where, artefact = made if isinstance(made, tuple) else (world, made)
-    report = where.judge(artefact, world.good if where is world else None)
-    assert gate in blocked(report)
+    case = where.prepared(artefact, world.good if where is world else None)
+    assert {name for name in due if gates.judged(name, case).passed is False} == due
 
 
-def test_every_gate_has_a_bad_model(world):
-    tested = {*FAULTS, "schema", "windows", "fitted_state", "unseen_categories"}
+def test_every_gate_has_a_bad_model():
+    tested = {"schema", "windows", "fitted_state", "unseen_categories"}
+    tested |= {name for *_, due in FAULTS.values() for name in due}
     assert tested == set(gates.GATES)
 
 

@@ -28,7 +28,7 @@ from tests.planted import FIELDS, OUTCOME, PROBLEM, ROUTES, outcomes, read
 FIRST, LAST, NEXT = map(Period.parse, ("2024-W01", "2024-W06", "2024-W07"))
 AS_OF = parse_as_of(LAST.name, PROBLEM.label_delay)
 FEW = settings(
-    max_examples=5,
+    max_examples=3,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
