@@ -12,7 +12,7 @@ import pandas as pd
 
 from data import cells
 from data.declared import features_of, fields_of, names_of, slices_of
-from data.described import Described, describe, described_text, form_of, sample
+from data.described import Described, describe, described_text, form_of, is_code, sample
 from data.features import Feature
 from data.fields import Field
 from data.outcomes import Outcome, outcome
@@ -88,6 +88,11 @@ def draft(name: str, asked: Asked) -> Draft:
         for c in rows.columns
     }
     check_names(asked, described, path)
+    described |= {
+        c: described_text(rows[c])
+        for c, d in described.items()
+        if is_code(c, d) and c not in (asked.target, asked.time)
+    }
     chosen = replace(asked, time=None if asked.order else event_time(asked, described, path))
     told = outcome(rows[asked.target], described[asked.target], asked.task, asked.positive, form)
     left = left_out(chosen, described)
@@ -138,10 +143,10 @@ def _with_decimal(form: Form, rows: pd.DataFrame) -> Form:
     for name in rows.columns:
         few = rows[name].iloc[:2000]
         if few.dtype.kind in "OTU" or few.dtype == "str":
+            unit = cells.unit_of(cells.text(few).dropna())
             for decimal in (".", ","):
-                counts[decimal] += int(
-                    pd.to_numeric(cells.numbers(few, decimal), errors="coerce").notna().sum()
-                )
+                found = cells.numbers(few, decimal, unit)
+                counts[decimal] += int(pd.to_numeric(found, errors="coerce").notna().sum())
     return replace(form, decimal="," if counts[","] > counts["."] else ".")
 
 
@@ -184,6 +189,7 @@ def _table(
     formats: tuple[str, ...] = (asked.time_format,) if asked.time_format else ()
     if asked.time and not formats:
         formats = described[asked.time].formats or (cells.ISO,)
+    nobody = tuple(c for c in left if c != asked.target)
     return Table(
         path=asked.path,
         fields=fields,
@@ -192,8 +198,9 @@ def _table(
         key=asked.key,
         columns={name: column for column, name in names.items() if name != column},
         labels=told.labels,
-        left_out=tuple(c for c in left if c != asked.target),
+        left_out=nobody,
         formats=formats or (cells.ISO,),
+        units={c: d.unit for c, d in described.items() if d.unit and c not in nobody},
         form=form,
         rows_per_period=1 if asked.order else 0,
         shuffled=1 if asked.shuffle else 0,
