@@ -1,14 +1,18 @@
 """What a draft takes a column for: a unit, a code, a counter, a moment, a count."""
 
 import runpy
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from data.draft import draft
-from data.errors import EvergreenError
+from data.errors import EvergreenError, RefusedError
+from data.ingest import ingest
 from data.new_problem import write
+from data.params import load_params
+from data.partitions import Partitions
 from data.periods import Period
 from data.problem import Problem
 from data.roles import Asked
@@ -85,3 +89,39 @@ def test_no_longer_period_than_a_month_is_proposed(tmp_path):
     assert "rows in a month are few" in said
     assert "--order in place of the time" in said
     assert "longer --frequency" not in said
+
+
+def test_a_mark_of_the_newer_rows_is_no_field(tmp_path):
+    """Its words would be unseen in a later period, which is then refused."""
+    table = sales().assign(
+        used=lambda t: np.where(np.arange(len(t)) < 704, "train", "test"), x=np.arange(1200) % 7
+    )
+    table.to_csv(tmp_path / "sales.csv", index=False, sep=";", encoding="cp1252")
+    asked = Asked(str(tmp_path / "sales.csv"), "gut", exclude=("Länge",))
+    assert "used" in draft("sales", asked).table.left_out
+    kept = replace(asked, keep=("used",))
+    assert "used" not in draft("sales", kept).table.left_out
+    in_turn = replace(asked, order=True)
+    assert "used" in draft("sales", in_turn).table.left_out
+    assert "used" not in draft("sales", replace(in_turn, shuffle=True)).table.left_out
+
+
+def test_rare_flags_are_not_taken_for_each_other(tmp_path, checkout):
+    """A few rows decide where the quantiles of a rare flag lie; a real exchange is still found."""
+    random, rows = np.random.default_rng(3), 8000
+    flags = {f"flag {i:02d}": random.random(rows) < 0.03 + i / 600 for i in range(40)}
+    table = pd.DataFrame({**flags, "some": random.random(rows) < 0.2,
+                          "most": random.random(rows) < 0.6}).astype(int)  # fmt: skip
+    table["size"] = random.normal(12, 2, rows).round(2)
+    table["gut"] = np.where(table["size"] + random.normal(0, 3, rows) > 12, "ja", "nein")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    files = write(draft("t", Asked(str(tmp_path / "t.csv"), "gut", order=True)), checkout)
+    problem, params = runpy.run_path(str(files.problem))["PROBLEM"], load_params(files.params)
+    partitions, *weeks = Partitions(tmp_path / "raw"), *map(Period.parse, problem.periods())
+    for week in weeks[:-1]:
+        ingest(problem, partitions, week, problem.read(week), contract=params.contract)
+    last = problem.read(weeks[-1])
+    crossed = last.assign(some=last["most"], most=last["some"])
+    with pytest.raises(RefusedError, match="'some' and 'most' look swapped"):
+        ingest(problem, partitions, weeks[-1], crossed, contract=params.contract)
+    ingest(problem, partitions, weeks[-1], last, contract=params.contract)
