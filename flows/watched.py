@@ -126,7 +126,9 @@ class Evidence:
 
     @cached_property
     def unmatched(self) -> str:
-        """Why answers are missing: none was asked for, or nobody knows of which event they are."""
+        """Why too few are known: none was asked for, or nobody knows of which event they are."""
+        if len(self.served) >= self.project.params.monitor.minimum_rows:
+            return ""
         keys = self._answers(self.period.start, [], (self.champion.number,))[KEY].fillna("")
         strange = keys[(keys != "") & ~keys.isin(self.rows[KEY])]
         if not len(keys):
