@@ -14,6 +14,8 @@ WORDS = frozenset({"none"})  # of these, what may name an outcome
 ISO = "ISO8601"
 EPOCHS = {"epoch seconds": 1_000_000, "epoch milliseconds": 1_000}  # microseconds of one
 SIGNS = re.compile(r"[\s\u00a0$€£¥%']|\b(?:USD|EUR|GBP)\b")
+MEASURED = re.compile(r"^[^A-Za-z]*\d[^A-Za-z]*?\s*([A-Za-zµ°²³][A-Za-zµ°²³/]{0,11}\.?)$")
+READABLE = 0.95  # share of the cells that have to be of a type
 GROUPED = re.compile(r"[+-]?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 RESERVED = frozenset(
     {"key", "label", "excluded", "labelled_at", "outcome", "request_id", "model_version", "digest",
@@ -51,11 +53,23 @@ def _plain(value: Any) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def numbers(column: pd.Series, decimal: str = ".") -> pd.Series:
-    """Cells as float64; where one is no number the column is of objects, and it stays as it is."""
+def unit_of(known: pd.Series) -> str:
+    """What (nearly) all cells have after their number, such as mm; empty if they differ."""
+    after = known.str.extract(MEASURED, expand=False)
+    unit = after.mode()
+    return str(unit[0]) if len(unit) and (after == unit[0]).mean() >= READABLE else ""
+
+
+def numbers(column: pd.Series, decimal: str = ".", unit: str = "") -> pd.Series:
+    """Cells as float64; where one is no number the column is of objects, and it stays as it is.
+
+    Args:
+        unit: what may follow a number, as `unit_of` finds it.
+    """
     if column.dtype.kind in "iufb":
         return column.astype("float64")
-    cells = text(column)
+    whole = text(column)
+    cells = whole.str.removesuffix(unit).str.rstrip() if unit else whole
     found = (
         pd.to_numeric(cells, errors="coerce") if decimal == "." else pd.Series(np.nan, cells.index)
     )
@@ -63,7 +77,16 @@ def numbers(column: pd.Series, decimal: str = ".") -> pd.Series:
     if left.any():
         each = {cell: _number(cell, decimal) for cell in cells[left].unique()}
         found = found.where(~left, cells.map(each)).astype("float64")
-    return _or_as_it_is(found, cells, lambda cell: cell.casefold() in MISSING)
+    return _or_as_it_is(found, whole, lambda cell: cell.casefold() in MISSING)
+
+
+def hashed(part: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """A hash of some cells of each row, shape (n,)."""
+    found = np.zeros(len(part), np.uint64)
+    for name in names:
+        own = pd.util.hash_array(text(part[name]).fillna("").to_numpy(dtype=object))
+        found = found * np.uint64(1_000_003) ^ own
+    return found
 
 
 def _number(cell: str, decimal: str) -> float:
@@ -86,6 +109,12 @@ def moments(column: pd.Series, formats: Sequence[str]) -> pd.Series:
 
     Where a cell fits none the column is of objects, and the cell stays as it is.
     """
+    found = readable_moments(column, formats)
+    return _or_as_it_is(found, text(column), lambda cell: cell.casefold() in MISSING)
+
+
+def readable_moments(column: pd.Series, formats: Sequence[str]) -> pd.Series:
+    """The same; a cell that fits none is missing."""
     if column.dtype.kind == "M":
         return _naive(column)
     cells = text(column)
@@ -94,7 +123,7 @@ def moments(column: pd.Series, formats: Sequence[str]) -> pd.Series:
         left = found.isna() & cells.notna()
         if left.any():
             found[left] = parsed(cells[left], form)
-    return _or_as_it_is(found, cells, lambda cell: cell.casefold() in MISSING)
+    return found
 
 
 def parsed(cells: pd.Series, form: str) -> pd.Series:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from data import cells
-from data.described import Described, rounded
+from data.described import MANY, Described, rounded
 from data.errors import EvergreenError
 from data.features import CalendarPart, Category, Feature, HistoricalRate, Numeric, Part
 from data.fields import Field
@@ -12,7 +12,6 @@ from data.roles import Asked
 from data.tables import Table
 from data.timing import SLICE_ROWS, Timing
 
-MANY = 30  # values from which on a text is known by its past rate
 SLICES = 3
 ARRIVAL = "arrival"
 
@@ -49,6 +48,7 @@ def fields_of(
 def _field(name: str, d: Described, column: str) -> Field:
     """With room in its range: once more the whole span on either side, but no change of sign."""
     nullable = d.missing > 0
+    column = f"{column}, in {d.unit}" if d.unit else column
     if d.kind == "text":
         values = tuple(sorted(d.words)) if d.closed else None
         return Field(name, "text", column, nullable=nullable, values=values)

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, log10
 from pathlib import Path
 
@@ -18,12 +18,14 @@ SAMPLE = 200_000  # rows that are looked at
 ENCODINGS = ("utf8", "cp1252", "latin-1")
 DELIMITERS = (",", ";", "\t", "|")
 DAYS = ("%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%d/%m/%y",
-        "%m/%d/%y", "%d %b %Y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y")  # fmt: skip
+        "%m/%d/%y", "%d.%m.%y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%d %B %Y",
+        "%B %d, %Y")  # fmt: skip
 CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 FORMATS = (cells.ISO, *(day + clock for day in DAYS for clock in CLOCKS))
-READABLE = 0.95  # share of the cells that have to be of a type
 WORDS = 12  # a text field of at most so many values, each of them common, is closed
 COMMON = 20  # rows
+MANY = 30  # values from which on a text is known by its past rate
+CODES = ("id", "uuid", "key", "code")  # of things, by the names of their columns
 LONG = 60  # letters on average: free text
 
 
@@ -38,6 +40,7 @@ class Described:
         words: of a text with few values, the most frequent first.
         formats: of a timestamp.
         unclear: day and month could be either way round.
+        unit: of a number, where it is written after each.
     """
 
     column: str
@@ -54,6 +57,7 @@ class Described:
     rising: bool = False
     formats: tuple[str, ...] = ()
     unclear: bool = False
+    unit: str = ""
 
     @property
     def known(self) -> int:
@@ -120,13 +124,16 @@ def describe(column: pd.Series, decimal: str = ".") -> Described:
         return _timestamp(name, words, known, (cells.ISO,), 0.0, False)
     if known.empty:
         return Described(name, "text", 1.0, 0.0, 0, len(column))
-    numbers = cells.numbers(column, decimal)
+    unit, numbers = "", cells.numbers(column, decimal)
     readable = pd.to_numeric(numbers, errors="coerce")[known.index].notna().mean()
+    if readable < cells.READABLE and (unit := cells.unit_of(known)):
+        numbers = cells.numbers(column, decimal, unit)
+        readable = pd.to_numeric(numbers, errors="coerce")[known.index].notna().mean()
     coded = column.dtype.kind not in "iufb" and known.str.fullmatch(r"0\d+").any()
-    if readable >= READABLE and not coded:  # 00712 is a code
-        return _number(name, column, numbers, known, readable)
+    if readable >= cells.READABLE and not coded:  # 00712 is a code
+        return replace(_number(name, column, numbers, known, readable), unit=unit)
     formats, unread, unclear = formats_of(known)
-    if formats and unread <= 1 - READABLE:
+    if formats and unread <= 1 - cells.READABLE:
         return _timestamp(name, words, known, formats, unread, unclear)
     return _text(name, words)
 
@@ -134,6 +141,12 @@ def describe(column: pd.Series, decimal: str = ".") -> Described:
 def described_text(column: pd.Series) -> Described:
     """A column as text, whatever it looks like."""
     return _text(str(column.name), cells.text(column))
+
+
+def is_code(column: str, d: Described) -> bool:
+    """Whether whole numbers name things: by the column's name, and because there are many."""
+    named = set(cells.slug(column).split("_")) & set(CODES)
+    return d.kind == "integer" and d.distinct > MANY and bool(named)
 
 
 def _number(
@@ -194,7 +207,7 @@ def formats_of(known: pd.Series) -> tuple[tuple[str, ...], float, bool]:
     win, and where both do the day comes first.
     """
     left, chosen, unclear = known.drop_duplicates(), list[str](), False
-    if not left.str.contains(r"\d").mean() >= READABLE:
+    if not left.str.contains(r"\d").mean() >= cells.READABLE:
         return (), 1.0, False
     total = len(left)
     while len(left):

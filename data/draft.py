@@ -12,7 +12,7 @@ import pandas as pd
 
 from data import cells
 from data.declared import features_of, fields_of, names_of, slices_of
-from data.described import Described, describe, described_text, form_of, sample
+from data.described import MANY, Described, describe, described_text, form_of, is_code, sample
 from data.features import Feature
 from data.fields import Field
 from data.outcomes import Outcome, outcome
@@ -23,6 +23,7 @@ from data.timing import Timing, timing
 
 LEAK = 0.9  # ROC-AUC of one column alone, in mean over classes: what is known only afterwards
 CERTAIN = 0.99  # the same for one class of several
+ERA = "each of its words has a time of its own: later periods have new ones"
 LEAKS = "alone tells the outcome"
 FEW_ROWS = (
     "so few rows that candidates are not compared: the linear one is taken, unless "
@@ -88,9 +89,15 @@ def draft(name: str, asked: Asked) -> Draft:
         for c in rows.columns
     }
     check_names(asked, described, path)
+    described |= {
+        c: described_text(rows[c])
+        for c, d in described.items()
+        if is_code(c, d) and c not in (asked.target, asked.time)
+    }
     chosen = replace(asked, time=None if asked.order else event_time(asked, described, path))
     told = outcome(rows[asked.target], described[asked.target], asked.task, asked.positive, form)
     left = left_out(chosen, described)
+    left |= {c: ERA for c in described if c not in left and _is_era(rows, c, chosen, described)}
     fair = [c for c in described if c not in left]
     areas = {c: areas_of(rows[c], described[c], told, form.decimal) for c in fair}
     alone = {c: max(found, default=0.5) for c, found in areas.items()}
@@ -132,16 +139,31 @@ def _leaks(areas: Sequence[float], told: Outcome) -> bool:
     return bool(areas) and (float(np.mean(areas)) > LEAK or max(areas) > CERTAIN)
 
 
+def _is_era(
+    rows: pd.DataFrame, column: str, asked: Asked, described: Mapping[str, Described]
+) -> bool:
+    """Whether each word of a column has one stretch of time, such as a mark of the newer rows."""
+    d = described[column]
+    if d.kind != "text" or d.distinct > MANY or asked.shuffle or column in asked.keep:
+        return False
+    if asked.time:
+        formats = (asked.time_format,) if asked.time_format else described[asked.time].formats
+        moments = cells.readable_moments(rows[asked.time], formats)
+        rows = rows.iloc[moments.argsort(kind="stable")]
+    words = cells.text(rows[column]).dropna()
+    return int((words != words.shift()).sum()) == d.distinct > 1
+
+
 def _with_decimal(form: Form, rows: pd.DataFrame) -> Form:
     """A comma is the decimal point where it makes numbers of more cells."""
     counts: Counter[str] = Counter()
     for name in rows.columns:
         few = rows[name].iloc[:2000]
         if few.dtype.kind in "OTU" or few.dtype == "str":
+            unit = cells.unit_of(cells.text(few).dropna())
             for decimal in (".", ","):
-                counts[decimal] += int(
-                    pd.to_numeric(cells.numbers(few, decimal), errors="coerce").notna().sum()
-                )
+                found = cells.numbers(few, decimal, unit)
+                counts[decimal] += int(pd.to_numeric(found, errors="coerce").notna().sum())
     return replace(form, decimal="," if counts[","] > counts["."] else ".")
 
 
@@ -184,6 +206,7 @@ def _table(
     formats: tuple[str, ...] = (asked.time_format,) if asked.time_format else ()
     if asked.time and not formats:
         formats = described[asked.time].formats or (cells.ISO,)
+    nobody = tuple(c for c in left if c != asked.target)
     return Table(
         path=asked.path,
         fields=fields,
@@ -192,8 +215,9 @@ def _table(
         key=asked.key,
         columns={name: column for column, name in names.items() if name != column},
         labels=told.labels,
-        left_out=tuple(c for c in left if c != asked.target),
+        left_out=nobody,
         formats=formats or (cells.ISO,),
+        units={c: d.unit for c, d in described.items() if d.unit and c not in nobody},
         form=form,
         rows_per_period=1 if asked.order else 0,
         shuffled=1 if asked.shuffle else 0,

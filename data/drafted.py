@@ -147,6 +147,7 @@ def _table(draft: Draft, form: str) -> list[str]:
         lines += _packed("labels={", _pairs(table.labels), "},", "    ")
     if table.formats != (ISO,):
         lines.append(f"    formats={_literal(table.formats)},")
+    lines += _packed("units={", _pairs(table.units), "},", "    ") if table.units else []
     lines += [f"    form={form},"] if form else []
     lines += [f"    rows_per_period={table.rows_per_period},"] if table.rows_per_period else []
     lines += [f"    shuffled={table.shuffled},"] if table.shuffled else []

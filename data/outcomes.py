@@ -62,7 +62,7 @@ def outcome(
             f"the target {d.column!r} has {len(groups)} different values "
             f"({', '.join(groups) or 'all cells are empty'}): there is nothing to learn"
         )
-    kind, reason = _kind(d, groups, wanted)
+    kind, reason = _kind(d, groups, wanted, counts)
     if kind == "regression":
         return _number(column, d, reason, form)
     if kind == "binary":
@@ -80,7 +80,9 @@ def _groups(counts: pd.Series) -> dict[str, list[str]]:
     return groups
 
 
-def _kind(d: Described, groups: Mapping[str, list[str]], wanted: Kind | None) -> tuple[Kind, str]:
+def _kind(
+    d: Described, groups: Mapping[str, list[str]], wanted: Kind | None, counts: pd.Series
+) -> tuple[Kind, str]:
     number = d.kind in ("number", "integer")
     if wanted == "regression" and not number:
         raise EvergreenError(f"the target {d.column!r} is no number, so it is no regression")
@@ -99,6 +101,9 @@ def _kind(d: Described, groups: Mapping[str, list[str]], wanted: Kind | None) ->
         return "binary", f"it has two values, {' and '.join(groups)}"
     if number and (d.kind == "number" or len(groups) > FEW):
         return "regression", f"it is a number with {d.distinct:,} different values"
+    if number and _thins_out(counts):
+        said = "from 0 on, ever rarer: a count"
+        return "regression", f"its whole numbers are {said}; --task multiclass if they are classes"
     if d.kind == "timestamp" or len(groups) > MOST_CLASSES:
         raise EvergreenError(
             f"the target {d.column!r} is {d.kind} with {len(groups)} or more different values: "
@@ -109,8 +114,15 @@ def _kind(d: Described, groups: Mapping[str, list[str]], wanted: Kind | None) ->
     return "multiclass", said + ("; --task regression if it is a quantity" if number else "")
 
 
+def _thins_out(counts: pd.Series) -> bool:
+    """Whether whole numbers begin at 0, and only the largest have few rows: classes rarely do."""
+    rows = counts.set_axis(counts.index.astype(float)).sort_index()
+    rare = (rows < RARE).to_numpy()
+    return bool(rows.index[0] == 0 and rare[-1] and not (rare[:-1] & ~rare[1:]).any())
+
+
 def _number(column: pd.Series, d: Described, reason: str, form: Form) -> Outcome:
-    values = pd.to_numeric(cells.numbers(column, form.decimal), errors="coerce")
+    values = pd.to_numeric(cells.numbers(column, form.decimal, d.unit), errors="coerce")
     return Outcome(REGRESSION, reason, values.to_numpy(dtype=np.float64))
 
 
@@ -157,5 +169,5 @@ def _classes(
     labels = {word: name for name, same in groups.items() for word in same}
     codes = task.encoded(words.map(labels).where(words.notna(), None))
     rare = [name for name, same in groups.items() if int(counts[same].sum()) < RARE]
-    said = f"few rows to learn from are there of {', '.join(map(repr, rare))}."
+    said = f"{', '.join(map(repr, rare))}: fewer than {RARE} rows each are little to learn from."
     return Outcome(task, reason, codes, labels, said=(said,) if rare else ())

@@ -26,6 +26,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 MINIMUM_VALUES = 30
 FLOOR = 0.02  # of a column's whole range: less than that is never unusual
 COMMON = 0.05  # of the rows
+COUNTED = 50  # values
+SHIFTED = 0.05  # of the rows: so many with other values are never unusual
 NEAR = 0.1  # of the usual gap between two values: nearer is the same value, rounded
 
 
@@ -192,6 +194,17 @@ class Usual:
         ):
             return np.inf
         return _distance(column, self.columns) / self.own if self.own else 0.0
+
+    @property
+    def counted(self) -> bool:
+        """Whether it is a number with so few values that each has a share of the rows."""
+        return not self.columns[0].is_text and len(self.seen) <= COUNTED
+
+    def shifted(self, column: ColumnProfile) -> float:
+        """How far the shares of its values are, in units of the reference's own largest."""
+        shares = [other.shares for other in self.columns]
+        within = [_variation(own, [o for o in shares if o is not own]) for own in shares]
+        return _variation(column.shares, shares) / max(*within, SHIFTED)
 
     def knows(self, column: ColumnProfile) -> np.ndarray:
         """Which of a column's different values the reference has, up to rounding; shape (n,)."""

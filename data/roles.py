@@ -19,7 +19,8 @@ from data.task import Kind
 MINIMUM_EVENTS = 30
 SINCE, UNTIL = 631_152_000, 2_208_988_800  # 1990 and 2040, in seconds since 1970
 DAYS = (1990_01_01, 2040_01_01)  # the same, as people write days in one number
-NAMED = ("id", "key", "uuid", "index", "number", "no", "nr", "code")
+NAMED = ("id", "key", "uuid", "index", "number", "no", "nr", "code", "unnamed",
+         "column", "row", "rownames")  # fmt: skip
 SOME, EACH = 30, 20  # of more words than some, the rows that each needs
 LIKE_ID = "like an id: a value of its own in (nearly) every row"
 
@@ -134,7 +135,7 @@ def left_out(asked: Asked, described: Mapping[str, Described]) -> dict[str, str]
             left[column] = LIKE_ID
         elif d.kind == "text" and d.distinct > SOME and d.known / d.distinct < EACH:
             left[column] = (
-                f"{d.distinct:,} words with {d.known / d.distinct:.0f} rows each: too few"
+                f"{d.distinct:,} words, about {d.known / d.distinct:.0f} rows of each: too few"
             )
         elif d.long:
             left[column] = "long free text"
@@ -164,10 +165,10 @@ def areas_of(
     events = [event == 1 for event in told.task.events(told.codes[known]).values()]
     events = [e for e in events if min(e.sum(), (~e).sum()) >= MINIMUM_EVENTS]
     if d.kind == "timestamp":
-        moments = pd.to_datetime(cells.moments(column, d.formats), errors="coerce")
+        moments = cells.readable_moments(column, d.formats)
         values = (moments - pd.Timestamp(0)) / pd.Timedelta(hours=1)
     else:
-        values = cells.text(column) if d.kind == "text" else cells.numbers(column, decimal)
+        values = cells.text(column) if d.kind == "text" else cells.numbers(column, decimal, d.unit)
     if d.kind != "text":
         values = pd.to_numeric(values, errors="coerce").replace([np.inf, -np.inf], np.nan)
     return [separates(values[known], event) for event in events]

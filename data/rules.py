@@ -20,6 +20,7 @@ from data.leakage import separates
 from data.params import Contract
 from data.partitions import common_share, sketch
 from data.problem import Problem
+from data.profiles import Profile
 
 DELIVERED_BEFORE = 0.5  # share of rows whose content is in another period already
 TELLING = 0.75  # of the rows of a batch have contents of their own
@@ -84,23 +85,33 @@ def duplicated(batch: Batch) -> Finding | None:
 def delivered_before(batch: Batch) -> Finding | None:
     """The events, or the contents, of another period under this one's name.
 
-    Where rows of a batch are often alike, as those of few fields are, those of two are, too.
+    Where rows of a batch are often alike, as those of few fields are, those of two are, too: it has
+    to have more in common than the reference's periods have with each other.
     """
     mine, found = batch.profile, dict[str, str]()
     telling = len(mine.contents) >= TELLING * mine.rows
+    shared = [_common(batch.reference[0], other) for other in batch.reference[1:]]
+    usual = float(np.median(shared)) if shared else 0.0
+    least = max(DELIVERED_BEFORE, (1 + usual) / 2)
     for other in batch.reference:
         keys = len(np.intersect1d(mine.keys, other.keys, assume_unique=True))
-        same = len(np.intersect1d(mine.contents, other.contents, assume_unique=True))
-        if keys or (telling and same > DELIVERED_BEFORE * len(mine.contents)):
-            found[other.name] = f"{keys} keys" if keys else f"{same / len(mine.contents):.0%}"
+        same = _common(mine, other)
+        if keys or (telling and same > least):
+            found[other.name] = f"{keys} keys" if keys else f"{same:.0%}"
     known = sketch(batch.rows) if batch.sketches and telling else []
     for name, theirs in batch.sketches.items():
-        if name not in found and (share := common_share(known, theirs)) > DELIVERED_BEFORE:
+        if name not in found and (share := common_share(known, theirs)) > least:
             found[name] = f"about {share:.0%}"
     for name, said in found.items():
         what = said if said.endswith("keys") else f"{said} of its contents"
         return Finding("delivered before", f"{what} are in partition {name} already")
     return None
+
+
+def _common(mine: Profile, other: Profile) -> float:
+    """The share of different contents that are in another period, too."""
+    same = len(np.intersect1d(mine.contents, other.contents, assume_unique=True))
+    return same / max(len(mine.contents), 1)
 
 
 def leak(

@@ -44,6 +44,7 @@ class Table:
         labels: cell of the target -> label, where these differ.
         left_out: columns that nobody reads.
         formats: of the event time, tried in this order; see `data.cells`.
+        units: column -> what is written after each of its numbers.
         rows_per_period: of a table without time: so many rows, in their order, are a week.
         shuffled: so many of its first rows are in no order: they are dealt to the weeks like cards.
     """
@@ -58,6 +59,7 @@ class Table:
     labels: Mapping[str, int | str] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     formats: tuple[str, ...] = (cells.ISO,)
+    units: Mapping[str, str] = field(default_factory=dict)
     form: Form = PLAIN
     rows_per_period: int = 0
     shuffled: int = 0
@@ -112,8 +114,11 @@ class Table:
         known |= found.isin([*self.labels])
         if self.labels:
             return found.map(lambda cell: self.labels.get(cell, cell)).where(known, None)
-        numbers = cells.numbers(column, self.form.decimal).astype(object)
+        numbers = self._numbers(column).astype(object)
         return numbers.where(known, None)
+
+    def _numbers(self, column: pd.Series) -> pd.Series:
+        return cells.numbers(column, self.form.decimal, self.units.get(str(column.name), ""))
 
     def _column(self, name: str) -> str:
         return self.columns.get(name, name)
@@ -159,8 +164,7 @@ class Table:
             week = timedelta(days=7) / self.rows_per_period
             found = ORIGIN + self.turns(part[PLACE]) * pd.Timedelta(week)
             return pd.Series(found).astype("datetime64[us]")
-        found = cells.moments(part[self._column(self.time)], self.formats)
-        return pd.to_datetime(found, errors="coerce")
+        return cells.readable_moments(part[self._column(self.time)], self.formats)
 
     def turns(self, places: pd.Series) -> pd.Series:
         """Whose turn it is: the place of each row in the order of arrival, by that in the table."""
@@ -191,9 +195,7 @@ class Table:
     def _typed(self, column: pd.Series, each: Field) -> pd.Series:
         if each.kind == "timestamp":
             return cells.moments(column, self.formats if each.name == self.time else (cells.ISO,))
-        return (
-            cells.text(column) if each.kind == "text" else cells.numbers(column, self.form.decimal)
-        )
+        return cells.text(column) if each.kind == "text" else self._numbers(column)
 
     def _keys(self, part: pd.DataFrame) -> pd.Series:
         """What names each row: its key columns, its place, or a hash of its fields.

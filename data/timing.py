@@ -24,9 +24,11 @@ GOOD, ENOUGH, FEW = (12, 500), (6, 100), (LEAST + 2, 0)
 MANY = 100  # rows of a period; with fewer one bad row, or one outcome, is a share of it
 WISHED = 12
 SLICE_ROWS = 1000  # with fewer a slice is odd by chance
-ROWS = 500  # of an artificial period
+ROWS = 500  # of an artificial period, and held out at least
+HELD, PART = 2000, 8  # held out, if that is no more than one of so many periods
 WHOLE = 0.5  # of the median's rows; with fewer the first or last period is a part of one
 COVERED = 0.9
+EVEN = "--order in place of the time (even periods), if the rows are in its order"
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,9 @@ def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
         day = moments.dt.floor("D").rename("day")
         days.append(flags[-1].groupby(day).sum())
         for key in keys:
-            hashes[key].append(_hashed(part, key))
+            hashes[key].append(cells.hashed(part, key))
         if keys:
-            contents.append(_hashed(part, names))
+            contents.append(cells.hashed(part, names))
     parts: list[Part] = ["hour"] if len(hours) > 1 else []
     parts += ["weekday"] if len(weekdays) > 1 else []
     return _Seen(
@@ -150,14 +152,6 @@ def _look(table: Table, path: Path, keys: Sequence[tuple[str, ...]]) -> _Seen:
         {key: np.concatenate(found) for key, found in hashes.items()},
         np.concatenate(contents) if contents else np.zeros(0, np.uint64),
     )  # fmt: skip
-
-
-def _hashed(part: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
-    found = np.zeros(len(part), np.uint64)
-    for name in names:
-        own = pd.util.hash_array(cells.text(part[name]).fillna("").to_numpy(dtype=object))
-        found = found * np.uint64(1_000_003) ^ own
-    return found
 
 
 def _key(table: Table, seen: _Seen) -> tuple[tuple[str, ...], list[str]]:
@@ -243,14 +237,16 @@ def _by_period(days: pd.DataFrame, frequency: Frequency) -> pd.DataFrame:
 def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[str, str, list[str]]:
     """The first and last period to learn from, and why not others."""
     said, usual = list[str](), float(by["rows"].median())
+    longer = "A longer --frequency" if frequency != "month" else EVEN
+    longer = "A larger table" if artificial else longer
     rows, known = by["rows"].to_numpy(), by["known"].to_numpy()
     empty = np.flatnonzero(rows == 0)
     first = int(empty[-1]) + 1 if len(empty) else 0
     if first:
         said.append(
             f"{len(empty)} {frequency}s have no rows, the last is {by.index[first - 1]}: what is "
-            "before it is not learned from, because periods have to follow each other. A longer "
-            "--frequency may close the gaps."
+            "before it is not learned from, because periods have to follow each other. "
+            f"{longer} may close the gaps."
         )
     last = len(by) - 1
     if artificial:
@@ -265,8 +261,8 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
         said.append(f"the outcomes of the last {waiting} {frequency}s are not known yet.")
     if alike := _one_sided(by.iloc[first : last + 1]):
         said.append(
-            f"in {alike} {frequency}s all outcomes are the same: such a batch is refused. A longer "
-            "--frequency may have both in each."
+            f"in {alike} {frequency}s all outcomes are the same: such a batch is refused. "
+            f"{longer} may have both in each."
         )
     if (number := last - first + 1) < LEAST:
         raise EvergreenError(
@@ -278,12 +274,13 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
     if (there := int(known[first : last + 1].sum())) < FEWEST:
         raise EvergreenError(
             f"there are {there} rows with an outcome to learn from, and {FEWEST} are needed: of "
-            "the fewer than a hundred that are held out, chance would tell more than the model does"
+            "the fewer than a hundred that are held out, chance would tell more than the model "
+            f"does{''.join(f'; {each}' for each in said)}".removesuffix(".")
         )
     if usual < MANY:
         said.append(
             f"{usual:.0f} rows in a {frequency} are few: chance alone moves what is measured of "
-            "one. A longer --frequency, or more data, lets gates and monitors say more."
+            f"one. {longer}, or more data, lets gates and monitors say more."
         )
     if number < WISHED:
         said.append(
@@ -295,5 +292,7 @@ def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[s
 
 def holdout(usual: int, number: int, frequency: Frequency) -> int:
     """How many of the last periods are held out, so that there are rows and days to judge by."""
-    wanted = max(ceil(ROWS / max(usual, 1)), 7 if frequency == "day" else 1, number // WISHED)
+    least, good = (ceil(rows / max(usual, 1)) for rows in (ROWS, HELD))
+    share = min(good, ceil(number / PART))
+    wanted = max(least, share, 7 if frequency == "day" else 1, number // WISHED)
     return int(np.clip(wanted, 1, max((number - 4) // 3, number // 4)))

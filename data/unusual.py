@@ -188,11 +188,19 @@ def _holds_crossed(batch: Batch, rule: RowRule) -> bool:
 
 
 def _lie_crossed(batch: Batch, a: str, b: str) -> bool:
-    """Where they lie: each far from itself and near the other."""
+    """Where they lie: each far from itself and near the other.
+
+    Of numbers with few values a row decides where a quantile lies: their shares must differ, too.
+    """
     tolerance, columns = batch.contract.tolerance, batch.profile.columns
-    own = batch.usual[a].away(columns[a]) + batch.usual[b].away(columns[b])
-    crossed = (batch.usual[a].away(columns[b]), batch.usual[b].away(columns[a]))
-    return max(crossed) <= tolerance and own > tolerance * max(sum(crossed), 1)
+    usual = batch.usual
+    ways = [Usual.away] + [Usual.shifted] * (usual[a].counted and usual[b].counted)
+    for away in ways:
+        own = away(usual[a], columns[a]) + away(usual[b], columns[b])
+        crossed = (away(usual[a], columns[b]), away(usual[b], columns[a]))
+        if max(crossed) > tolerance or own <= tolerance * max(sum(crossed), 1):
+            return False
+    return True
 
 
 def _take_crossed(batch: Batch, a: str, b: str) -> bool:

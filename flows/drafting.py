@@ -11,8 +11,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 import data
-from data.declared import MANY
-from data.described import Described, describe, form_of, sample
+from data.described import MANY, Described, describe, form_of, sample
 from data.draft import Draft, Found, draft
 from data.errors import EvergreenError
 from data.new_problem import Written, places, write

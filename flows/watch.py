@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
@@ -67,9 +67,12 @@ def watch(
 
 
 def _asked(name: str, ask: "Ask", evidence: Evidence, last: Finding | None) -> Finding:
-    """What a monitor says; UNKNOWN if it fails."""
+    """What a monitor says; UNKNOWN if it fails, and why answers are missing where it needs them."""
     try:
-        return ask(evidence, last)
+        found = ask(evidence, last)
+        if found.verdict is Verdict.UNKNOWN and name in OF_ANSWERS and evidence.unmatched:
+            return replace(found, reason=f"{found.reason}; {evidence.unmatched}")
+        return found
     except Exception as error:
         reason = f"the monitor failed ({type(error).__name__}: {error})"
         return Finding(name, Verdict.UNKNOWN, None, None, 0, reason)
@@ -175,6 +178,10 @@ def estimated_quality(evidence: Evidence, _: Finding | None) -> Finding:
     return estimated.estimated_quality(model.reference, evidence.scores, minimum, model.task)
 
 
+OF_ANSWERS = {
+    drift.FEATURE_DRIFT, drift.SCORE_DRIFT, estimated.ESTIMATED, monitors.QUALITY,
+    levels.CALIBRATION, concept.CONCEPT_DRIFT, serving_monitors.SKEW, serving_monitors.ENDPOINT,
+}  # fmt: skip
 Ask = Callable[[Evidence, Finding | None], Finding]
 MONITORS: dict[str, Ask] = {
     soundness.CONTRACT: contract,

@@ -124,9 +124,36 @@ class Evidence:
         shelf.keep_predictions(self.project.settings)
         return folder
 
-    def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:
+    @cached_property
+    def unmatched(self) -> str:
+        """Why too few are known: none was asked for, or nobody knows of which event they are."""
+        if len(self.served) >= self.project.params.monitor.minimum_rows:
+            return ""
+        keys = self._answers(self.period.start, [], (self.champion.number,))[KEY].fillna("")
+        strange = keys[(keys != "") & ~keys.isin(self.rows[KEY])]
+        if not len(keys):
+            return f"version {self.champion.number} was not asked in this period"
+        said = []
+        if nameless := int((keys == "").sum()):
+            said.append(
+                f"{nameless} answers name no event: send its `key` with each request, see "
+                "docs/your-own-data.md"
+            )
+        if len(strange):
+            said.append(
+                f"{len(strange)} answers name events that {self.period} does not have, such as "
+                f"{strange.iloc[0]!r}: send the `key` that the table's rows have"
+            )
+        return "; ".join(said)
+
+    def _answers(
+        self, start: datetime, columns: list[str], versions: Sequence[str]
+    ) -> pd.DataFrame:
         wanted = ["logged_at", KEY, *columns]
-        found = predictions.table(self.folder, wanted, start, self.period.end, versions)
+        return predictions.table(self.folder, wanted, start, self.period.end, versions)
+
+    def _log(self, start: datetime, columns: list[str], versions: Sequence[str]) -> pd.DataFrame:
+        found = self._answers(start, columns, versions)
         told = found[found[KEY].fillna("") != ""].sort_values("logged_at", kind="stable")
         return told.drop_duplicates(KEY, keep="last")[[KEY, *columns]].astype({KEY: "str"})
 

@@ -54,9 +54,11 @@ def number(value: float | None) -> str:
     """A number as people read it: three significant digits, small ones not in powers of ten."""
     if value is None:
         return ""
-    if value == 0 or 1e-4 <= abs(value) < 1e4:
+    if abs(value) < 1e-12:  # a sum of rows that are 0 on the whole
+        return "0"
+    if 1e-4 <= abs(value) < 1e3:
         return f"{value:.3g}"
-    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.1e}"
+    return f"{value:,.0f}" if abs(value) >= 1e3 else f"{value:.1e}"
 
 
 def between(interval: Interval | None) -> str:

@@ -1,6 +1,6 @@
 """Gates on the slices of a problem, the rows that lack a field, and the whole."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from models.bootstrap import Interval
 from models.evidence import Case
@@ -27,8 +27,7 @@ def slice_bias(case: Case) -> Verdict:
     reason = (
         f"{finding.slice}={finding.value}: {step(case.task, finding.outcome)} {bias.value:+.3f} "
         f"too high [{bias.low:+.3f}, {bias.high:+.3f}], the yardstick "
-        f"{finding.yardstick_bias:+.3f}; {allowed:.3f} more is allowed, the worst of "
-        f"{len(known)} slices"
+        f"{finding.yardstick_bias:+.3f}; {allowed:.3f} more is allowed{_of(known)}"
     )
     bounds = (bias.low, bias.high)
     return Verdict(name, value <= allowed, value, allowed, finding.past_rows, bounds, reason)
@@ -91,4 +90,9 @@ def _worst(
     where = f"{finding.slice}={finding.value}"
     found = of_interval(name, f"{where}: {unit}", interval, allowed, len(known),
                      beyond(interval) <= allowed)  # fmt: skip
-    return found.because(f"{found.reason}, the worst of {len(known)} slices")
+    return found.because(f"{found.reason}{_of(known)}")
+
+
+def _of(known: Sequence[object]) -> str:
+    """How many slices the worst was taken from."""
+    return f", the worst of {len(known)} slices" if len(known) > 1 else ", all there is to judge"

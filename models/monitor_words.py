@@ -22,7 +22,8 @@ NEXT = {
     "gates and release like any other version.",
     "wait": "Nothing has to be done.",
     "investigate": "A person should look: a retrain would learn from what is broken or unknown. "
-    "Mend it (`evergreen data repair`, `evergreen ingest`), then `evergreen monitor {period}`.",
+    "Mend what the reasons name (data: `evergreen data repair`, `evergreen ingest`), then "
+    "`evergreen monitor {period}`.",
 }
 METRICS = {"pr_auc": "PR-AUC", "brier": "Brier", "accuracy": "accuracy", "f1": "mean F1",
            "r2": "R²", "rmse": "RMSE", "mae": "MAE", "calibration_error": "ECE",

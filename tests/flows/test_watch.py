@@ -90,6 +90,23 @@ def test_without_answers_and_labels_nothing_is_ok(project, model):
     assert said["label_arrival"].verdict is Verdict.ALARM
 
 
+def test_what_is_unknown_for_want_of_keys_says_so(project, model):
+    unknown = sorted(MONITORS - {"contract", "label_arrival", "model_age"})
+    said = say(project, model, NINTH)
+    assert all("version 1 was not asked in this period" in said[name].reason for name in unknown)
+    answer(project, model, NINTH, lambda body: {k: v for k, v in body.items() if k != KEY})
+    rows, said = len(project.partitions.rows(NINTH)), say(project, model, NINTH)
+    for name in unknown:
+        assert said[name].verdict is Verdict.UNKNOWN
+        assert (
+            f"{rows} answers name no event: send its `key` with each request" in said[name].reason
+        )
+    answer(project, model, NINTH, lambda body: {**body, KEY: f"x{body[KEY]}"})
+    said = say(project, model, NINTH)
+    assert all(f"{rows} answers name events that 2024-W09 does not have, such as 'x" in
+               said[name].reason for name in unknown)  # fmt: skip
+
+
 def test_answers_that_are_not_the_models_are_skew(project, model):
     answer(project, model, NINTH)
     path = slot_file(project.settings.serving.folder, "blue")
