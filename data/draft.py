@@ -84,16 +84,7 @@ def draft(name: str, asked: Asked) -> Draft:
     form = form_of(path)
     rows = sample(path, form)
     form = _with_decimal(form, rows)
-    described = {
-        str(c): described_text(rows[c]) if c in asked.text else describe(rows[c], form.decimal)
-        for c in rows.columns
-    }
-    check_names(asked, described, path)
-    described |= {
-        c: described_text(rows[c])
-        for c, d in described.items()
-        if is_code(c, d) and c not in (asked.target, asked.time)
-    }
+    described = _described(rows, asked, form)
     chosen = replace(asked, time=None if asked.order else event_time(asked, described, path))
     told = outcome(rows[asked.target], described[asked.target], asked.task, asked.positive, form)
     left = left_out(chosen, described)
@@ -130,6 +121,18 @@ def draft(name: str, asked: Asked) -> Draft:
     return Draft(
         name, chosen, table, told, when, features, slices, found, within, tuple(said)
     )  # fmt: skip
+
+
+def _described(rows: pd.DataFrame, asked: Asked, form: Form) -> dict[str, Described]:
+    """What each column holds; numbers that are codes are words."""
+    found = {
+        str(c): described_text(rows[c]) if c in asked.text else describe(rows[c], form.decimal)
+        for c in rows.columns
+    }
+    check_names(asked, found, place(asked.path))
+    own = (asked.target, asked.time)
+    codes = [c for c, d in found.items() if is_code(c, d) and c not in own]
+    return found | {c: described_text(rows[c]) for c in codes}
 
 
 def _leaks(areas: Sequence[float], told: Outcome) -> bool:

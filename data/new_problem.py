@@ -11,6 +11,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from data.bounds import WISHED, holdout
 from data.digests import write_atomically
 from data.draft import Draft
 from data.drafted import to_python
@@ -18,7 +19,7 @@ from data.errors import EvergreenError
 from data.params import load_params
 from data.pipelines import NAME, pipeline
 from data.problem import Problem
-from data.timing import SLICE_ROWS, WISHED, holdout
+from data.timing import SLICE_ROWS
 
 BOOSTED = ("hist_gradient_boosting", "xgboost")
 COMPARED = 2000  # rows; of fewer the best candidate is often best by chance

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from math import ceil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from data import cells
+from data.bounds import LEAST, MANY, ROWS, WISHED, bounds, by_period, one_sided
 from data.errors import EvergreenError
 from data.features import Part
 from data.periods import Frequency, Period, span
@@ -18,17 +18,8 @@ from data.tables import ORIGIN, Table
 
 FREQUENCIES: tuple[Frequency, ...] = ("week", "month", "day")
 # Periods, and rows in the median one: good enough, and just enough.
-LEAST = 5  # periods
-FEWEST = 400  # rows with an outcome: of a quarter of fewer, held out, chance tells as much
 GOOD, ENOUGH, FEW = (12, 500), (6, 100), (LEAST + 2, 0)
-MANY = 100  # rows of a period; with fewer one bad row, or one outcome, is a share of it
-WISHED = 12
 SLICE_ROWS = 1000  # with fewer a slice is odd by chance
-ROWS = 500  # of an artificial period, and held out at least
-HELD, PART = 2000, 8  # held out, if that is no more than one of so many periods
-WHOLE = 0.5  # of the median's rows; with fewer the first or last period is a part of one
-COVERED = 0.9
-EVEN = "--order in place of the time (even periods), if the rows are in its order"
 
 
 @dataclass(frozen=True)
@@ -114,8 +105,8 @@ def timing(table: Table, wanted: Frequency | None, path: Path, candidates: Seque
         )
     days = _artificial(_in_turn(table, seen), per) if per else seen.days
     frequency = "week" if per else wanted or _frequency(days)
-    by = _by_period(days, frequency)
-    first, last, more = _bounds(by, frequency, bool(per))
+    by = by_period(days, frequency)
+    first, last, more = bounds(by, frequency, bool(per))
     counts = {str(name): int(n) for name, n in by["rows"].items()}
     coverage = {str(name): float(s) for name, s in (by["known"] / by["rows"]).items()}
     parts = () if per else seen.parts
@@ -210,89 +201,12 @@ def _artificial(flags: pd.DataFrame, per: int) -> pd.DataFrame:
 
 def _frequency(days: pd.DataFrame) -> Frequency:
     """Weeks if there are enough rows and no gaps, else months or days."""
-    tables = {each: _by_period(days, each) for each in FREQUENCIES}
+    tables = {each: by_period(days, each) for each in FREQUENCIES}
     for number, rows in (GOOD, ENOUGH, FEW):
         order = FREQUENCIES if rows >= MANY else ("month", "week", "day")  # few rows: long periods
         for each, by in ((name, tables[name]) for name in order):
             inner = by.iloc[1:-1]
-            whole = len(by) >= number and not (inner["rows"] == 0).any() and not _one_sided(by)
+            whole = len(by) >= number and not (inner["rows"] == 0).any() and not one_sided(by)
             if whole and by["rows"].median() >= rows:
                 return each
     return max(tables, key=lambda each: min(len(tables[each]), WISHED))
-
-
-def _one_sided(by: pd.DataFrame) -> int:
-    """Periods in which all known outcomes are the same."""
-    return int((((by["ones"] == 0) | (by["ones"] == by["known"])) & (by["known"] > 0)).sum())
-
-
-def _by_period(days: pd.DataFrame, frequency: Frequency) -> pd.DataFrame:
-    """Rows and known outcomes of every period between the first and the last, empty ones too."""
-    names = [Period.of(day, frequency).name for day in pd.DatetimeIndex(days.index).to_pydatetime()]
-    by = days.groupby(names).sum()
-    whole = span(Period.parse(min(names)), Period.parse(max(names)))
-    return by.reindex([period.name for period in whole], fill_value=0)
-
-
-def _bounds(by: pd.DataFrame, frequency: Frequency, artificial: bool) -> tuple[str, str, list[str]]:
-    """The first and last period to learn from, and why not others."""
-    said, usual = list[str](), float(by["rows"].median())
-    longer = "A longer --frequency" if frequency != "month" else EVEN
-    longer = "A larger table" if artificial else longer
-    rows, known = by["rows"].to_numpy(), by["known"].to_numpy()
-    empty = np.flatnonzero(rows == 0)
-    first = int(empty[-1]) + 1 if len(empty) else 0
-    if first:
-        said.append(
-            f"{len(empty)} {frequency}s have no rows, the last is {by.index[first - 1]}: what is "
-            "before it is not learned from, because periods have to follow each other. "
-            f"{longer} may close the gaps."
-        )
-    last = len(by) - 1
-    if artificial:
-        last -= int(rows[last] < rows[0])
-    else:
-        first += int(first < last and rows[first] < WHOLE * usual)
-        last -= int(first < last and rows[last] < WHOLE * usual)
-    while last > first and known[last] < COVERED * rows[last]:
-        last -= 1
-    waiting = len(by) - 1 - last
-    if waiting and known[-1] < COVERED * rows[-1]:
-        said.append(f"the outcomes of the last {waiting} {frequency}s are not known yet.")
-    if alike := _one_sided(by.iloc[first : last + 1]):
-        said.append(
-            f"in {alike} {frequency}s all outcomes are the same: such a batch is refused. "
-            f"{longer} may have both in each."
-        )
-    if (number := last - first + 1) < LEAST:
-        raise EvergreenError(
-            f"there are {number} {frequency}s to learn from (of {len(by)} from {by.index[0]} to "
-            f"{by.index[-1]}, {len(empty)} without rows), and {LEAST} are needed: try another "
-            "--frequency (day, week, month), or bring more data. If the time is only a year, or a "
-            "batch, sort the table by it and say --order in place of --time"
-        )
-    if (there := int(known[first : last + 1].sum())) < FEWEST:
-        raise EvergreenError(
-            f"there are {there} rows with an outcome to learn from, and {FEWEST} are needed: of "
-            "the fewer than a hundred that are held out, chance would tell more than the model "
-            f"does{''.join(f'; {each}' for each in said)}".removesuffix(".")
-        )
-    if usual < MANY:
-        said.append(
-            f"{usual:.0f} rows in a {frequency} are few: chance alone moves what is measured of "
-            f"one. {longer}, or more data, lets gates and monitors say more."
-        )
-    if number < WISHED:
-        said.append(
-            f"{number} {frequency}s are few: models are compared on little, and limits are loose "
-            f"until there are {WISHED}."
-        )
-    return str(by.index[first]), str(by.index[last]), said
-
-
-def holdout(usual: int, number: int, frequency: Frequency) -> int:
-    """How many of the last periods are held out, so that there are rows and days to judge by."""
-    least, good = (ceil(rows / max(usual, 1)) for rows in (ROWS, HELD))
-    share = min(good, ceil(number / PART))
-    wanted = max(least, share, 7 if frequency == "day" else 1, number // WISHED)
-    return int(np.clip(wanted, 1, max((number - 4) // 3, number // 4)))
