@@ -13,7 +13,7 @@ from difflib import get_close_matches
 import numpy as np
 import pandas as pd
 
-from data import unusual
+from data import swaps, unusual
 from data.batches import Batch, Finding
 from data.contracts import KEY, Typed
 from data.leakage import separates
@@ -176,7 +176,7 @@ BATCH = (
     Rule("delivered before", delivered_before),
     Rule("label leak", lambda b: leak(b.problem, b.rows, b.label, b.contract.leak)),
     Rule("constant label", one_label),
-    Rule("swapped columns", unusual.swapped, compares=True),
+    Rule("swapped columns", swaps.swapped, compares=True),
     Rule("changed unit", unusual.unit, compares=True),
     Rule("flood of nulls", unusual.nulls, compares=True),
     Rule("constant column", unusual.constant, compares=True),

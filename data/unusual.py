@@ -1,15 +1,11 @@
 """Batch rules that compare with the reference: its own variation sets the limit."""
 
-from collections.abc import Iterator
-from itertools import combinations
-
 import numpy as np
 
 from data.batches import Batch, Finding
 from data.contracts import KEY
 from data.fields import Field
 from data.periods import Period
-from data.problem import RowRule
 from data.profiles import ColumnProfile, Usual
 from data.units import Conversion, conversions
 
@@ -26,7 +22,6 @@ STRANGE = 0.2  # share of rows with values that the reference does not have
 EXPLAINED = 0.6  # of them that it has once a conversion is undone, as a part of what is usual
 ENOUGH = 0.2  # where its own periods share fewer values, values say nothing
 TELLING = 0.8  # where its own periods share more values, values that are known are in the unit
-CROSSED = 0.95  # share of rows that keep a rule once two columns are exchanged
 
 
 def volume(batch: Batch) -> Finding | None:
@@ -75,7 +70,7 @@ def nulls(batch: Batch) -> Finding | None:
     ]
     for name, column in batch.profile.columns.items():
         missing = column.nulls - int(batch.typed.wrong[name].sum())
-        shares = _null_shares(batch, name)
+        shares = null_shares(batch, name)
         limit = batch.beyond(shares, SHARE_FLOOR)
         # Where many are missing anyway, the known ones are what can vanish.
         vanished = missing == batch.profile.rows and min(shares) < 0.9
@@ -87,7 +82,7 @@ def nulls(batch: Batch) -> Finding | None:
     return Finding("flood of nulls", "; ".join(said)) if said else None
 
 
-def _null_shares(batch: Batch, name: str) -> list[float]:
+def null_shares(batch: Batch, name: str) -> list[float]:
     return [other.columns[name].nulls / other.rows for other in batch.reference]
 
 
@@ -146,86 +141,6 @@ def dropped(batch: Batch) -> Finding | None:
     return Finding("dropped category", "; ".join(said)) if said else None
 
 
-def swapped(batch: Batch) -> Finding | None:
-    """Two columns that are each like the other in the reference, and not like themselves."""
-    said = [f"{a!r} and {b!r}" for a, b in sorted(set(_crossed_pairs(batch)))]
-    return Finding("swapped columns", f"{', '.join(said)} look swapped") if said else None
-
-
-def _crossed_pairs(batch: Batch) -> Iterator[tuple[str, str]]:
-    names, found = batch.usual, set[str]()
-    far = {name: names[name].away(batch.profile.columns[name]) for name in names}
-    strange = {name: _stranger(names[name], batch.profile.columns[name]) for name in names}
-    for a, b in combinations(names, 2):
-        lies = far[a] + far[b] > batch.contract.tolerance and _lie_crossed(batch, a, b)
-        takes = strange[a] and strange[b] and _take_crossed(batch, a, b)
-        if lies or takes or _missing_crossed(batch, a, b):
-            found |= {a, b}
-            yield a, b
-    for rule in batch.problem.row_rules:
-        if len(rule.columns) == 2 and not found & set(rule.columns) and _holds_crossed(batch, rule):
-            yield rule.columns[0], rule.columns[1]
-
-
-def _strange(usual: Usual, column: ColumnProfile) -> float:
-    new = column.only(~usual.knows(column))
-    return new.known / column.known if new.known >= EVIDENCE else 0.0
-
-
-def _stranger(usual: Usual, column: ColumnProfile) -> bool:
-    """Whether far more rows than in the reference's own periods have a value of their own."""
-    return _strange(usual, column) > STRANGE + 1 - min(usual.shares)
-
-
-def _holds_crossed(batch: Batch, rule: RowRule) -> bool:
-    """Whether many rows break a rule, and nearly all keep it once its columns are exchanged."""
-    rows, (a, b) = batch.rows, rule.columns
-    broken = batch.sifted.broken
-    if (broken["rule"] == rule.name).sum() <= batch.contract.quarantine_share * len(rows):
-        return False
-    crossed = rows.assign(**{a: rows[b], b: rows[a]})
-    return bool(rule.holds(crossed).mean() > CROSSED)
-
-
-def _lie_crossed(batch: Batch, a: str, b: str) -> bool:
-    """Where they lie: each far from itself and near the other.
-
-    Of numbers with few values a row decides where a quantile lies: their shares must differ, too.
-    """
-    tolerance, columns = batch.contract.tolerance, batch.profile.columns
-    usual = batch.usual
-    ways = [Usual.away] + [Usual.shifted] * (usual[a].counted and usual[b].counted)
-    for away in ways:
-        own = away(usual[a], columns[a]) + away(usual[b], columns[b])
-        crossed = (away(usual[a], columns[b]), away(usual[b], columns[a]))
-        if max(crossed) > tolerance or own <= tolerance * max(sum(crossed), 1):
-            return False
-    return True
-
-
-def _take_crossed(batch: Batch, a: str, b: str) -> bool:
-    """Which values they take: the strange ones of each are those of the other."""
-    columns = batch.profile.columns
-    return all(
-        _explained(batch.usual[other], columns[name].only(~batch.usual[name].knows(columns[name])))
-        for name, other in ((a, b), (b, a))
-    )
-
-
-def _missing_crossed(batch: Batch, a: str, b: str) -> bool:
-    """How often they are missing: neither as usual, and both as the other one usually is."""
-
-    def usual(name: str, share: float) -> bool:
-        shares = _null_shares(batch, name)
-        room = batch.contract.tolerance * max(max(shares) - min(shares), SHARE_FLOOR)
-        return min(shares) - room <= share <= max(shares) + room
-
-    parts = {name: batch.profile.columns[name].nulls / batch.profile.rows for name in (a, b)}
-    return not (usual(a, parts[a]) or usual(b, parts[b])) and (
-        usual(a, parts[b]) and usual(b, parts[a])
-    )
-
-
 def unit(batch: Batch) -> Finding | None:
     """A number that is unlike the reference, and like it once a conversion is undone."""
     said = [
@@ -244,7 +159,7 @@ def _other_unit(field: Field, usual: Usual, batch: Batch) -> Conversion | None:
         return None
     raw, found = usual.away(column), []
     several = column.quantiles is not None and len(set(column.quantiles)) >= DIFFERENT
-    if float(np.median(usual.shares)) > TELLING and _strange(usual, column) <= STRANGE:
+    if float(np.median(usual.shares)) > TELLING and strange(usual, column) <= STRANGE:
         several = False  # it takes the values that it always takes, however they are spread
     for order, conversion in enumerate(conversions(field.unit)):
         before, named = column.convert(conversion), conversion.named
@@ -265,7 +180,7 @@ def _takes(usual: Usual, column: ColumnProfile, conversion: Conversion) -> bool:
     new = moved.only(~usual.knows(moved))
     if new.known <= STRANGE * moved.known:
         return False
-    return _explained(usual, new.convert(conversion)) and not _alike(usual, conversion)
+    return explained(usual, new.convert(conversion)) and not _alike(usual, conversion)
 
 
 def _alike(usual: Usual, conversion: Conversion) -> bool:
@@ -287,7 +202,7 @@ def _expects(usual: Usual, column: ColumnProfile, before: ColumnProfile) -> bool
     return usual.commonly(before) > usual.least * 0.8
 
 
-def _explained(usual: Usual, new: ColumnProfile) -> bool:
+def explained(usual: Usual, new: ColumnProfile) -> bool:
     """Whether these values are as well known to the reference as its own periods' are."""
     if new.known < EVIDENCE or len(new.values) < DIFFERENT:
         return False
@@ -304,3 +219,9 @@ def _known(usual: Usual, column: ColumnProfile) -> float:
     if len(set(places[places >= 0])) < max(DIFFERENT, len(known.values) / 2):
         return 0.0
     return known.known / column.known
+
+
+def strange(usual: Usual, column: ColumnProfile) -> float:
+    """Share of rows with a value that the reference does not have; 0 of too few rows."""
+    new = column.only(~usual.knows(column))
+    return new.known / column.known if new.known >= EVIDENCE else 0.0

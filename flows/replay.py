@@ -19,11 +19,12 @@ from flows.project import Project
 from models import overseer, policies, replay, replayed
 from models.fits import Fits, Task
 from models.learned import Profiles
-from models.lives import Life, Scene, live
+from models.lives import Life, live
 from models.overseer import Overseer
 from models.policies import ALWAYS, LEVEL, NEVER, OURS
 from models.replay import Season
 from models.replayed import Evens, Line, Prices
+from models.scene import Scene
 
 PRICES = Prices(retrain=100.0, error=1.0)
 USUAL = (NEVER, "every-8", "every-4", ALWAYS, "alarm", NEVER + LEVEL, f"every-8{LEVEL}",

@@ -16,10 +16,10 @@ from data.verdicts import Finding, find
 from models import concept, levels, monitors, slices
 from models.concept import CONCEPT_DRIFT
 from models.levels import CALIBRATION
-from models.lives import Lived
 from models.monitors import QUALITY, Judged
 from models.quality import answers
 from models.replay import Season
+from models.scene import Lived
 
 MONITORS = (CONTRACT, FEATURE_DRIFT, SCORE_DRIFT, QUALITY, CALIBRATION, CONCEPT_DRIFT)
 

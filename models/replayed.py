@@ -8,8 +8,9 @@ import numpy as np
 
 from data.periods import Period
 from models.bootstrap import Interval, block_bootstrap
-from models.lives import Life, Scene, losses
+from models.lives import Life, losses
 from models.policies import ALWAYS, NEVER, evenly
+from models.scene import Scene
 
 # Even schedules of one count differ by when they begin: these are averaged.
 PHASES = 5

@@ -25,6 +25,7 @@ from models.governor import Action
 from models.learned import Profiles
 from models.overseer import MONITORS, Overseer
 from models.replayed import Prices
+from models.scene import Lived, Scene
 from models.train import train
 from tests.conftest import fill
 from tests.planted import PROBLEM
@@ -162,12 +163,12 @@ def watched(project: Project, start: str, shift: float = 0.0) -> dict[str, dict[
     moved = replace(model, margins=tuple(margin + shift for margin in model.margins))
     watch, told = Overseer(season, params, lambda _: usual), {}
 
-    def keep(lived: lives.Lived) -> tuple[Finding, ...]:
+    def keep(lived: Lived) -> tuple[Finding, ...]:
         found = watch(lived)
         told[season.slots[lived.slot].period.name] = {each.monitor: each for each in found}
         return found
 
-    scene = lives.Scene(season, params.train.seed, params, lambda _: moved, keep)
+    scene = Scene(season, params.train.seed, params, lambda _: moved, keep)
     idle = replace(policies.parse("alarm", params.governor), choose=lambda _: Action.WAIT)
     assert not lives.live(scene, idle).retrains
     return told
@@ -194,13 +195,13 @@ def test_a_level_that_is_off_alarms_in_the_second_period_and_is_evidence_of_anot
 
 def test_a_new_champion_is_not_asked_about_answers_of_the_old_one(project):
     season, params = seasons(project), project.params
-    found: list[lives.Lived] = []
+    found: list[Lived] = []
 
-    def keep(lived: lives.Lived) -> tuple[Finding, ...]:
+    def keep(lived: Lived) -> tuple[Finding, ...]:
         found.append(lived)
         return ()
 
-    scene = lives.Scene(
+    scene = Scene(
         season, params.train.seed, params, lambda as_of: asked(season, as_of, params), keep
     )
     at_once = replace(policies.parse("always", params.governor), alarmed=lambda _: False)
