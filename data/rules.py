@@ -91,7 +91,7 @@ def delivered_before(batch: Batch) -> Finding | None:
     mine, found = batch.profile, dict[str, str]()
     telling = len(mine.contents) >= TELLING * mine.rows
     shared = [_common(batch.reference[0], other) for other in batch.reference[1:]]
-    usual = float(np.median(shared)) if shared else 0.0
+    usual = float(np.median(shared)) if shared else DELIVERED_BEFORE  # of one period nobody knows
     least = max(DELIVERED_BEFORE, (1 + usual) / 2)
     for other in batch.reference:
         keys = len(np.intersect1d(mine.keys, other.keys, assume_unique=True))

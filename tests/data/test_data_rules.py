@@ -11,9 +11,11 @@ import pytest
 from data import contracts, ingest, rules
 from data.admission import Terms, admit, examine
 from data.errors import RefusedError
+from data.features import Numeric
+from data.fields import Field
 from data.params import Contract, load_params
 from data.partitions import Partitions
-from data.periods import Period
+from data.periods import Period, span
 from data.profiles import profile, references
 from data.quarantine import Quarantine
 from tests import planted
@@ -293,3 +295,38 @@ def test_no_more_of_a_long_history_is_read_than_the_reference(tmp_path, filled):
     found = references(planted.PROBLEM, Watched(folder), Period.parse("2024-W04"), 3)
     assert [profile.name for profile in found] == ["2024-W03", "2024-W02", "2024-W06"]
     assert set(read) == {"2024-W03", "2024-W05", "2024-W02", "2024-W06"}
+
+
+def listed(period: Period) -> pd.DataFrame:
+    """A list of the same 500 shelves every week, full or empty: half of its contents come again."""
+    random = np.random.default_rng([1, (period.start - planted.FIRST.start).days])
+    minutes = np.sort(random.integers(0, 7 * 24 * 60, 500)).astype("timedelta64[m]")
+    return pd.DataFrame(
+        {
+            "key": [f"{period}-{n}" for n in range(500)],
+            "sent_at": np.datetime64(period.start, "us") + minutes,
+            "shelf": [f"s{n}" for n in range(500)],
+            "full": random.integers(0, 2, 500),
+        }
+    )
+
+
+def test_a_list_that_comes_again_is_no_batch_that_was_delivered_before(tmp_path):
+    fields = (
+        Field("sent_at", "timestamp", "of the look"),
+        Field("shelf", "text", "its name"),
+        Field("full", "integer", "whether it was", minimum=0, maximum=1),
+    )
+    problem = replace(
+        planted.PROBLEM, fields=fields, features=(Numeric("full", "full"),), slices=()
+    )
+    partitions = Partitions(tmp_path / "raw")
+    weeks = span(planted.FIRST, Period.parse("2024-W08"))
+    for week in weeks:
+        done = ingest.ingest(problem, partitions, week, listed(week), labels=False)
+        assert done.rows == 500
+    after, again = weeks[-1].next(), listed(weeks[-1])
+    moved = again["sent_at"] + pd.Timedelta(days=7)
+    batch = again.assign(key="x" + again["key"], sent_at=moved)
+    with pytest.raises(RefusedError, match="delivered before: 100% of its contents"):
+        ingest.ingest(problem, partitions, after, batch, labels=False)
