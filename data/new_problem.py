@@ -112,7 +112,7 @@ def parameters(draft: Draft) -> dict[str, Any]:
         "train.minimum_label_coverage": round(min(0.9, max(coverage - 0.02, 0.0)), 2),
         "candidates": ["base_rate", *([*BOOSTED, linear] if when.few else [linear, *BOOSTED])],
         "xgboost.min_child_weight": _child_weight(draft, rows),
-        "xgboost.max_depth": 6 if rows > 20_000 else 4,
+        "xgboost.max_depth": 6 if rows > 20_000 else 4 if rows > 3_000 else 3,
         "hist_gradient_boosting.min_samples_leaf": int(min(100, max(rows // 300, 10))),
         "rolling.minimum_periods": number if when.few else rolling,
         "rolling.selection_periods": selection,

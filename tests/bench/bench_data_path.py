@@ -38,7 +38,7 @@ PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 WEEKS = [Period.parse(name) for name in PROBLEM.periods()[:-1]]  # the last one is a part of a week
 YEAR = timedelta(weeks=len(WEEKS))
 COMPARING = [rule.name for rule in rules.BATCH if rule.compares]
-LATER = datetime(2100, 1, 1)
+LATER = datetime(2200, 1, 1)
 GIB = 2**30
 
 
