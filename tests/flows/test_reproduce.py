@@ -69,8 +69,11 @@ def test_without_the_cache_in_a_dirty_tree_and_on_another_commit(world, project,
     assert left_behind(project) == []
 
 
-def damage(cache: Path) -> None:
-    """Size and time are kept, so that DVC itself would deliver the changed bytes; twice is none."""
+@pytest.fixture
+def damaged(world):
+    """Size and time are kept, so that DVC itself would deliver the changed bytes."""
+    cache = world.home / "dvc" / "cache"
+    kept = shutil.copytree(cache, world.home / "dvc" / "kept")
     paths = [path for path in (cache / "files").rglob("*") if path.is_file()]
     assert len(paths) > 16
     for path in paths:
@@ -79,16 +82,18 @@ def damage(cache: Path) -> None:
         path.chmod(0o644)
         path.write_bytes(bytes(content))
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    yield
+    shutil.rmtree(cache)
+    kept.rename(cache)
 
 
+@pytest.mark.usefixtures("damaged")
 def test_other_parameters_are_named_with_what_follows_from_them(world, first, altered):
     """The data is as it was, though the cache is damaged: that is left aside for the remote."""
-    damage(world.home / "dvc" / "cache")
     altered("params.yaml", "n_estimators: 60", "n_estimators: 61")
     done = world.run("reproduce", first.number, "--json")
     assert done.returncode == 3, done.stderr
     found = json.loads(done.stdout)
-    damage(world.home / "dvc" / "cache")
     assert "data" in {check["name"] for check in found["checks"]}
     wrong = {check["name"]: check for check in found["checks"] if not check["equal"]}
     assert set(wrong) == {"params.yaml", "model digest", "holdout metrics", "predictions"}
@@ -97,16 +102,15 @@ def test_other_parameters_are_named_with_what_follows_from_them(world, first, al
     assert found["message"].startswith(f"version {first.number} differs: params.yaml")
 
 
+@pytest.mark.usefixtures("damaged")
 def test_with_a_tampered_artefact_and_a_damaged_cache_the_model_comes_back_all_the_same(
-    world, project, first, altered
+    project, first, altered
 ):
-    damage(world.home / "dvc" / "cache")
     altered("registered/artefact/contract.json", '"threshold":0.3', '"threshold":0.9')
     found = run_reproduce(project, first.number)
     assert differing(found) == {"stored artefact", "predictions"}
     assert "is not as it was signed" in found.checks[0].rebuilt
     assert "Hash mismatch for 'artefact/contract.json'" in found.checks[0].rebuilt
-    damage(world.home / "dvc" / "cache")
 
 
 @pytest.mark.parametrize(
