@@ -247,7 +247,7 @@ def _reading(content: Content) -> Iterator[str]:
         "at equal distances, in mean over five phases; the interval holds 90 % of resamples of "
         "blocks of four periods; then in how many seasons the policy is better. **+level**: these "
         "schedules recalibrate after every period, too.",
-        f"**alarms**: {_alarms(content)}; **false**: those after which a new model was no better "
+        f"**alarms**: {_alarms()}; **false**: those after which a new model was no better "
         "over the next four periods.",
         "**delay**: periods from when a new model was shown to be worth it (the whole interval of "
         "its gain above 0, known only afterwards) to the retrain; **missed**: times a season that "
@@ -262,13 +262,11 @@ def _reading(content: Content) -> Iterator[str]:
         yield f"- {line}"
 
 
-def _alarms(content: Content) -> str:
+def _alarms() -> str:
     far = (
         "periods further, by PSI, from all that was learned together than any learned one is from "
         "the others"
     )
-    if not content.get("monitors"):
-        return f"{far} (for `alarm`: than 0.2)"
     return (
         f"of `ours` {far}, or a proven change of the relation; of `alarm` periods in which a "
         f"monitor alarms that says something of the model ({', '.join(MODEL)})"
@@ -276,9 +274,7 @@ def _alarms(content: Content) -> str:
 
 
 def _watched(content: Content) -> str:
-    """Which monitors spoke; files of before have drift and level alone."""
-    if not content.get("monitors"):
-        return "Nor are monitors that watch for broken data"
+    """Which monitors spoke."""
     return (
         f"The monitors {', '.join(content['monitors'])} say what they would have said of the rows "
         "that the champion answered; those of servers and deliveries are not replayed"
