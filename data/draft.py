@@ -6,6 +6,7 @@ Nothing is written here, and nobody is asked; `data.new_problem` writes what a p
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,7 @@ def draft(name: str, asked: Asked) -> Draft:
     form = form_of(path)
     rows = sample(path, form)
     form = _with_decimal(form, rows)
-    described = _described(rows, asked, form)
+    described = _described(rows, asked, form, path)
     chosen = replace(asked, time=None if asked.order else event_time(asked, described, path))
     told = outcome(rows[asked.target], described[asked.target], asked.task, asked.positive, form)
     left = left_out(chosen, described)
@@ -123,13 +124,13 @@ def draft(name: str, asked: Asked) -> Draft:
     )  # fmt: skip
 
 
-def _described(rows: pd.DataFrame, asked: Asked, form: Form) -> dict[str, Described]:
+def _described(rows: pd.DataFrame, asked: Asked, form: Form, path: Path) -> dict[str, Described]:
     """What each column holds; numbers that are codes are words."""
     found = {
         str(c): described_text(rows[c]) if c in asked.text else describe(rows[c], form.decimal)
         for c in rows.columns
     }
-    check_names(asked, found, place(asked.path))
+    check_names(asked, found, path)
     own = (asked.target, asked.time)
     codes = [c for c, d in found.items() if is_code(c, d) and c not in own]
     return found | {c: described_text(rows[c]) for c in codes}

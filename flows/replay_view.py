@@ -263,12 +263,10 @@ def _reading(content: Content) -> Iterator[str]:
 
 
 def _alarms() -> str:
-    far = (
-        "periods further, by PSI, from all that was learned together than any learned one is from "
-        "the others"
-    )
+    """What counts as one, by policy."""
     return (
-        f"of `ours` {far}, or a proven change of the relation; of `alarm` periods in which a "
+        "of `ours` periods further, by PSI, from all that was learned together than any learned "
+        "one is from the others, or a proven change of the relation; of `alarm` periods in which a "
         f"monitor alarms that says something of the model ({', '.join(MODEL)})"
     )
 
