@@ -33,7 +33,7 @@ class _Wins:
 
     def auc(self, multiplicity: np.ndarray) -> np.ndarray:
         """ROC-AUC of resamples; `multiplicity` (samples, blocks) says how often each was drawn."""
-        above = np.einsum("si,ij,sj->s", multiplicity, self.wins, multiplicity)
+        above = ((multiplicity @ self.wins) * multiplicity).sum(1)
         pairs = (multiplicity @ self.positives) * (multiplicity @ self.negatives)
         return np.asarray(above / np.maximum(pairs, 1))
 
