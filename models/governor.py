@@ -8,12 +8,15 @@ from enum import StrEnum
 from data.drift import FEATURE_DRIFT
 from data.params import Governor
 from data.periods import Period, span
+from data.soundness import CONTRACT
 from data.verdicts import Finding, Verdict, find
+from models.concept import CONCEPT_DRIFT
+from models.levels import CALIBRATION
 from models.monitors import QUALITY, TURNED
+from models.serving_monitors import LABEL_ARRIVAL, SKEW
 
-CALIBRATION, CONCEPT_DRIFT = "calibration", "concept_drift"
 # An alarm of one of these is for a person to look at: a retrain would learn the fault.
-BROKEN = ("contract", "skew", "label_arrival")
+BROKEN = (CONTRACT, SKEW, LABEL_ARRIVAL)
 # Without a word from these nobody knows whether there is anything sound to learn from.
 NEEDED = (*BROKEN, FEATURE_DRIFT, QUALITY)
 ELSEWHERE = 3.0  # standard deviations between outcomes and answers, in mean

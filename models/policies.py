@@ -20,7 +20,9 @@ from data.errors import EvergreenError
 from data.params import Governor
 from data.periods import Period
 from data.verdicts import Verdict
-from models.governor import CALIBRATION, CONCEPT_DRIFT, Action, Attempt, Watched, decide
+from models.concept import CONCEPT_DRIFT
+from models.governor import Action, Attempt, Watched, decide
+from models.levels import CALIBRATION
 from models.monitors import QUALITY
 
 # An alarm of one of these says that the model is not what it was.
