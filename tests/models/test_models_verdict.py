@@ -84,13 +84,16 @@ def test_git_clean(commit, changed, passed):
 
 def test_the_page_is_one_file_that_says_all_in_words():
     curve = ((0.1, 0.12), (0.5, 0.4))
-    one = SliceFinding("route", "<coast>", 120, 900, Interval(0.1, 0.0, 0.2), 0.0, None, None)
-    full = replace(report(GOOD, BAD, UNKNOWN), slices=(one,), curves={"challenger": curve})
+    one = SliceFinding("route", "<coast>", 1120, 9900, Interval(0.1, 0.0, 0.2), 0.0, None, None)
+    many = replace(GOOD, n=46312)
+    full = replace(report(many, BAD, UNKNOWN), slices=(one,), curves={"challenger": curve})
     page = to_html(full, "Gates <of> a model")
     assert "Gates &lt;of&gt; a model" in page and "<b>" not in page and "<coast>" not in page
     assert not re.findall(r"(?:src|href)=|https?://(?!www\.w3\.org)|@import", page)
     for said in ("✘ failed", "? unknown", "✔ passed", "may not serve", "log loss"):
         assert said in page
+    for count in ("46,312", "1,120", "9,900"):
+        assert f">{count}<" in page
     assert page.index("log_loss") < page.index("finite"), "what blocks comes first"
     assert "may serve" in to_html(report(GOOD), "t")
     with_waiver = waived(report(GOOD, BAD), [Waiver("log_loss")], NOON)
