@@ -19,8 +19,9 @@ ARRIVAL = "arrival"
 def names_of(asked: Asked, columns: Sequence[str]) -> dict[str, str]:
     """Column -> name of its field."""
     names: dict[str, str] = {}
+    made = [ARRIVAL] if asked.order else []
     for column in columns:
-        names[column] = cells.slug(column, names.values())
+        names[column] = cells.slug(column, [*made, *names.values()])
     return names
 
 

@@ -86,7 +86,7 @@ class Table:
         names = columns_of(path, self.form)
         parts = [part for _, part in frames(path, self.form, names)]
         batch = pd.concat(parts, ignore_index=True)
-        named = self._names_events(names) or {*self.key} <= set(names)
+        named = self._names_events(names) or (bool(self.key) and {*self.key} <= set(names))
         if named and not {self._column(self.time)} <= set(names) - set(self.key):
             return self._labels_alone(batch)
         return self._shaped(batch.drop(columns=[n for n in self.left_out if n in names]))
@@ -130,9 +130,9 @@ class Table:
             EvergreenError: naming those that the table does not have.
         """
         names = columns_of(source, self.form)
-        mine = {self._column(each.name) for each in self.fields} | {self.target, *self.key}
-        if self.rows_per_period:
-            mine -= {self._column(self.time)}
+        made = {self.time} if self.rows_per_period else set()
+        mine = {self._column(each.name) for each in self.fields if each.name not in made}
+        mine |= {self.target, *self.key}
         if missing := sorted(mine - set(names)):
             raise EvergreenError(
                 f"{source} has no column {', '.join(map(repr, missing))} (it has: "

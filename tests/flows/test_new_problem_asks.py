@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import data
 from data.draft import draft
-from data.errors import EvergreenError
-from data.ingest import ingest
+from data.errors import EvergreenError, RefusedError
+from data.ingest import ingest, read_file
 from data.new_problem import parameters, write
 from data.partitions import Partitions
 from data.periods import Period
@@ -188,7 +188,36 @@ def test_rows_in_no_order_are_shuffled_and_later_ones_come_after(tmp_path, check
     for name, batch in weeks.items():
         pd.testing.assert_frame_equal(problem.read(Period.parse(name)), batch)
     (new,) = set(problem.periods()) - set(weeks)
-    assert (problem.read(Period.parse(new))["outcome"] == "1.0").all()
+    batch = problem.read(Period.parse(new))
+    assert (batch["outcome"] == "1.0").all()
+    first = batch.iloc[0]
+    assert (first["key"], str(first["arrival"])) == ("row-000001600", "2001-02-26 00:00:00")
+
+
+@pytest.mark.parametrize("name", ["arrival", "Arrival"])
+def test_a_column_called_arrival_is_not_the_made_time(tmp_path, checkout, name):
+    table = pd.DataFrame({name: RANDOM.integers(0, 90, 1600), "z": RANDOM.normal(size=1600)})
+    table["what"] = np.where(table[name] + RANDOM.normal(0, 40, 1600) > 45, "yes", "no")
+    found = written(table, tmp_path / "t.csv", order=True, shuffle=True)
+    problem = runpy.run_path(str(write(found, checkout).problem))["PROBLEM"]
+    names = [field.name for field in problem.fields]
+    assert len(names) == len(set(names)) == 3
+    week = Period.parse("2001-W01")
+    batch = problem.prepare(problem.read(week))
+    assert batch["arrival"].between(week.start, week.end).all()
+    places = batch["key"].str.removeprefix("row-").astype(int)
+    assert (batch["arrival_2"].to_numpy() == table[name].to_numpy()[places]).all()
+
+
+def test_rows_without_time_are_no_labels(tmp_path, checkout):
+    """A file of rows that lacks the made time is refused for that."""
+    table = pd.DataFrame({"x": RANDOM.normal(size=1600), "z": RANDOM.normal(size=1600)})
+    table["what"] = np.where(table["x"] + RANDOM.normal(size=1600) > 0, "yes", "no")
+    found = written(table, tmp_path / "t.csv", order=True, shuffle=True)
+    problem = runpy.run_path(str(write(found, checkout).problem))["PROBLEM"]
+    partitions, week = Partitions(tmp_path / "raw"), Period.parse("2001-W09")
+    with pytest.raises(RefusedError, match="'arrival' is missing"):
+        ingest(problem, partitions, week, read_file(tmp_path / "t.csv", problem))
 
 
 def test_a_small_table_has_gates_that_can_judge_it_or_one_sentence(tmp_path):
