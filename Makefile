@@ -90,12 +90,14 @@ audit: $(READY) ## known flaws of every locked package; fails, too, if one could
 clean: $(READY) ## stop the stack, delete all state and data; .venv stays
 	@$(BIN)/evergreen clean
 
+# What was whole is brought up to date in place: whatever runs from it keeps the packages that stay.
 # uv comes first, with its hash from the same lock.
 $(READY): requirements.lock pyproject.toml
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "error: Python 3.11, 3.12 or 3.13 is needed; install one, or: make PYTHON=/path/to/python" >&2; exit 1; fi
 	@echo "setting up .venv with $$($(PYTHON) --version) and the locked packages"
-	@$(PYTHON) -m venv --clear .venv
+	@[ -e $@ ] && [ "$$($(BIN)/python --version 2>/dev/null)" = "$$($(PYTHON) --version)" ] \
+		|| $(PYTHON) -m venv --clear .venv
 	@awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock
 	@$(BIN)/uv pip sync --quiet --require-hashes --compile-bytecode requirements.lock
