@@ -23,6 +23,8 @@ ZONE = "America/New_York"
 WEATHER = (
     "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib",
 )  # fmt: skip
+RAIN = ("precip_3h", "precip_12h", "precip_today")  # what fell until then
+SCHEDULED = ("departures_hour", "departures_day", "carrier_hour", "carrier_day")
 SCHEDULE = (
     Field("year", "number", "of the scheduled departure", minimum=1900, maximum=2100),
     Field("month", "number", "", minimum=1, maximum=12),
@@ -66,30 +68,33 @@ FIELDS = (
     Field("visib", "number", "miles", nullable=True, minimum=0, maximum=10, unit="miles"),
     Field("departures_hour", "number", "scheduled there in that hour", minimum=1, maximum=500),
     Field("departures_day", "number", "scheduled there on that day", minimum=1, maximum=5000),
+    Field("carrier_hour", "number", "of these the carrier's own", minimum=1, maximum=500),
+    Field("carrier_day", "number", "of these the carrier's own", minimum=1, maximum=5000),
+    Field("precip_3h", "number", "inches in three hours", nullable=True, minimum=0, maximum=30,
+          unit="inches"),
+    Field("precip_12h", "number", "inches in twelve hours", nullable=True, minimum=0, maximum=60,
+          unit="inches"),
+    Field("precip_today", "number", "inches since 4 a.m., mean of the three airports",
+          nullable=True, minimum=0, maximum=60, unit="inches"),
 )  # fmt: skip
 
 DEW_TOLERANCE = 0.5  # °F: both are rounded measurements
+NIGHT_ENDS = 4  # hour at which the day of `precip_today` begins
+
+
+def _ordered(name: str, low: str, high: str, slack: float = 0.0) -> RowRule:
+    """`low` is not above `high`; what is missing breaks no rule."""
+    return RowRule(name, (low, high), lambda rows: ~(rows[low] > rows[high] + slack))
+
 
 ROW_RULES = (
-    RowRule(
-        "the dew point is not above the temperature",
-        ("dewp", "temp"),
-        lambda rows: ~(rows["dewp"] > rows["temp"] + DEW_TOLERANCE),
-    ),
-    RowRule(
-        "gusts are not weaker than the wind",
-        ("wind_gust", "wind_speed"),
-        lambda rows: ~(rows["wind_gust"] < rows["wind_speed"]),
-    ),
+    _ordered("the dew point is not above the temperature", "dewp", "temp", slack=DEW_TOLERANCE),
+    _ordered("gusts are not weaker than the wind", "wind_speed", "wind_gust"),
+    _ordered("an hour has no more departures than its day", "departures_hour", "departures_day"),
     RowRule(
         "origin and destination differ",
         ("origin", "dest"),
         lambda rows: rows["origin"].ne(rows["dest"]) | rows["origin"].isna(),
-    ),
-    RowRule(
-        "an hour has no more departures than its day",
-        ("departures_hour", "departures_day"),
-        lambda rows: ~(rows["departures_hour"] > rows["departures_day"]),
     ),
 )
 
@@ -122,9 +127,8 @@ FEATURES: tuple[Feature, ...] = (
     Category("origin", "origin"),
     HistoricalRate("carrier_rate", "carrier"),
     HistoricalRate("dest_rate", "dest"),
-    *(Numeric(name, name) for name in ("distance", "aircraft_age", "seats", *WEATHER)),
-    Numeric("departures_hour", "departures_hour"),
-    Numeric("departures_day", "departures_day"),
+    *(Numeric(name, name) for name in ("distance", "aircraft_age", "seats", *WEATHER, *RAIN)),
+    *(Numeric(name, name) for name in SCHEDULED),
 )
 
 
@@ -171,12 +175,15 @@ def prepare(batch: pd.DataFrame) -> pd.DataFrame:
     departure = _midnight(rows) + pd.to_timedelta(
         rows["sched_dep_time"] // 100 * 60 + rows["sched_dep_time"] % 100, unit="min"
     )
-    by_day: list[Any] = [rows["origin"], departure.dt.date]
+    day: list[Any] = [rows["origin"], departure.dt.date]
+    hour, own, sizes = departure.dt.hour, rows["carrier"], rows["year"].groupby
     rows = rows.assign(
         key=_key(rows),
         scheduled_departure=departure.astype("datetime64[us]"),
-        departures_hour=rows["year"].groupby([*by_day, departure.dt.hour]).transform("size"),
-        departures_day=rows["year"].groupby(by_day).transform("size"),
+        departures_hour=sizes([*day, hour]).transform("size"),
+        departures_day=sizes(day).transform("size"),
+        carrier_hour=sizes([*day, hour, own]).transform("size"),
+        carrier_day=sizes([*day, own]).transform("size"),
         hour_before=_utc(rows) - timedelta(hours=1),
     )
     rows = rows.merge(_weather(), how="left", on=["origin", "hour_before"], validate="m:1")
@@ -214,7 +221,20 @@ def _weather() -> pd.DataFrame:
     table = _table("weather.csv")
     moment = pd.to_datetime(table["time_hour"], utc=True)
     table = table.assign(hour_before=moment).drop_duplicates(["origin", "hour_before"])
-    return table[["origin", "hour_before", *WEATHER]]
+    rain = _rain(table.pivot(index="hour_before", columns="origin", values="precip"))
+    table = table.merge(rain, how="left", on=["origin", "hour_before"], validate="1:1")
+    return table[["origin", "hour_before", *WEATHER, *RAIN]]
+
+
+def _rain(hourly: pd.DataFrame) -> pd.DataFrame:
+    """What fell until the end of each hour; `hourly` has a row per hour, a column per airport."""
+    hourly = hourly.asfreq("h")
+    local = pd.DatetimeIndex(hourly.index).tz_convert(ZONE)
+    today = hourly.groupby((local - timedelta(hours=NIGHT_ENDS)).date).cumsum().mean(axis=1)
+    sums = [hourly.rolling(hours, min_periods=1).sum().stack() for hours in (3, 12)]
+    found = pd.concat(sums, axis=1, keys=RAIN[:2]).reset_index()
+    found[RAIN[2]] = found["hour_before"].map(today)
+    return found.round(dict.fromkeys(RAIN, 3))
 
 
 def _aircraft() -> pd.DataFrame:
