@@ -23,7 +23,7 @@ ZONE = "America/New_York"
 WEATHER = (
     "temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib",
 )  # fmt: skip
-RAIN = ("precip_3h", "precip_12h", "precip_today")  # what fell until then
+RAIN = ("precip_3h", "precip_12h", "wet_hours")
 SCHEDULED = ("departures_hour", "departures_day", "carrier_hour", "carrier_day")
 SCHEDULE = (
     Field("year", "number", "of the scheduled departure", minimum=1900, maximum=2100),
@@ -74,12 +74,12 @@ FIELDS = (
           unit="inches"),
     Field("precip_12h", "number", "inches in twelve hours", nullable=True, minimum=0, maximum=60,
           unit="inches"),
-    Field("precip_today", "number", "inches since 4 a.m., mean of the three airports",
-          nullable=True, minimum=0, maximum=60, unit="inches"),
+    Field("wet_hours", "number", "with rain since 4 a.m., summed over the three airports",
+          nullable=True, minimum=0, maximum=75),
 )  # fmt: skip
 
 DEW_TOLERANCE = 0.5  # °F: both are rounded measurements
-NIGHT_ENDS = 4  # hour at which the day of `precip_today` begins
+NIGHT_ENDS = 4  # hour at which the day of `wet_hours` begins
 
 
 def _ordered(name: str, low: str, high: str, slack: float = 0.0) -> RowRule:
@@ -227,14 +227,13 @@ def _weather() -> pd.DataFrame:
 
 
 def _rain(hourly: pd.DataFrame) -> pd.DataFrame:
-    """What fell until the end of each hour; `hourly` has a row per hour, a column per airport."""
+    """Rain until the end of each hour, from inches by hour (rows) and airport (columns)."""
     hourly = hourly.asfreq("h")
-    local = pd.DatetimeIndex(hourly.index).tz_convert(ZONE)
-    today = hourly.groupby((local - timedelta(hours=NIGHT_ENDS)).date).cumsum().mean(axis=1)
-    sums = [hourly.rolling(hours, min_periods=1).sum().stack() for hours in (3, 12)]
+    day = (pd.DatetimeIndex(hourly.index).tz_convert(ZONE) - timedelta(hours=NIGHT_ENDS)).date
+    sums = [hourly.rolling(hours, min_periods=1).sum().stack().round(2) for hours in (3, 12)]
     found = pd.concat(sums, axis=1, keys=RAIN[:2]).reset_index()
-    found[RAIN[2]] = found["hour_before"].map(today)
-    return found.round(dict.fromkeys(RAIN, 3))
+    wet = (hourly > 0).groupby(day).cumsum().sum(axis=1)
+    return found.assign(wet_hours=found["hour_before"].map(wet))
 
 
 def _aircraft() -> pd.DataFrame:
