@@ -80,3 +80,45 @@ def test_departures_count_the_schedule_of_that_airport(weeks):
     there = rows[rows["origin"] == one["origin"]]["scheduled_departure"]
     assert one["departures_day"] == (there.dt.date == moment.date()).sum()
     assert one["departures_hour"] == (there.dt.floor("h") == moment.floor("h")).sum()
+    own = there[rows["carrier"] == one["carrier"]]
+    assert one["carrier_day"] == (own.dt.date == moment.date()).sum() > 1
+    assert one["carrier_hour"] == (own.dt.floor("h") == moment.floor("h")).sum() > 1
+
+
+@pytest.mark.parametrize("name", ["2013-W06", "2013-W10", "2013-W19"])
+def test_the_rain_is_that_of_the_hours_before(weeks, name):
+    """Added up once more, hour by hour, back from the hour before or to four in the morning."""
+    table = flights._table("weather.csv")
+    at = zip(table["origin"], pd.to_datetime(table["time_hour"], utc=True), strict=True)
+    rain = dict(zip(at, table["precip"], strict=True))
+    hour, rows = pd.Timedelta(hours=1), weeks[name]
+    rows = rows[rows["precip_12h"].notna()].iloc[::97]
+    assert (rows["precip_12h"] > 0).any()
+    for row in rows.to_dict("records"):
+        moment = row["scheduled_departure"].tz_localize("America/New_York").floor("h")
+        until = moment.tz_convert("UTC") - hour
+        back = [until - i * hour for i in range(12)]
+        for hours in (3, 12):
+            fell = [rain.get((row["origin"], h), 0.0) for h in back[:hours]]
+            assert row[f"precip_{hours}h"] == pytest.approx(np.nansum(fell), abs=0.005)
+        day = (moment - 5 * hour).date()
+        same = [h for h in (until - i * hour for i in range(25))
+                if (h.tz_convert("America/New_York") - 4 * hour).date() == day]  # fmt: skip
+        wet = [rain.get((origin, h), 0.0) > 0 for origin in ("EWR", "JFK", "LGA") for h in same]
+        assert row["wet_hours"] == sum(wet)
+
+
+def test_weather_that_is_yet_to_come_changes_no_field(monkeypatch):
+    batch = flights.read(Period.parse("2013-W06"))
+    before, noon = flights.prepare(batch), pd.Timestamp("2013-02-08 12:00", tz="UTC")
+    known, table = flights._table, flights._table("weather.csv")
+    later = (pd.to_datetime(table["time_hour"], utc=True) >= noon).to_numpy()
+    names = list(flights.WEATHER)
+    other = table.assign(**{name: table[name].mask(later, 7.0) for name in names})
+    monkeypatch.setattr(flights, "_table", lambda name: other if "weather" in name else known(name))
+    flights._weather.cache_clear()
+    after = flights.prepare(batch)
+    flights._weather.cache_clear()
+    early = (pd.to_datetime(batch["time_hour"], utc=True) <= noon).to_numpy()
+    pd.testing.assert_frame_equal(after[early], before[early])
+    assert not after[~early].equals(before[~early])
