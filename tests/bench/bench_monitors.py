@@ -166,7 +166,7 @@ def watch(world: World, weeks: Sequence[Week], last: Sequence[Finding]) -> list[
     judged = Judged(BINARY, week.label, week.score, week.day, len(week.label), values)
     daily = tally.joined(tally.residuals(w.label, w.score, w.day, BINARY) for w in weeks)
     return [
-        soundness.contract(reference.fields, week.columns, len(week.label), 0.0, limits),
+        soundness.contract(reference, week.columns, len(week.label), 0.0, limits),
         report.finding(),
         report.score_finding(find(last, SCORE_DRIFT)),
         monitors.quality(judged, reference, params, find(last, "quality")),
