@@ -20,7 +20,7 @@ from data.fields import Field
 MOST_WORDS = 2000  # of a field; with more of them new ones are no news
 COMMON = 0.02  # of the rows: a value that was in fewer counts as never seen, if it comes often
 BETWEEN = 2.0  # times the usual distance of neighbours
-MEASURES = ("nulls", "top", "growth", "fresh", "spike")
+MEASURES = ("nulls", "top", "growth", "fresh", "between", "spike")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,8 @@ class Known:
             return self
         numbers, shares = _shares(values, rows)
         seen = None if self.values is None else self.values | set(numbers.tolist())
-        often, common = zip(numbers.tolist(), shares.tolist(), strict=True), dict(self.common)
+        often = zip(numbers.tolist(), shares.round(6).tolist(), strict=True)
+        common = dict(self.common)
         common |= {n: max(s, common.get(n, 0.0)) for n, s in often if s >= COMMON}
         ends = [end for end in (self.low, self.high) if end is not None]
         return Known(
@@ -78,18 +79,19 @@ class Known:
         width = (self.high - self.low) or max(abs(self.high), 1.0)
         return float(np.minimum(outside / width, 1e6).mean())
 
-    def fresh(self, numbers: np.ndarray, shares: np.ndarray) -> float:
-        """Share of rows with a number between two neighbours that were there, and it never was.
+    def fresh(self, numbers: np.ndarray, shares: np.ndarray) -> tuple[float, float]:
+        """Share of rows with a number within the range that was never there; of these in a gap.
 
-        Neighbours that are further apart than is usual may have others between them.
+        The second counts those alone whose neighbours, that were there, are as close as is usual:
+        others may be values that just have not come yet.
         """
         if self.values is None or len(self.values) < 2:
-            return 0.0
+            return 0.0, 0.0
         seen = np.array(sorted(self.values), dtype=np.float32)
         gaps, place = np.diff(seen), np.searchsorted(seen, numbers).clip(1, len(seen) - 1)
         inside = (numbers > seen[place - 1]) & (numbers < seen[place])
         near = gaps[place - 1] <= BETWEEN * float(np.median(gaps))
-        return float(shares[inside & near].sum())
+        return float(shares[inside].sum()), float(shares[inside & near].sum())
 
     def spike(self, numbers: np.ndarray, shares: np.ndarray) -> float:
         """The most that one number's share is larger than it ever was."""
@@ -99,7 +101,7 @@ class Known:
 
     def to_json(self) -> dict[str, Any]:
         values = None if self.values is None else [_short(v) for v in sorted(self.values)]
-        common = [[_short(v), round(share, 6)] for v, share in self.common]
+        common = [[_short(v), share] for v, share in self.common]
         words = None if self.words is None else sorted(self.words)
         return {"words": words, "low": self.low, "high": self.high,
                 "values": values, "common": common}  # fmt: skip
@@ -140,6 +142,7 @@ class Measures:
     top: float
     growth: float
     fresh: float = 0.0
+    between: float = 0.0
     spike: float = 0.0
 
 
@@ -147,7 +150,7 @@ class Measures:
 class FieldHistory:
     """A field in every period of the reference, in order, and all that was seen of it.
 
-    An artefact of before has nothing in `fresh` and `spike`.
+    An artefact of before has nothing in `fresh`, `between` and `spike`.
     """
 
     name: str
@@ -156,6 +159,7 @@ class FieldHistory:
     growth: tuple[float, ...]
     known: Known
     fresh: tuple[float, ...] = ()
+    between: tuple[float, ...] = ()
     spike: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def measure(values: np.ndarray, known: Known) -> Measures:
         missing,
         float(shares.max() * rows / len(present)),
         known.growth(present),
-        known.fresh(numbers, shares),
+        *known.fresh(numbers, shares),
         known.spike(numbers, shares),
     )
 

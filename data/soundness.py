@@ -24,7 +24,8 @@ WORD_ROOM = 0.02
 RANGE_ROOM = 0.5  # of a range's width
 RANGE_GROWTH = 3.0  # times the largest growth in the past
 FRESH_ROOM = 0.12
-CLOSED = 0.1  # of the rows: with more that was never there, a field's values are no closed set
+CLOSED = 0.02  # of the rows: with more that was never there, a field's values are no closed set
+GRID = 0.1  # the same of values between usual ones: with more, there is no grid
 SPIKE_ROOM, RUN_ROOM = 0.05, 0.2  # the second where values come in runs, as in a calm night:
 LOOSE = 0.6  # these lose less than that of what a field's association may lose
 OUTCOME_ROOM = 0.1  # nobody knows how outcomes hang together
@@ -36,7 +37,9 @@ SAYS = {
     "top": "{} has one value in {:.0%} of rows (at most {:.0%})",
     "words": "{} has new words in {:.0%} of rows (at most {:.0%})",
     "range": "{} lies outside its range by {:.1f} times the width (at most {:.1f})",
-    "fresh": "{} has values between usual ones that were never there in {:.0%} of rows "
+    "fresh": "{} has values within its range that were never there in {:.0%} of rows "
+    "(at most {:.0%})",
+    "between": "{} has values between usual ones that were never there in {:.0%} of rows "
     "(at most {:.0%})",
     "spike": "{} has one value in {:.0%} more of the rows than it ever had (at most {:.0%})",
     "together": "{} goes with the other fields {:.0%} less than usual (at most {:.0%})",
@@ -146,8 +149,12 @@ def _held(past: FieldHistory, values: np.ndarray, spike_room: float) -> Iterator
         yield Held(past.name, "words", now.growth, growth + WORD_ROOM)
     elif past.known.low is not None:
         yield Held(past.name, "range", now.growth, growth * RANGE_GROWTH + RANGE_ROOM)
-    if past.known.values is not None and past.fresh and _growth(past.fresh) <= CLOSED:
-        yield Held(past.name, "fresh", now.fresh, _growth(past.fresh) + FRESH_ROOM)
+    if past.known.values is None or not past.fresh:
+        return
+    if (usual := _growth(past.fresh)) <= CLOSED:
+        yield Held(past.name, "fresh", now.fresh, usual + FRESH_ROOM)
+    elif (usual := _growth(past.between)) <= GRID:
+        yield Held(past.name, "between", now.between, usual + FRESH_ROOM)
 
 
 def _one_value(past: FieldHistory, now: Measures, spike_room: float) -> Iterator[Held]:
