@@ -67,9 +67,9 @@ def hardly_repeats(values: np.ndarray) -> bool:
 
 
 def _codes(values: np.ndarray, ranked: bool) -> np.ndarray:
-    """Small whole numbers, equal where values are alike, shape (n,)."""
+    """Whole numbers below n + 1, equal where values are alike, shape (n,)."""
     if values.dtype.kind == "M":
-        codes = np.empty(len(values), dtype=np.int64)
+        codes = np.empty(len(values), dtype=np.int32)
         blocks = np.arange(len(values)) * BLOCKS // max(len(values), 1)
         codes[np.argsort(values, kind="stable")] = blocks
         return codes
@@ -77,13 +77,13 @@ def _codes(values: np.ndarray, ranked: bool) -> np.ndarray:
         values = values.astype(str)
     elif ranked:
         return _bins(values.astype(np.float64))
-    return np.asarray(np.unique(values, return_inverse=True)[1])
+    return np.unique(values, return_inverse=True)[1].astype(np.int32)
 
 
 def _bins(values: np.ndarray) -> np.ndarray:
     """Bins of equal weight from 1; 0 is missing."""
     there = ~np.isnan(values)
-    codes = np.zeros(len(values), dtype=np.int64)
+    codes = np.zeros(len(values), dtype=np.int32)
     if there.any():
         edges = np.quantile(values[there], np.linspace(0, 1, BINS + 1)[1:-1])
         codes[there] = 1 + np.searchsorted(edges, values[there], side="right")

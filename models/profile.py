@@ -70,13 +70,13 @@ def with_outcomes(
         found,
         fields=field_history.build(problem.fields, together.through(raw)),
         relations=together.relations(),
-        outcome=_outcome(problem.target, labels) if task.kind == "regression" else None,
+        outcome=outcomes(problem.target, labels) if task.kind == "regression" else None,
         slices=tally.history(tallies, areas),
         daily=tally.joined(days),
     )
 
 
-def _outcome(name: str, labels: Iterable[np.ndarray]) -> FieldHistory:
+def outcomes(name: str, labels: Iterable[np.ndarray]) -> FieldHistory:
     """What outcomes that are numbers looked like, period by period."""
     field = Field(name, "number", "")
     return field_history.build([field], ({name: label} for label in labels))[0]

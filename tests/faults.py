@@ -89,8 +89,10 @@ def swapped(day: Day, _: int, stream: Stream) -> Day:
 
 def permuted(day: Day, _: int, stream: Stream) -> Day:
     """Sound values of a field in the wrong rows: any row of the day."""
-    name = stream.pick(["dest", "temp", "seats", "pressure", "departures_hour", "wind_speed",
-                        "carrier", "humid", "distance", "visib", "aircraft_age", "dewp"])  # fmt: skip
+    name = stream.pick([
+        "dest", "temp", "seats", "pressure", "departures_hour", "wind_speed", "carrier", "humid",
+        "distance", "visib", "aircraft_age", "dewp",
+    ])  # fmt: skip
     return day.put(**{name: stream.random.permutation(day.columns[name])})
 
 

@@ -162,7 +162,7 @@ def test_rows_that_come_again_are_found_where_the_past_had_none(known):
     twice = {name: np.concatenate([v, v[: SIZE // 5]]) for name, v in columns.items()}
     found = judge(known, twice)
     assert found.verdict is Verdict.ALARM and "rows are another one again in 17%" in found.reason
-    coarse = [{n: v for n, v in week(np.random.default_rng(i)).items()} for i in range(5)]
+    coarse = [week(np.random.default_rng(i)) for i in range(5)]
     for each in coarse:
         each["free"] = np.zeros(SIZE)
     usual = profile(coarse)
