@@ -6,20 +6,26 @@ they lie outside the earlier range; how many lie within it, but are none of the 
 there (measurements are rounded, so that another unit has other values); and how much more of one
 value there is than ever before (what stands in for a missing one). What is new grows with the
 seasons, so that its own past growth, and nothing fixed, says what is too much.
+
+Two words of a row are a field more: which of them come together is new where codes were exchanged.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
+from data.associations import thinned
 from data.features import Columns
 from data.fields import Field
 
 MOST_WORDS = 2000  # of a field; with more of them new ones are no news
 COMMON = 0.02  # of the rows: a value that was in fewer counts as never seen, if it comes often
 BETWEEN = 2.0  # times the usual distance of neighbours
+WITH = " with "  # two text fields as one
+MOST_TEXTS = 6  # fields of which any two are looked at together
 MEASURES = ("nulls", "top", "growth", "fresh", "between", "spike")
 
 
@@ -49,16 +55,18 @@ class Known:
         if not len(values):
             return self
         numbers, shares = _shares(values, rows)
-        seen = None if self.values is None else self.values | set(numbers.tolist())
-        often = zip(numbers.tolist(), shares.round(6).tolist(), strict=True)
-        common = dict(self.common)
-        common |= {n: max(s, common.get(n, 0.0)) for n, s in often if s >= COMMON}
+        often, common = shares >= COMMON, dict(self.common)
+        for number, share in zip(numbers[often].tolist(), shares[often].tolist(), strict=True):
+            common[number] = max(round(share, 6), common.get(number, 0.0))
+        seen = self.values
+        if seen is not None and len(numbers) <= MOST_WORDS:
+            seen = seen | set(numbers.tolist())
         ends = [end for end in (self.low, self.high) if end is not None]
         return Known(
             None,
             float(min([values.min(), *ends])),
             float(max([values.max(), *ends])),
-            None if seen is None or len(seen) > MOST_WORDS else seen,
+            None if seen is None or max(len(seen), len(numbers)) > MOST_WORDS else seen,
             tuple(sorted(common.items())),
         )
 
@@ -192,20 +200,35 @@ def measure(values: np.ndarray, known: Known) -> Measures:
 
 
 def build(fields: Sequence[Field], periods: Iterable[Columns]) -> tuple[FieldHistory, ...]:
-    """The history of every field but timestamps; `periods` are raw columns, oldest first."""
-    watched = [field for field in fields if field.kind != "timestamp"]
-    known = {
-        f.name: Known(frozenset()) if f.kind == "text" else Known(None, values=frozenset())
-        for f in watched
-    }
-    found: dict[str, list[Measures]] = {field.name: [] for field in watched}
+    """The history of every field but timestamps, and of any two text fields together.
+
+    Args:
+        periods: raw columns, oldest first.
+    """
+    texts = [field.name for field in fields if field.kind == "text"]
+    words = [*texts, *map(WITH.join, combinations(texts[:MOST_TEXTS], 2))]
+    numbers = [field.name for field in fields if field.kind not in ("text", "timestamp")]
+    known = {name: Known(frozenset()) for name in words}
+    known |= {name: Known(None, values=frozenset()) for name in numbers}
+    found: dict[str, list[Measures]] = {name: [] for name in known}
     for place, columns in enumerate(periods):
         for name, before in known.items():
-            told = measure(columns[name], before)
+            values = column(name, columns)
+            told = measure(values, before)
             first = Measures(told.nulls, told.top, 0.0)
             found[name].append(told if place else first)
-            known[name] = before.and_also(_present(columns[name]), len(columns[name]))
+            known[name] = before.and_also(_present(values), len(values))
     return tuple(_history(name, measures, known[name]) for name, measures in found.items())
+
+
+def column(name: str, columns: Columns) -> np.ndarray:
+    """The values of a field; of two text fields together, evenly spaced ones, missing as either."""
+    if name in columns:
+        return columns[name]
+    a, b = (thinned(columns[part]) for part in name.split(WITH))
+    both = [None if one is None or other is None else f"{one} {other}"
+            for one, other in zip(a, b, strict=True)]  # fmt: skip
+    return np.array(both, dtype=object)
 
 
 def _history(name: str, measures: Sequence[Measures], known: Known) -> FieldHistory:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from data.features import Columns
-from data.field_history import FieldHistory, Measures, measure
+from data.field_history import WITH, FieldHistory, Measures, column, measure
 from data.monitor_params import Monitor
 from data.reference import Reference
 from data.relations import Relations, disordered, losses, repeated
@@ -20,7 +20,7 @@ from data.verdicts import Finding, Verdict
 CONTRACT = "contract"
 SHARE_ROOM = 0.05  # of the rows: so much more of anything is never broken
 TOP_ROOM = 0.25  # of one value: a sensor that is stuck has it in far more
-WORD_ROOM = 0.02
+WORD_ROOM, PAIR_ROOM = 0.02, 0.05
 RANGE_ROOM = 0.5  # of a range's width
 RANGE_GROWTH = 3.0  # times the largest growth in the past
 FRESH_ROOM = 0.12
@@ -36,6 +36,7 @@ SAYS = {
     "nulls": "{} is missing in {:.0%} of rows (at most {:.0%})",
     "top": "{} has one value in {:.0%} of rows (at most {:.0%})",
     "words": "{} has new words in {:.0%} of rows (at most {:.0%})",
+    "pair": "{} comes as it never did in {:.0%} of rows (at most {:.0%})",
     "range": "{} lies outside its range by {:.1f} times the width (at most {:.1f})",
     "fresh": "{} has values within its range that were never there in {:.0%} of rows "
     "(at most {:.0%})",
@@ -124,7 +125,7 @@ def _all_held(
         yield from together
     for field in reference.fields:
         room = SPIKE_ROOM if field.name in loose else RUN_ROOM
-        yield from _held(field, columns[field.name], room)
+        yield from _held(field, column(field.name, columns), room)
     if reference.outcome and outcomes is not None and len(outcomes) >= params.minimum_rows:
         now = measure(outcomes, reference.outcome.known)
         yield from _one_value(reference.outcome, now, OUTCOME_ROOM)
@@ -146,7 +147,8 @@ def _held(past: FieldHistory, values: np.ndarray, spike_room: float) -> Iterator
     yield from _one_value(past, now, spike_room)
     growth = _growth(past.growth)
     if past.known.words is not None:
-        yield Held(past.name, "words", now.growth, growth + WORD_ROOM)
+        kind, more = ("pair", PAIR_ROOM) if WITH in past.name else ("words", WORD_ROOM)
+        yield Held(past.name, kind, now.growth, growth + more)
     elif past.known.low is not None:
         yield Held(past.name, "range", now.growth, growth * RANGE_GROWTH + RANGE_ROOM)
     if past.known.values is None or not past.fresh:

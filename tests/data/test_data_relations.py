@@ -18,6 +18,7 @@ from data.verdicts import Verdict
 FIELDS = (
     Field("moment", "timestamp", ""),
     Field("place", "text", ""),
+    Field("line", "text", ""),
     Field("miles", "number", "", unit="miles"),
     Field("warm", "number", "", unit="°F"),
     Field("dew", "number", "", unit="°F"),
@@ -25,12 +26,13 @@ FIELDS = (
     Field("rain", "number", ""),
 )
 WEEKS, SIZE = 10, 1200
+LINES = np.array(["A", "B", "C", "D", "E"], dtype=object)
 PLACES = np.array([f"p{i:02d}" for i in range(20)], dtype=object)
 LIMITS = Monitor(bins=10, minimum_rows=100, minimum_label_coverage=0.9, excluded_share_limit=0.15)
 
 
 def week(random, season=0.0, size=SIZE):
-    """Places lie in a distance of their own, and it is warm by the hour; nothing is free of noise.
+    """Places lie in a distance of their own, two lines go to each, and it is warm by the hour.
 
     Of numbers that hardly repeat nothing is told; it rains in one hour of thirty.
     """
@@ -43,6 +45,7 @@ def week(random, season=0.0, size=SIZE):
     return {
         "moment": start + hour * np.timedelta64(3_600_000_000, "us"),
         "place": PLACES[place],
+        "line": LINES[(place // 4 + random.integers(0, 2, size)) % len(LINES)],
         "miles": 100.0 + 37 * place + random.integers(0, 2, size),
         "warm": warm[hour],
         "dew": dew[hour],
@@ -123,6 +126,10 @@ def shuffled(name):
     return lambda columns, random: {name: random.permutation(columns[name])}
 
 
+def exchanged(words, a, b):
+    return np.where(words == a, b, np.where(words == b, a, words))
+
+
 def slipped(*names, rows=1):
     return lambda columns, random: {name: np.roll(columns[name], rows) for name in names}
 
@@ -134,6 +141,8 @@ def slipped(*names, rows=1):
         (shuffled("miles"), "miles goes with the other fields"),
         (shuffled("place"), "place goes with the other fields"),
         (slipped("miles"), "miles goes with the other fields"),
+        (lambda c, _: {"line": exchanged(c["line"], "A", "C")},
+         "place with line comes as it never did in"),
         (slipped("place", rows=3), "place goes with the other fields"),
         (lambda c, _: {"warm": c["dew"], "dew": c["warm"]}, "warm is below dew in"),
         (lambda c, _: {"warm": (c["warm"] - 32) / 1.8}, "warm is below dew in"),
