@@ -9,6 +9,7 @@ usual: 1 is as ever, 0 that of values dealt out at random. What it may lose is w
 own periods lose, each against the others.
 """
 
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -23,11 +24,12 @@ from data.conformal import Joint, joint
 from data.features import Columns
 from data.fields import Field
 
-ENOUGH = 4  # periods
+ENOUGH, NEWEST = 4, 104  # periods; with more, the newest tell
 KNOWN = 0.75  # of the periods in which an association has to be known
 TELLS = 0.05  # what a partner tells at least
 STRONG = 0.1  # what the best partner tells at least: else a field has no relation to lose
 SWING = 0.1  # from period to period: an association that swings more counts for less
+PARTNERS = 12  # of a field, each way
 HALF = 0.5  # of the weight that has to be known in a new period
 ROOM = 0.15  # of a field's association: losing less is usual
 AGAIN = 2.0  # times as much as the past itself lost is never broken
@@ -39,7 +41,7 @@ MIX = np.uint64(0x9E3779B97F4A7C15)  # odd: hashes of columns put together lose 
 
 @dataclass(frozen=True)
 class Pair:
-    """How much `given` tells of `name` in each period of the reference; None where unknown."""
+    """How much `given` tells of `name` in each period, of the newest; None where unknown."""
 
     given: str
     name: str
@@ -91,8 +93,8 @@ class Gathered:
     def __init__(self, fields: Sequence[Field]) -> None:
         self._fields = fields
         self._ranked: tuple[str, ...] = ()
-        self._told: list[dict[tuple[str, str], float]] = []
-        self._crossed: list[dict[tuple[str, str], tuple[float, float]]] = []
+        self._told: deque[dict[tuple[str, str], float]] = deque(maxlen=NEWEST)
+        self._crossed: deque[dict[tuple[str, str], tuple[float, float]]] = deque(maxlen=NEWEST)
         self._repeated = 0.0
 
     def through(self, periods: Iterable[Columns]) -> Iterator[Columns]:
@@ -107,18 +109,27 @@ class Gathered:
             yield columns
 
     def relations(self) -> Relations | None:
-        """Those of all periods that went by; None if they are too few."""
+        """Those of the periods that went by; None if they are too few."""
         if len(self._told) < ENOUGH:
             return None
-        pairs = []
+        orders = tuple(sorted(pair for pair in self._crossed[0] if self._ordered(pair)))
+        return Relations(self._ranked, self._pairs(), orders, round(self._repeated, 6))
+
+    def _pairs(self) -> tuple[Pair, ...]:
+        """Those that tell enough; of a field with many partners the strongest, either way."""
+        found: dict[Pair, float] = {}
         for given, name in sorted({pair for table in self._told for pair in table}):
             told = [table.get((given, name)) for table in self._told]
             known = [value for value in told if value is not None]
-            if len(known) >= KNOWN * len(told) and float(np.median(known)) >= TELLS:
+            if len(known) >= KNOWN * len(told) and (middle := float(np.median(known))) >= TELLS:
                 rounded = (None if value is None else round(value, 4) for value in told)
-                pairs.append(Pair(given, name, tuple(rounded)))
-        orders = tuple(sorted(pair for pair in self._crossed[0] if self._ordered(pair)))
-        return Relations(self._ranked, tuple(pairs), orders, round(self._repeated, 6))
+                found[Pair(given, name, tuple(rounded))] = middle
+        ways: defaultdict[tuple[str, str], list[Pair]] = defaultdict(list)
+        for pair in sorted(found, key=lambda pair: -found[pair]):
+            ways["given", pair.given].append(pair)
+            ways["name", pair.name].append(pair)
+        kept = {pair for pairs in ways.values() for pair in pairs[:PARTNERS]}
+        return tuple(pair for pair in found if pair in kept)
 
     def _ordered(self, pair: tuple[str, str]) -> bool:
         """Whether no period's rows break an order that rows put together at random do break."""

@@ -198,12 +198,6 @@ GROSS: dict[str, Fault] = {
     "stuck sensor": stuck,
     "swapped columns": swapped,
     "category burst": burst,
-    "permuted field": permuted,
-    "slipped join": slipped,
-    "sentinel values": sentinel,
-    "renamed words": renamed,
-    "repeated rows": duplicated,
-    "shifted clock": clock,
 }
 RELATION: dict[str, Fault] = {
     "label flip": label_flip,
@@ -215,4 +209,12 @@ HARMLESS: dict[str, Fault] = {
     "nothing": nothing, "traffic halved": halved, "seasonal return": nothing,
 }  # fmt: skip
 UNLEARNED: dict[str, Fault] = {"unlearned season": nothing}
+TOGETHER: dict[str, Fault] = {
+    "permuted field": permuted,
+    "slipped join": slipped,
+    "sentinel values": sentinel,
+    "renamed words": renamed,
+    "repeated rows": duplicated,
+    "shifted clock": clock,
+}
 SEASONS = ("seasonal return", *UNLEARNED)

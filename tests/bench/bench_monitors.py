@@ -41,7 +41,18 @@ from models import concept, levels, monitors, slices, tally
 from models.candidates import CANDIDATES, XGBOOST
 from models.monitors import Judged
 from models.profile import profile
-from tests.faults import GROSS, HARMLESS, RELATION, SEASONS, SLOW, UNLEARNED, Day, Fault, Stream
+from tests.faults import (
+    GROSS,
+    HARMLESS,
+    RELATION,
+    SEASONS,
+    SLOW,
+    TOGETHER,
+    UNLEARNED,
+    Day,
+    Fault,
+    Stream,
+)
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 WEEKS = 6
@@ -225,7 +236,7 @@ class Before(Partitions):
 
 
 def bench(world: World, names: Sequence[str], streams: int, doors: int) -> None:
-    faults = {**GROSS, **RELATION, **SLOW, **HARMLESS, **UNLEARNED}
+    faults = {**GROSS, **RELATION, **SLOW, **HARMLESS, **UNLEARNED, **TOGETHER}
     table = Table("fault", *(f"<= {n}" for n in WITHIN), "door", "by", title=str(world.first))
     console = Console(width=150)
     for turn, name in enumerate(faults):

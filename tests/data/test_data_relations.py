@@ -209,6 +209,30 @@ def test_a_model_without_relations_is_watched_by_what_it_has(known):
     assert profile([week(random) for _ in range(3)]).relations is None
 
 
+def test_of_a_long_past_the_newest_periods_tell(monkeypatch):
+    monkeypatch.setattr("data.relations.NEWEST", 6)
+    random = np.random.default_rng(11)
+    long = profile(week(random, season=i) for i in range(9)).relations
+    assert {len(pair.told) for pair in long.pairs} == {6}
+
+
+def test_of_many_partners_the_strongest_are_kept():
+    random = np.random.default_rng(12)
+    fields = tuple(Field(f"n{i:02d}", "number", "") for i in range(30))
+    together = Gathered(fields)
+
+    def period():
+        one = random.integers(0, 8, 900)
+        return {f.name: np.where(random.random(900) < 0.01 * i, 0.0, one) + 0.0
+                for i, f in enumerate(fields)}  # fmt: skip
+
+    list(together.through(period() for _ in range(4)))
+    pairs = together.relations().pairs
+    assert {field.name for field in fields} == {pair.given for pair in pairs}
+    assert len(pairs) < 30 * 29 / 1.3
+    assert max(sum(p.given == f.name for p in pairs) for f in fields[-5:]) == 12
+
+
 def test_constants_empty_columns_and_no_rows_have_no_relations():
     columns = {"a": np.full(50, 1.0), "b": np.full(50, np.nan), "c": np.arange(50.0) % 5}
     assert associations(columns, [("a", "b"), ("a", "c"), ("b", "c")], ()) == {}
