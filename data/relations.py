@@ -13,7 +13,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import combinations, permutations
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -147,28 +147,29 @@ def _crossed(
     Of numbers that have the same unit, or none, both.
     """
     unit = {field.name: field.unit for field in fields if columns[field.name].dtype.kind == "f"}
+    thin = {name: thinned(columns[name]) for name in unit}
     found = {}
-    for high, low in permutations(unit, 2):
-        if unit[high] == unit[low]:
-            above, below = _known(columns, high, low)
-            if len(above):
-                mixed = np.roll(below, len(below) // 2)
-                found[high, low] = float((above < below).mean()), float((above < mixed).mean())
+    for a, b in combinations(unit, 2):
+        if unit[a] == unit[b]:
+            one, other = _known(thin[a], thin[b])
+            if len(one):
+                mixed = np.roll(other, len(other) // 2)
+                found[a, b] = float((one < other).mean()), float((one < mixed).mean())
+                found[b, a] = float((one > other).mean()), float((one > mixed).mean())
     return found
 
 
-def _known(columns: Columns, a: str, b: str) -> tuple[np.ndarray, np.ndarray]:
+def _known(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Two columns where both are known."""
-    one, other = thinned(columns[a]), thinned(columns[b])
-    there = np.isfinite(one) & np.isfinite(other)
-    return one[there], other[there]
+    there = np.isfinite(a) & np.isfinite(b)
+    return a[there], b[there]
 
 
 def disordered(known: Relations, columns: Columns) -> dict[tuple[str, str], float]:
     """Share of rows that break each order."""
     found = {}
     for high, low in known.orders:
-        above, below = _known(columns, high, low)
+        above, below = _known(thinned(columns[high]), thinned(columns[low]))
         found[high, low] = float((above < below).mean()) if len(above) else 0.0
     return found
 
@@ -179,7 +180,8 @@ def repeated(columns: Columns) -> float:
     keys = np.zeros(rows, dtype=np.uint64)
     for values in columns.values():
         keys = keys * MIX + pd.util.hash_array(values)
-    return 1 - len(np.unique(keys)) / max(rows, 1)
+    keys.sort()
+    return float((keys[1:] == keys[:-1]).sum() / max(rows, 1))
 
 
 def losses(known: Relations, columns: Columns, rate: float) -> list[Loss]:
