@@ -102,10 +102,15 @@ class Known:
         return float(shares[inside].sum()), float(shares[inside & near].sum())
 
     def spike(self, numbers: np.ndarray, shares: np.ndarray) -> float:
-        """The most that one number's share is larger than it ever was."""
+        """How much one number's share rose above what it ever was, beyond any other's rise.
+
+        In a calm week several rise together.
+        """
         often, before = shares > COMMON, dict(self.common)
         found = zip(numbers[often].tolist(), shares[often].tolist(), strict=True)
-        return max((share - before.get(number, 0.0) for number, share in found), default=0.0)
+        rises = sorted((share - before.get(number, 0.0) for number, share in found), reverse=True)
+        first, second = [*rises, 0.0, 0.0][:2]
+        return max(first, 0.0) - max(second, 0.0)
 
     def to_json(self) -> dict[str, Any]:
         values = None if self.values is None else [_short(v) for v in sorted(self.values)]
