@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data.field_history import FieldHistory
+from data.relations import Relations
 from data.task import Task
 
 SCORE = "score"
@@ -95,6 +96,8 @@ class Reference:
         fields: the raw fields.
         slices: quality of the out-of-fold scores; the first is everything.
         daily: their squared error by day; None if it was not computed.
+        relations: how the fields go together; None where the periods are too few to tell.
+        outcome: the outcomes, of numbers alone.
         steps: out-of-fold scores, ascending, and what followed at each, linear in between: the rate
             of positives (an isotonic calibration), or of numbers the mean loss; empty for classes.
     """
@@ -105,20 +108,27 @@ class Reference:
     slices: tuple[SliceHistory, ...] = ()
     daily: Daily | None = None
     steps: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+    relations: Relations | None = None
+    outcome: FieldHistory | None = None
 
     def to_json(self) -> dict[str, Any]:
-        own = asdict(replace(self, fields=(), slices=()))
-        fields = [field.to_json() for field in self.fields]
-        return own | {"fields": fields, "slices": [part.to_json() for part in self.slices]}
+        own = asdict(replace(self, fields=(), slices=(), relations=None, outcome=None))
+        return own | {
+            "fields": [field.to_json() for field in self.fields],
+            "slices": [part.to_json() for part in self.slices],
+            "relations": self.relations.to_json() if self.relations else None,
+            "outcome": self.outcome.to_json() if self.outcome else None,
+        }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Reference":
-        """From a reference.json; an artefact of before has histograms only."""
+        """From a reference.json; an artefact of before has less, at least histograms."""
         histograms = tuple(
             Histogram(h["name"], tuple(h["edges"]), tuple(tuple(row) for row in h["counts"]))
             for h in value["histograms"]
         )
         daily, steps = value.get("daily"), value.get("steps", ((), ()))
+        relations, outcome = value.get("relations"), value.get("outcome")
         return cls(
             tuple(value["periods"]),
             histograms,
@@ -126,6 +136,8 @@ class Reference:
             tuple(SliceHistory(**_tuples(each)) for each in value.get("slices", ())),
             Daily(**_tuples(daily)) if daily else None,
             (tuple(steps[0]), tuple(steps[1])),
+            Relations.from_json(relations) if relations else None,
+            FieldHistory.from_json(outcome) if outcome else None,
         )
 
 

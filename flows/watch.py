@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import msgspec
+import numpy as np
 import pandas as pd
 
 from bento import observe, target
@@ -82,12 +83,14 @@ def contract(evidence: Evidence, _: Finding | None) -> Finding:
     """Monitor `contract`: all rows of the period, answered or not."""
     told = evidence.labels
     excluded = None if told is None or told.empty else float(told["excluded"].notna().mean())
+    outcomes = None if told is None else told["label"].dropna().to_numpy(dtype=np.float64)
     return soundness.contract(
-        evidence.model.reference.fields,
+        evidence.model.reference,
         to_columns(evidence.rows, evidence.project.problem.fields),
         len(evidence.rows),
         excluded,
         evidence.project.params.monitor,
+        outcomes,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data import features, field_history, reference
+from data import associations, features, field_history, reference, relations
 from data.digests import canonical_json, digest_of, sha256_file, write_atomically
 from data.params import Params
 from data.reference import Reference
@@ -20,7 +20,7 @@ from models import concept, profile, quality, slices, tally
 from models.fits import Fits, Task
 from models.replay import trained
 
-CODE = (concept, field_history, profile, quality, reference, slices, tally)
+CODE = (associations, concept, field_history, profile, quality, reference, relations, slices, tally)
 
 
 @dataclass(frozen=True)

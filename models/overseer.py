@@ -49,7 +49,7 @@ class Overseer:
         report = drift.compare(usual, matrix, judged.score, minimum, rate)
         excluded = slot.excluded / max(len(slot) + slot.excluded, 1)
         return (
-            soundness.contract(usual.fields, slot.columns, len(slot), excluded, limits),
+            soundness.contract(usual, slot.columns, len(slot), excluded, limits, slot.label),
             report.finding(),
             report.score_finding(find(lived.last, SCORE_DRIFT)),
             monitors.quality(judged, usual, self.params, find(lived.last, QUALITY)),

@@ -10,9 +10,12 @@ from sklearn.isotonic import IsotonicRegression
 from data import field_history, reference, windows
 from data.contracts import to_columns
 from data.features import Columns, Feature
+from data.field_history import FieldHistory
+from data.fields import Field
 from data.matrix import Matrix, Past, stride
 from data.problem import Problem
 from data.reference import Reference
+from data.relations import Gathered
 from data.task import Task
 from data.windows import Labelled
 from models import slices, tally
@@ -55,18 +58,28 @@ def with_outcomes(
     Args:
         parts: each period's labelled rows and their scores; raw: its raw columns; in order.
     """
-    tallies, areas, days = [], [], []
+    tallies, areas, days, labels = [], [], [], []
     for part, own in parts:
+        labels.append(part.label)
         values = {name: slices.values(problem, name, part.columns) for name in problem.slices}
         tallies.append(tally.tally(part.label, own, values, task))
         areas.append(measure(part.label, own, task).roc_auc)
         days.append(tally.residuals(part.label, own, part.day, task))
+    together = Gathered(problem.fields)
     return replace(
         found,
-        fields=field_history.build(problem.fields, raw),
+        fields=field_history.build(problem.fields, together.through(raw)),
+        relations=together.relations(),
+        outcome=outcomes(problem.target, labels) if task.kind == "regression" else None,
         slices=tally.history(tallies, areas),
         daily=tally.joined(days),
     )
+
+
+def outcomes(name: str, labels: Iterable[np.ndarray]) -> FieldHistory:
+    """What outcomes that are numbers looked like, period by period."""
+    field = Field(name, "number", "")
+    return field_history.build([field], ({name: label} for label in labels))[0]
 
 
 def _scored(parts: Iterable[Labelled], scores: np.ndarray) -> Iterator[tuple[Labelled, np.ndarray]]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 Columns = dict[str, np.ndarray]
+WEATHER = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure",
+           "visib"]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,8 @@ def scale(day: Day, _: int, stream: Stream) -> Day:
 
 def missing_join(day: Day, _: int, stream: Stream) -> Day:
     """The weather, or the aircraft, of one row in five or of all."""
-    weather = ["temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip",
-               "pressure", "visib"]  # fmt: skip
     names, share = stream.pick([
-        (weather, 1.0), (weather, 0.2), (["aircraft_age", "seats"], 1.0), (["pressure"], 1.0),
+        (WEATHER, 1.0), (WEATHER, 0.2), (["aircraft_age", "seats"], 1.0), (["pressure"], 1.0),
     ])  # fmt: skip
     gone = stream.random.random(len(day)) < share
     return day.put(**{name: np.where(gone, np.nan, day.columns[name]) for name in names})
@@ -85,6 +85,59 @@ def swapped(day: Day, _: int, stream: Stream) -> Day:
         ("departures_hour", "departures_day"), ("aircraft_age", "seats"), ("humid", "visib"),
     ])  # fmt: skip
     return day.put(**{a: day.columns[b], b: day.columns[a]})
+
+
+def permuted(day: Day, _: int, stream: Stream) -> Day:
+    """Sound values of a field in the wrong rows: any row of the day."""
+    name = stream.pick([
+        "dest", "temp", "seats", "pressure", "departures_hour", "wind_speed", "carrier", "humid",
+        "distance", "visib", "aircraft_age", "dewp",
+    ])  # fmt: skip
+    return day.put(**{name: stream.random.permutation(day.columns[name])})
+
+
+def slipped(day: Day, _: int, stream: Stream) -> Day:
+    """A join whose rows are one or some too far down."""
+    names, rows = stream.pick([
+        (WEATHER, 1), (["aircraft_age", "seats"], 1), (["distance"], 1), (WEATHER, 7),
+        (["departures_hour", "departures_day"], 3), (["temp"], 5),
+    ])  # fmt: skip
+    return day.put(**{name: np.roll(day.columns[name], rows) for name in names})
+
+
+def sentinel(day: Day, _: int, stream: Stream) -> Day:
+    """What stands in for a missing value, in one row of five."""
+    name, value = stream.pick([
+        ("temp", 0.0), ("pressure", -999.0), ("wind_speed", 0.0), ("distance", 0.0),
+        ("seats", 0.0), ("humid", -999.0), ("departures_day", 0.0), ("aircraft_age", 0.0),
+        ("dewp", -999.0), ("visib", 0.0), ("distance", -999.0), ("departures_hour", 0.0),
+    ])  # fmt: skip
+    hit = stream.random.random(len(day)) < 0.2
+    return day.put(**{name: np.where(hit, value, day.columns[name])})
+
+
+def renamed(day: Day, _: int, stream: Stream) -> Day:
+    """Two words of a field exchanged, or all of them written otherwise."""
+    name, how = stream.pick([("carrier", "exchanged"), ("dest", "small"), ("origin", "exchanged")])
+    values = day.columns[name]
+    if how == "small":
+        return day.put(**{name: np.array([v.lower() for v in values], dtype=object)})
+    a, b = ("UA", "DL") if name == "carrier" else ("EWR", "LGA")
+    return day.put(**{name: np.where(values == a, b, np.where(values == b, a, values))})
+
+
+def duplicated(day: Day, _: int, stream: Stream) -> Day:
+    """Rows that come twice: all of them, or one in five."""
+    twice = stream.random.random(len(day)) < stream.pick([1.0, 0.2])
+    rows = np.sort(np.concatenate([np.arange(len(day)), np.flatnonzero(twice)]))
+    return Day({name: values[rows] for name, values in day.columns.items()}, day.label[rows])
+
+
+def clock(day: Day, _: int, stream: Stream) -> Day:
+    """Another time zone, written as if it were local."""
+    hours = stream.pick([5, -3, 12])
+    moved = day.columns["scheduled_departure"] + np.timedelta64(int(hours), "h")
+    return day.put(scheduled_departure=moved)
 
 
 def burst(day: Day, _: int, stream: Stream) -> Day:
@@ -156,4 +209,12 @@ HARMLESS: dict[str, Fault] = {
     "nothing": nothing, "traffic halved": halved, "seasonal return": nothing,
 }  # fmt: skip
 UNLEARNED: dict[str, Fault] = {"unlearned season": nothing}
+TOGETHER: dict[str, Fault] = {
+    "permuted field": permuted,
+    "slipped join": slipped,
+    "sentinel values": sentinel,
+    "renamed words": renamed,
+    "repeated rows": duplicated,
+    "shifted clock": clock,
+}
 SEASONS = ("seasonal return", *UNLEARNED)

@@ -41,7 +41,18 @@ from models import concept, levels, monitors, slices, tally
 from models.candidates import CANDIDATES, XGBOOST
 from models.monitors import Judged
 from models.profile import profile
-from tests.faults import GROSS, HARMLESS, RELATION, SEASONS, SLOW, UNLEARNED, Day, Fault, Stream
+from tests.faults import (
+    GROSS,
+    HARMLESS,
+    RELATION,
+    SEASONS,
+    SLOW,
+    TOGETHER,
+    UNLEARNED,
+    Day,
+    Fault,
+    Stream,
+)
 
 PARAMS = load_params(Path(__file__).parents[2] / "params.yaml")
 WEEKS = 6
@@ -166,7 +177,7 @@ def watch(world: World, weeks: Sequence[Week], last: Sequence[Finding]) -> list[
     judged = Judged(BINARY, week.label, week.score, week.day, len(week.label), values)
     daily = tally.joined(tally.residuals(w.label, w.score, w.day, BINARY) for w in weeks)
     return [
-        soundness.contract(reference.fields, week.columns, len(week.label), 0.0, limits),
+        soundness.contract(reference, week.columns, len(week.label), 0.0, limits),
         report.finding(),
         report.score_finding(find(last, SCORE_DRIFT)),
         monitors.quality(judged, reference, params, find(last, "quality")),
@@ -225,7 +236,7 @@ class Before(Partitions):
 
 
 def bench(world: World, names: Sequence[str], streams: int, doors: int) -> None:
-    faults = {**GROSS, **RELATION, **SLOW, **HARMLESS, **UNLEARNED}
+    faults = {**GROSS, **RELATION, **SLOW, **HARMLESS, **UNLEARNED, **TOGETHER}
     table = Table("fault", *(f"<= {n}" for n in WITHIN), "door", "by", title=str(world.first))
     console = Console(width=150)
     for turn, name in enumerate(faults):

@@ -1,4 +1,4 @@
-"""A period scanned for drift, next to Evidently: `python -m tests.bench.bench_scan`.
+"""A period scanned for drift and broken data, beside Evidently: `python -m tests.bench.bench_scan`
 
 Both see the same 20 columns of 10 thousand, 100 thousand and 1 million rows, each in a process of
 its own that first loads the rows and imports what it needs; then CPU seconds and the peak of memory
@@ -29,11 +29,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def write(folder: Path, rows: int) -> None:
-    """A reference and a window of as many rows: numbers, whole numbers, and some missing."""
+    """A reference and a window of as many rows: numbers, whole numbers, and some missing.
+
+    All of them go together, so that there is something to tell of that, too.
+    """
     random = np.random.default_rng(20130101)
     for name, shift in (("reference", 0.0), ("window", 0.1)):
-        table = random.normal(shift, 1, (rows, COLUMNS))
-        table[:, ::4] = random.integers(0, 30, (rows, COLUMNS // 4))
+        table = random.normal(shift, 0.4, (rows, COLUMNS)) + random.normal(0, 0.9, (rows, 1))
+        table[:, ::4] = np.round(table[:, ::4] * 5)
         table[random.random(rows) < 0.05, 1::4] = np.nan
         np.save(folder / f"{name}.npy", table.astype(np.float32))
 

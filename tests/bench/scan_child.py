@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,29 +17,55 @@ def memory(name: str) -> int:
 
 
 def both(reference: np.ndarray, window: np.ndarray, folder: Path, periods: int) -> Callable:
-    from data import drift
+    from dataclasses import replace
+
+    from data import field_history
+    from data.fields import Field
     from data.reference import build
+    from data.relations import Gathered
     from data.task import BINARY
 
+    look = compare()
     names = [f"c{i}" for i in range(reference.shape[1])]
     period = np.sort(np.arange(len(reference)) % periods).astype(str)
     scores = np.linspace(0, 1, len(reference), dtype=np.float32)
 
     def scan() -> None:
         known = build(names, reference, scores, period, 10, BINARY)
-        drift.compare(known, window, scores, 1)
+        fields = [Field(name, "number", "") for name in names]
+        together, parts = Gathered(fields), np.array_split(reference, periods)
+        raw = (dict(zip(names, part.T, strict=True)) for part in parts)
+        history = field_history.build(fields, together.through(raw))
+        known = replace(known, fields=history, relations=together.relations())
+        look(known, window, scores)
         (folder / "reference.json").write_text(json.dumps(known.to_json()))
 
     return scan
 
 
 def ours(window: np.ndarray, folder: Path) -> Callable:
-    from data import drift
     from data.reference import Reference
 
     known = Reference.from_json(json.loads((folder / "reference.json").read_text()))
     scores = np.linspace(0, 1, len(window), dtype=np.float32)
-    return lambda: drift.compare(known, window, scores, 1)
+    look = compare()
+    return lambda: look(known, window, scores)
+
+
+def compare() -> Callable:
+    """Everything that is said of a period before its labels come."""
+    from data import drift
+    from data.params import load_params
+    from data.soundness import contract
+
+    limits = load_params(Path(__file__).parents[2] / "params.yaml").monitor
+
+    def scan(known: Any, window: np.ndarray, scores: np.ndarray) -> None:
+        columns = dict(zip([field.name for field in known.fields], window.T, strict=True))
+        drift.compare(known, window, scores, 1)
+        contract(known, columns, len(window), None, limits)
+
+    return scan
 
 
 def evidently(reference: np.ndarray, window: np.ndarray) -> Callable:

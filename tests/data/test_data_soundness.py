@@ -10,6 +10,7 @@ from data.digests import canonical_json
 from data.field_history import FieldHistory, Known
 from data.fields import Field
 from data.monitor_params import Monitor
+from data.reference import Reference
 from data.soundness import contract
 from data.verdicts import Verdict
 
@@ -40,7 +41,8 @@ def history():
 
 
 def judge(history, columns, excluded=0.02):
-    return contract(history, columns, len(columns["word"]), excluded, LIMITS)
+    known = Reference((), (), tuple(history))
+    return contract(known, columns, len(columns["word"]), excluded, LIMITS)
 
 
 def test_a_season_that_goes_on_is_sound_and_the_history_survives_json(history):
@@ -82,9 +84,9 @@ def test_events_without_an_outcome_and_what_is_not_known(history):
 
 
 def test_growth_is_measured_against_what_came_before():
-    known = Known(None).and_also(np.array([0.0, 10.0]))
+    known = Known(None).and_also(np.array([0.0, 10.0]), 2)
     assert known.growth(np.array([5.0, 12.0, -2.0, 10.0])) == pytest.approx(0.1)
-    words = Known(frozenset()).and_also(np.array(["a"], dtype=object))
+    words = Known(frozenset()).and_also(np.array(["a"], dtype=object), 1)
     assert words.growth(np.array(["a", "b"], dtype=object)) == 0.5
-    many = words.and_also(np.array([str(i) for i in range(3000)], dtype=object))
+    many = words.and_also(np.array([str(i) for i in range(3000)], dtype=object), 3000)
     assert many.words is None and many.growth(np.array(["new"], dtype=object)) == 0.0

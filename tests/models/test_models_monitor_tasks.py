@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from data import reference
+from data import field_history, reference
 from data.digests import canonical_json
 from data.drift import compare
+from data.fields import Field
 from data.periods import Period
 from data.reference import Reference
+from data.soundness import contract
 from data.task import REGRESSION, Task, multiclass
 from data.verdicts import Finding, Verdict
 from models import concept, estimated, levels, monitors, profile, recalibrate, tally
@@ -158,6 +160,43 @@ def seen(calibration):
     """All that a decision needs, and nothing wrong but the level."""
     ok = ("contract", "skew", "label_arrival", "feature_drift", "quality")
     return (*(Finding(name, Verdict.OK, 0.0, 1.0, 900, "") for name in ok), calibration)
+
+
+def told_numbers(random, place, change=Change()):
+    """Outcomes in tenths, and one in twenty is nothing at all."""
+    label = np.round(week(NUMBERS, random, place, change).label, 1)
+    return np.where(random.random(ROWS) < 0.05, 0.0, label)
+
+
+@pytest.mark.parametrize(
+    ("change", "share", "action"),
+    [
+        (Change(), 0.0, Action.WAIT),
+        (Change(level=0.6), 0.0, Action.RECALIBRATE),
+        (Change(), 0.2, Action.INVESTIGATE),
+        (Change(level=0.6), 0.2, Action.INVESTIGATE),
+    ],
+)
+def test_numbers_that_stand_in_for_missing_outcomes_are_no_change_of_level(
+    params, change, share, action
+):
+    random = np.random.default_rng(12)
+    labels = [told_numbers(random, place) for place in range(WEEKS)]
+    outcome = profile.outcomes("delay", labels)
+    inputs = [Field("x", "number", "")]
+    raw = [{"x": random.normal(0, 1, ROWS)} for _ in range(WEEKS)]
+    past = Reference((), (), field_history.build(inputs, raw), outcome=outcome)
+    again = Reference.from_json(json.loads(canonical_json(past.to_json())))
+    assert again.outcome.known == past.outcome.known
+    label = np.where(random.random(ROWS) < share, 0.0, told_numbers(random, 20, change))
+    found = contract(again, raw[0], ROWS, 0.0, params.monitor, label)
+    assert (found.verdict is Verdict.ALARM) is (action is Action.INVESTIGATE)
+    assert found.verdict is Verdict.OK or "delay has one value in" in found.reason
+    gap = float(np.median(labels[0]) - np.median(label)) / SPREAD
+    off = Finding("calibration", Verdict.WARN, abs(gap), 0.3, ROWS, "", {"gap": gap})
+    others = tuple(each for each in seen(off) if each.monitor != "contract")
+    watched = Watched(Period.parse("2024-W20"), (found, *others))
+    assert decide([watched], Period.parse("2024-W18"), params.governor).action is action
 
 
 def test_a_class_that_is_absent_or_rare_is_not_taken_for_impossible():
