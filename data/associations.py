@@ -17,7 +17,7 @@ ROWS = 20_000  # evenly spaced ones are enough
 BLOCKS = 128  # of rows that stand close in time
 BINS = 32  # of a number whose values hardly come twice
 OFTEN = 0.5  # of the rows: a number with fewer different values is taken by its values
-VARIES = 0.15  # of pairs of rows differ; with fewer, next to nothing can be told of a field
+VARIES = 0.25  # of pairs of rows differ; with fewer, next to nothing can be told of a field
 CELLS = 8  # for each row: a table of more is counted by sorting
 
 Told = Mapping[tuple[str, str], float]

@@ -212,7 +212,7 @@ def _quarters(content: Content) -> Iterator[str]:
             for policy, found in content["quarters"].items()]  # fmt: skip
     yield f"## {task_of(content).ranking} by quarter"
     yield ""
-    yield "Mean over the periods of the quarter, over seasons and seeds."
+    yield "Mean over the periods whose middle is in the quarter, over seasons and seeds."
     yield ""
     yield from _markdown(["policy", *names], rows)
     yield ""

@@ -215,13 +215,17 @@ def delays(life: Life) -> tuple[list[int], int]:
 
 
 def quarters(lives: Sequence[Life]) -> dict[str, dict[str, float]]:
-    """Policy -> quarter of the year -> mean ROC-AUC of its periods, over all lives."""
+    """Policy -> quarter of the year -> mean ROC-AUC of its periods, over all lives.
+
+    A period is of the quarter that its middle is in, as ISO 8601 has it of weeks and years.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     for life in lives:
         for week in life.weeks:
-            day, auc = Period.parse(week.period).start, week.quality.roc_auc
+            period, auc = Period.parse(week.period), week.quality.roc_auc
             if auc is not None:
-                quarter = f"Q{(day.month - 1) // 3 + 1}"
+                middle = period.start + (period.end - period.start) / 2
+                quarter = f"Q{(middle.month - 1) // 3 + 1}"
                 found.setdefault(life.policy, {}).setdefault(quarter, []).append(auc)
     return {policy: {quarter: float(np.mean(values)) for quarter, values in sorted(told.items())}
             for policy, told in found.items()}  # fmt: skip

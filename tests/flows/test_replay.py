@@ -18,12 +18,13 @@ from flows.project import Project
 from flows.replay import Asked, keep, run_replay
 from flows.replay_view import page
 from flows.settings import PORTS, Settings
-from models import lives, policies, replay
+from models import lives, policies, replay, replayed
 from models.candidates import CANDIDATES
 from models.fits import Fits, Task
 from models.governor import Action
 from models.learned import Profiles
 from models.overseer import MONITORS, Overseer
+from models.quality import Quality
 from models.replayed import Prices
 from models.scene import Lived, Scene
 from models.train import train
@@ -245,3 +246,12 @@ def test_seasons_wrap_round_on_a_clock_that_goes_on(project):
     assert season.stand_in(13).name == "2024-W19"
     moments = np.concatenate([slot.moment for slot in season.slots])
     assert (np.diff(moments) >= np.timedelta64(0)).all()
+
+
+def test_a_week_is_of_the_quarter_that_its_middle_is_in():
+    """2013-W01 begins in the year before, 2013-W40 in September, 2014-W01 in December."""
+    names = ["2013-W01", "2013-W14", "2013-W39", "2013-W40", "2013-W52", "2014-W01"]
+    measured = [Quality(100, 0.5 + i / 100, 0.6, 0.0) for i in range(len(names))]
+    weeks = [lives.Week(*each, 0.0, 100) for each in zip(names, measured, strict=True)]
+    found = replayed.quarters([lives.Life("never", "2013-W01", 1, tuple(weeks), 0.0)])
+    assert found == {"never": pytest.approx({"Q1": 0.525, "Q2": 0.51, "Q3": 0.52, "Q4": 0.535})}
