@@ -110,7 +110,7 @@ class Known:
         found = zip(numbers[often].tolist(), shares[often].tolist(), strict=True)
         rises = sorted((share - before.get(number, 0.0) for number, share in found), reverse=True)
         first, second = [*rises, 0.0, 0.0][:2]
-        return max(first, 0.0) - max(second, 0.0)
+        return float(max(first, 0.0) - max(second, 0.0))
 
     def to_json(self) -> dict[str, Any]:
         values = None if self.values is None else [_short(v) for v in sorted(self.values)]
